@@ -1,0 +1,61 @@
+//! Physical memory through the direct map.
+
+use crate::{Pfn, PhysAddr};
+use abi::PAGE_SIZE;
+
+/// Where the direct map of physical memory begins (kernel only).
+pub const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;
+
+/// The kernel's pointer to physical address `pa`. Dereferencing it is up to the caller.
+#[cfg(target_os = "none")]
+#[inline(always)]
+pub fn ptr<T>(pa: PhysAddr) -> *mut T {
+    (pa.raw() + DIRECT_MAP) as *mut T
+}
+
+/// On the host physical memory is an arena: address 0 is the arena's first byte.
+#[cfg(not(target_os = "none"))]
+pub fn ptr<T>(pa: PhysAddr) -> *mut T {
+    crate::host::arena().wrapping_add(pa.raw() as usize).cast()
+}
+
+/// Fills a frame with zeroes.
+///
+/// The caller owns the frame: nobody else may be using its contents.
+#[inline]
+pub fn zero(pfn: Pfn) {
+    let p = ptr::<u64>(pfn.addr());
+    // SAFETY: the direct map covers every frame; exclusive use is the caller's promise, and a
+    // violated promise corrupts only the frame's contents, which are plain bytes.
+    unsafe { core::ptr::write_bytes(p, 0, PAGE_SIZE / 8) }
+}
+
+/// Copies one frame's contents to another.
+#[inline]
+pub fn copy(dst: Pfn, src: Pfn) {
+    // SAFETY: both lie in the direct map, are distinct frames of plain bytes, 8-byte aligned.
+    unsafe {
+        core::ptr::copy_nonoverlapping(
+            ptr::<u64>(src.addr()),
+            ptr::<u64>(dst.addr()),
+            PAGE_SIZE / 8,
+        )
+    }
+}
+
+/// A frame's bytes. User space may change them at any time (they are plain bytes): callers copy,
+/// and never take a decision twice on the same byte.
+#[inline]
+pub fn bytes<'a>(pfn: Pfn) -> &'a [u8] {
+    // SAFETY: the direct map covers every frame; the caller holds a reference to the frame.
+    unsafe { core::slice::from_raw_parts(ptr::<u8>(pfn.addr()), PAGE_SIZE) }
+}
+
+/// A frame's bytes, to write. See [`bytes`].
+#[inline]
+#[allow(clippy::mut_from_ref, reason = "frames are shared memory: aliasing is their nature")]
+pub fn bytes_mut<'a>(pfn: Pfn) -> &'a mut [u8] {
+    // SAFETY: as `bytes`; writers of one frame's bytes are serialized by its owner or racing user
+    // code, and each copy is a single memcpy.
+    unsafe { core::slice::from_raw_parts_mut(ptr::<u8>(pfn.addr()), PAGE_SIZE) }
+}

@@ -1,0 +1,91 @@
+//! What waiting needs from a scheduler: the kernel registers one at boot, tests use threads.
+
+use alloc::sync::Arc;
+use spin::Once;
+
+/// Something that can be woken: a task.
+pub trait Park: Send + Sync {
+    /// Makes the task runnable if it is parked (or keeps it from parking if it is about to).
+    fn unpark(&self);
+}
+
+/// The scheduler as seen by this crate.
+pub trait Scheduler: Sync {
+    /// The running task's handle.
+    fn current(&self) -> Arc<dyn Park>;
+    /// Announces that the running task will park: an `unpark` from here on makes the next `park`
+    /// return at once. `interruptible`: a signal unparks it as well.
+    fn prepare(&self, interruptible: bool);
+    /// Sleeps until unparked or until `deadline` (nanoseconds of [`Scheduler::now`]).
+    fn park(&self, deadline: Option<u64>);
+    /// Takes the announcement of `prepare` back.
+    fn finish(&self);
+    /// True when the running task has a signal to handle.
+    fn interrupted(&self) -> bool;
+    /// Monotonic time in nanoseconds.
+    fn now(&self) -> u64;
+}
+
+static SCHEDULER: Once<&'static dyn Scheduler> = Once::new();
+
+/// Registers the kernel's scheduler, once, before anything waits.
+pub fn register(scheduler: &'static dyn Scheduler) {
+    SCHEDULER.call_once(|| scheduler);
+}
+
+#[cfg(target_os = "none")]
+#[inline]
+pub(crate) fn scheduler() -> &'static dyn Scheduler {
+    *SCHEDULER.get().expect("waiting before the scheduler is registered")
+}
+
+#[cfg(not(target_os = "none"))]
+pub(crate) fn scheduler() -> &'static dyn Scheduler {
+    *SCHEDULER.call_once(|| &threads::Threads)
+}
+
+/// Monotonic time in nanoseconds.
+pub fn now() -> u64 {
+    scheduler().now()
+}
+
+/// Host threads as tasks.
+#[cfg(not(target_os = "none"))]
+mod threads {
+    use super::{Arc, Park, Scheduler};
+    use std::thread::{self, Thread};
+    use std::time::{Duration, Instant};
+
+    pub(super) struct Threads;
+
+    struct Handle(Thread);
+
+    impl Park for Handle {
+        fn unpark(&self) {
+            self.0.unpark();
+        }
+    }
+
+    impl Scheduler for Threads {
+        fn current(&self) -> Arc<dyn Park> {
+            Arc::new(Handle(thread::current()))
+        }
+        fn prepare(&self, _interruptible: bool) {}
+        fn park(&self, deadline: Option<u64>) {
+            match deadline {
+                None => thread::park(),
+                Some(at) => {
+                    thread::park_timeout(Duration::from_nanos(at.saturating_sub(self.now())));
+                }
+            }
+        }
+        fn finish(&self) {}
+        fn interrupted(&self) -> bool {
+            false
+        }
+        fn now(&self) -> u64 {
+            static START: spin::Once<Instant> = spin::Once::new();
+            START.call_once(Instant::now).elapsed().as_nanos() as u64
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Locks and waiting.
+//!
+//! * [`SpinLock`]: short critical sections of tasks; preemption is off while held. Never taken in
+//!   interrupt context.
+//! * [`IrqLock`]: the same for data that interrupt handlers also take; interrupts are off while
+//!   held.
+//! * [`Mutex`], [`RwLock`]: sleeping locks, for sections that allocate, copy user memory or wait.
+//! * [`WaitQueue`]: waiting for a condition, with signals and deadlines.
+//!
+//! Sleeping, or touching user memory, while holding a spinning lock is a bug and panics.
+//! The scheduler above plugs in through [`hooks`].
+#![no_std]
+#![deny(unsafe_code)]
+
+#[cfg(not(target_os = "none"))]
+extern crate std;
+
+extern crate alloc;
+
+mod cell;
+pub mod hooks;
+mod mutex;
+mod rwlock;
+mod spinlock;
+mod waitqueue;
+
+pub use hooks::Park;
+pub use mutex::{Mutex, MutexGuard};
+pub use rwlock::{ReadGuard, RwLock, WriteGuard};
+pub use spin::Once;
+pub use spinlock::{IrqGuard, IrqLock, SpinGuard, SpinLock};
+pub use waitqueue::{Notify, WaitError, WaitQueue, Waiter};

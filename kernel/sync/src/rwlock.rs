@@ -1,0 +1,133 @@
+//! The sleeping reader-writer lock: many readers or one writer; a waiting writer keeps new readers
+//! out, so that writers are not starved by a stream of page faults.
+
+use crate::WaitQueue;
+use crate::cell::LockedCell;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// State word: number of readers, or this bit for a writer.
+const WRITER: u32 = 1 << 31;
+/// Set while a writer waits.
+const WANTED: u32 = 1 << 30;
+
+/// A reader-writer lock whose waiters sleep.
+pub struct RwLock<T: ?Sized> {
+    state: AtomicU32,
+    waiters: WaitQueue,
+    value: LockedCell<T>,
+}
+
+/// Holds an [`RwLock`] for reading.
+pub struct ReadGuard<'a, T: ?Sized>(&'a RwLock<T>);
+/// Holds an [`RwLock`] for writing.
+pub struct WriteGuard<'a, T: ?Sized>(&'a RwLock<T>);
+
+impl<T> RwLock<T> {
+    /// An open lock around `value`.
+    pub const fn new(value: T) -> Self {
+        Self {
+            state: AtomicU32::new(0),
+            waiters: WaitQueue::new(),
+            value: LockedCell::new(value),
+        }
+    }
+}
+
+impl<T: ?Sized + Sync> RwLock<T> {
+    /// Sleeps until no writer holds or wants the lock, and reads.
+    #[inline]
+    pub fn read(&self) -> ReadGuard<'_, T> {
+        match self.try_read() {
+            Some(guard) => guard,
+            None => self.waiters.wait_until(|| self.try_read()),
+        }
+    }
+
+    /// Reads if no writer holds or wants the lock.
+    #[inline]
+    pub fn try_read(&self) -> Option<ReadGuard<'_, T>> {
+        let mut state = self.state.load(Ordering::Relaxed);
+        while state & (WRITER | WANTED) == 0 {
+            match self.state.compare_exchange_weak(
+                state,
+                state + 1,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Some(ReadGuard(self)),
+                Err(now) => state = now,
+            }
+        }
+        None
+    }
+
+    /// Sleeps until nobody holds the lock, and writes.
+    #[inline]
+    pub fn write(&self) -> WriteGuard<'_, T> {
+        if self.state.compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            return WriteGuard(self);
+        }
+        self.waiters.wait_until(|| {
+            let mut state = self.state.load(Ordering::Relaxed);
+            loop {
+                // WANTED is cleared by the writer that gets in; others set it again.
+                let (new, won) = if state & !WANTED == 0 {
+                    (WRITER, true)
+                } else {
+                    (state | WANTED, false)
+                };
+                match self.state.compare_exchange_weak(
+                    state,
+                    new,
+                    Ordering::Acquire,
+                    Ordering::Relaxed,
+                ) {
+                    Ok(_) => return won.then_some(WriteGuard(self)),
+                    Err(now) => state = now,
+                }
+            }
+        })
+    }
+}
+
+impl<T: ?Sized> Drop for ReadGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        let before = self.0.state.fetch_sub(1, Ordering::Release);
+        if before & !WANTED == 1 {
+            self.0.waiters.wake_all();
+        }
+    }
+}
+
+impl<T: ?Sized> Drop for WriteGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.state.fetch_and(!WRITER, Ordering::Release);
+        self.0.waiters.wake_all();
+    }
+}
+
+impl<T: ?Sized> Deref for ReadGuard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        self.0.value.shared()
+    }
+}
+
+impl<T: ?Sized> Deref for WriteGuard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        self.0.value.shared()
+    }
+}
+
+impl<T: ?Sized> DerefMut for WriteGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.value.exclusive()
+    }
+}
