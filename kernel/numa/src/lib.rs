@@ -2,7 +2,7 @@
 //!
 //! - [`ids`] and [`mask`]: what a node and a CPU are called, and sets of them;
 //! - [`machine`]: which nodes there are, what they have, and in which order each falls back;
-//! - `policy`: what set_mempolicy(2), mbind(2) and migrate_pages(2) decide.
+//! - [`policy`]: what set_mempolicy(2), mbind(2) and migrate_pages(2) decide.
 //!
 //! Everything here is plain data and arithmetic: the same arguments give the same answer on the
 //! host, where the tests run, as in the kernel. Frames, page tables and locks are the callers'.
@@ -14,6 +14,7 @@ pub mod fallback;
 pub mod ids;
 pub mod machine;
 pub mod mask;
+pub mod policy;
 pub mod text;
 
 pub use distances::{Distances, LOCAL_DISTANCE, REMOTE_DISTANCE};
