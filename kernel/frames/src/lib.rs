@@ -1,1 +1,31 @@
+//! Physical memory: who owns each frame, and how frames are had and given back.
+//!
+//! * [`meta`]: 32 bytes about every frame, on the frame's own node.
+//! * [`buddy`]: the allocator of one node.
+//! * [`node`]: a node's memory: its buddy, the per-CPU caches in front of it, the counters.
+//! * [`heap`]: the kernel's own objects.
+//! * [`boot`]: memory before there is an allocator.
+//!
+//! A frame always comes from a named node: there is no "any". Which node, and what to do when it
+//! is full, is decided above ([`numa`]'s placements).
 #![no_std]
+#![deny(unsafe_code)]
+
+#[cfg(not(target_os = "none"))]
+extern crate std;
+
+extern crate alloc;
+
+pub mod boot;
+pub mod buddy;
+pub mod heap;
+pub mod meta;
+pub mod node;
+mod page;
+
+pub use meta::{Frame, Kind, Reason, frame};
+pub use node::{Usage, alloc, alloc_one, free, free_one, node, stats};
+pub use page::Page;
+
+/// Largest block: 2^10 frames = 4 MiB.
+pub const MAX_ORDER: u32 = 10;

@@ -11,6 +11,7 @@ extern crate std;
 extern crate alloc;
 
 pub mod addr;
+pub mod firmware;
 pub mod irq;
 pub mod phys;
 pub mod preempt;

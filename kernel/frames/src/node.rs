@@ -1,0 +1,400 @@
+//! A node's memory: the buddy allocator behind a lock, a small cache per CPU in front of it, and
+//! counters that no two CPUs share.
+
+use crate::buddy::Buddy;
+use crate::meta::{KINDS, Kind, frame};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use hal::Pfn;
+use numa::{CpuId, MAX_NODES, NodeId};
+use sync::{Once, IrqLock};
+
+/// Frames that a CPU's cache takes from the buddy or gives back at once (a batch).
+const BATCH: usize = 32;
+/// Frames that a CPU's cache holds at most: two batches.
+const CACHE: usize = 2 * BATCH;
+
+/// Counters of one CPU for one node. Written only by that CPU, so relaxed loads and stores do.
+#[repr(align(64))]
+struct PerCpu {
+    cache: IrqLock<Cache>,
+    /// Frames in use, by kind. A CPU's own count may be negative (freed here, allocated there).
+    used: [AtomicI64; KINDS],
+    events: [AtomicU64; EVENTS],
+}
+
+struct Cache {
+    len: usize,
+    frames: [Pfn; CACHE],
+}
+
+/// What numastat counts, per node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Event {
+    /// Intended here and allocated here.
+    Hit = 0,
+    /// Allocated here though another node was intended.
+    Miss,
+    /// Intended here, allocated elsewhere.
+    Foreign,
+    /// Interleaved here as intended.
+    InterleaveHit,
+    /// Allocated here by a CPU of this node.
+    Local,
+    /// Allocated here by a CPU of another node.
+    Other,
+}
+
+/// Number of events.
+pub const EVENTS: usize = 6;
+
+/// How deep an allocation may dig.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// Memory of programs: stops at the reserve.
+    User,
+    /// Memory that the kernel needs to go on (page tables, heap): may use the reserve.
+    Kernel,
+}
+
+/// One node's memory.
+pub struct Node {
+    id: NodeId,
+    buddy: IrqLock<Buddy>,
+    per_cpu: Box<[PerCpu]>,
+    /// Frames that users may not have.
+    reserve: u64,
+    /// Frames under management.
+    managed: u64,
+    /// Frames of the node, with those that were never given to the allocator.
+    present: u64,
+    /// First and one-past-last frame of the node.
+    span: (Pfn, Pfn),
+}
+
+/// A node's numbers at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    pub present: u64,
+    pub managed: u64,
+    /// Free in the buddy allocator and in the CPUs' caches.
+    pub free: u64,
+    pub cached: u64,
+    pub reserve: u64,
+    pub used: [u64; KINDS],
+    pub events: [u64; EVENTS],
+    pub blocks: [u64; crate::MAX_ORDER as usize + 1],
+    pub span: (u64, u64),
+}
+
+static NODES: Once<[Option<Node>; MAX_NODES]> = Once::new();
+
+/// The node's memory, or None when it has none.
+#[inline]
+pub fn node(id: NodeId) -> Option<&'static Node> {
+    NODES.get()?[id.index()].as_ref()
+}
+
+/// A node's numbers; zeroes when it has no memory.
+pub fn stats(id: NodeId) -> Stats {
+    node(id).map(Node::stats).unwrap_or_default()
+}
+
+/// What [`init`] needs to know of a node.
+pub struct NodeMemory {
+    pub id: NodeId,
+    pub present: u64,
+    /// Free ranges, to be managed.
+    pub free: Vec<(Pfn, Pfn)>,
+    pub span: (Pfn, Pfn),
+    /// Frames that were taken before this allocator existed and may be freed to it later.
+    pub early: u64,
+}
+
+/// Sets every node up, once. The metadata of the ranges is mapped and zeroed.
+pub fn init(memory: Vec<NodeMemory>, cpus: usize) {
+    NODES.call_once(|| {
+        let mut nodes = [const { None }; MAX_NODES];
+        for m in memory {
+            let mut buddy = Buddy::new(m.id);
+            for &(start, end) in &m.free {
+                buddy.add(start, end);
+            }
+            let managed = buddy.free_frames() + m.early;
+            let per_cpu = (0..cpus)
+                .map(|_| PerCpu {
+                    cache: IrqLock::new(Cache { len: 0, frames: [Pfn::new(0); CACHE] }),
+                    used: [const { AtomicI64::new(0) }; KINDS],
+                    events: [const { AtomicU64::new(0) }; EVENTS],
+                })
+                .collect::<Vec<_>>()
+                .into_boxed_slice();
+            if m.early > 0 && let Some(first) = per_cpu.first() {
+                first.used[Kind::Kernel as usize].store(m.early as i64, Ordering::Relaxed);
+            }
+            nodes[m.id.index()] = Some(Node {
+                id: m.id,
+                buddy: IrqLock::new(buddy),
+                per_cpu,
+                // 1/256 of the node, 64 KiB to 4 MiB.
+                reserve: (managed / 256).clamp(16, 1024),
+                managed,
+                present: m.present,
+                span: m.span,
+            });
+        }
+        nodes
+    });
+}
+
+#[cfg(target_os = "none")]
+#[inline(always)]
+fn this_cpu() -> usize {
+    hal::percpu::cpu().index()
+}
+#[cfg(not(target_os = "none"))]
+fn this_cpu() -> usize {
+    0
+}
+
+impl Node {
+    /// The node's id.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    #[inline]
+    fn count(&self, cpu: usize, kind: Kind, frames: i64) {
+        self.per_cpu[cpu].used[kind as usize].fetch_add(frames, Ordering::Relaxed);
+    }
+
+    /// Counts an event of numastat on this CPU.
+    #[inline]
+    pub fn event(&self, event: Event) {
+        self.per_cpu[this_cpu()].events[event as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One frame from this CPU's cache, refilled from the buddy when it is empty.
+    #[inline]
+    fn take_one(&self, usage: Usage) -> Option<(Pfn, usize)> {
+        let _stay = hal::preempt::PreemptGuard::new();
+        let cpu = this_cpu();
+        let mut cache = self.per_cpu[cpu].cache.lock();
+        if cache.len == 0 {
+            self.refill(&mut cache, usage)?;
+        }
+        cache.len -= 1;
+        Some((cache.frames[cache.len], cpu))
+    }
+
+    #[cold]
+    fn refill(&self, cache: &mut Cache, usage: Usage) -> Option<()> {
+        let mut buddy = self.buddy.lock();
+        let floor = if usage == Usage::User { self.reserve } else { 0 };
+        while cache.len < BATCH {
+            if buddy.free_frames() <= floor {
+                break;
+            }
+            let Some(pfn) = buddy.alloc(0) else { break };
+            frame(pfn).set_state(Kind::Cached, 0, self.id);
+            let at = cache.len;
+            cache.frames[at] = pfn;
+            cache.len += 1;
+        }
+        // Lowest address first out: neighbours stay together.
+        let len = cache.len;
+        cache.frames[..len].reverse();
+        (cache.len > 0).then_some(())
+    }
+
+    /// Frees what the CPUs' caches hold (before saying that the node is full; for exact counts).
+    pub fn drain(&self) {
+        for per_cpu in &self.per_cpu {
+            let mut cache = per_cpu.cache.lock();
+            if cache.len > 0 {
+                let mut buddy = self.buddy.lock();
+                while cache.len > 0 {
+                    cache.len -= 1;
+                    buddy.free(cache.frames[cache.len], 0);
+                }
+            }
+        }
+    }
+
+    fn alloc_one(&self, kind: Kind, usage: Usage) -> Option<Pfn> {
+        let (pfn, cpu) = match self.take_one(usage) {
+            Some(got) => got,
+            None => {
+                // Other CPUs' caches may hold the node's last frames.
+                self.drain();
+                self.take_one(usage)?
+            }
+        };
+        let meta = frame(pfn);
+        meta.set_state(kind, 0, self.id);
+        meta.clear_maps();
+        meta.set_refs(1);
+        self.count(cpu, kind, 1);
+        Some(pfn)
+    }
+
+    fn alloc_block(&self, order: u32, kind: Kind, usage: Usage) -> Option<Pfn> {
+        let floor = if usage == Usage::User { self.reserve } else { 0 };
+        let take = || {
+            let mut buddy = self.buddy.lock();
+            (buddy.free_frames() > floor + (1 << order)).then(|| buddy.alloc(order)).flatten()
+        };
+        let pfn = take().or_else(|| {
+            self.drain();
+            take()
+        })?;
+        let meta = frame(pfn);
+        meta.set_state(kind, order, self.id);
+        meta.clear_maps();
+        meta.set_refs(1);
+        let _stay = hal::preempt::PreemptGuard::new();
+        self.count(this_cpu(), kind, 1 << order);
+        Some(pfn)
+    }
+
+    fn free_one(&self, pfn: Pfn) {
+        let meta = frame(pfn);
+        let kind = meta.kind();
+        assert!(
+            !matches!(kind, Kind::Free | Kind::Cached | Kind::Reserved),
+            "frame {:#x} freed while {kind:?}",
+            pfn.raw()
+        );
+        let _stay = hal::preempt::PreemptGuard::new();
+        let cpu = this_cpu();
+        self.count(cpu, kind, -1);
+        meta.set_state(Kind::Cached, 0, self.id);
+        let mut cache = self.per_cpu[cpu].cache.lock();
+        if cache.len == CACHE {
+            let mut buddy = self.buddy.lock();
+            for i in 0..BATCH {
+                buddy.free(cache.frames[i], 0);
+            }
+            cache.frames.copy_within(BATCH.., 0);
+            cache.len = CACHE - BATCH;
+        }
+        let at = cache.len;
+        cache.frames[at] = pfn;
+        cache.len += 1;
+    }
+
+    fn free_block(&self, pfn: Pfn) {
+        let meta = frame(pfn);
+        let (kind, order) = (meta.kind(), meta.order());
+        let _stay = hal::preempt::PreemptGuard::new();
+        self.count(this_cpu(), kind, -(1 << order));
+        self.buddy.lock().free(pfn, order);
+    }
+
+    /// Gives frames back that were taken before the allocator existed (the initramfs).
+    pub fn free_early(&self, start: Pfn, end: Pfn) {
+        let _stay = hal::preempt::PreemptGuard::new();
+        self.count(this_cpu(), Kind::Kernel, -((end.raw() - start.raw()) as i64));
+        self.buddy.lock().add(start, end);
+    }
+
+    /// Free frames, those in caches included.
+    pub fn free_frames(&self) -> u64 {
+        let cached: u64 = self.per_cpu.iter().map(|c| c.cache.lock().len as u64).sum();
+        self.buddy.lock().free_frames() + cached
+    }
+
+    /// True when users can have `frames` more.
+    pub fn has_room(&self, frames: u64) -> bool {
+        self.buddy.lock().free_frames() > self.reserve + frames
+    }
+
+    fn stats(&self) -> Stats {
+        let cached: u64 = self.per_cpu.iter().map(|c| c.cache.lock().len as u64).sum();
+        let buddy = self.buddy.lock();
+        let mut stats = Stats {
+            present: self.present,
+            managed: self.managed,
+            free: buddy.free_frames() + cached,
+            cached,
+            reserve: self.reserve,
+            blocks: *buddy.blocks(),
+            span: (self.span.0.raw(), self.span.1.raw()),
+            ..Stats::default()
+        };
+        drop(buddy);
+        for kind in 0..KINDS {
+            let sum: i64 = self.per_cpu.iter().map(|c| c.used[kind].load(Ordering::Relaxed)).sum();
+            stats.used[kind] = sum.max(0) as u64;
+        }
+        for event in 0..EVENTS {
+            stats.events[event] =
+                self.per_cpu.iter().map(|c| c.events[event].load(Ordering::Relaxed)).sum();
+        }
+        stats
+    }
+}
+
+/// One frame from exactly `node`, with one reference; contents are whatever was there.
+#[inline]
+pub fn alloc_one(node_id: NodeId, kind: Kind, usage: Usage) -> Option<Pfn> {
+    node(node_id)?.alloc_one(kind, usage)
+}
+
+/// A block of 2^order frames from exactly `node`.
+pub fn alloc(node_id: NodeId, order: u32, kind: Kind, usage: Usage) -> Option<Pfn> {
+    if order == 0 {
+        return alloc_one(node_id, kind, usage);
+    }
+    node(node_id)?.alloc_block(order, kind, usage)
+}
+
+/// Gives one frame back.
+#[inline]
+pub fn free_one(pfn: Pfn) {
+    if let Some(node) = node(frame(pfn).node()) {
+        node.free_one(pfn);
+    }
+}
+
+/// Gives a block back; its order is remembered in its metadata.
+pub fn free(pfn: Pfn) {
+    if frame(pfn).order() == 0 {
+        return free_one(pfn);
+    }
+    if let Some(node) = node(frame(pfn).node()) {
+        node.free_block(pfn);
+    }
+}
+
+/// Counts an allocation as numastat does: `wanted` is the node that the policy named, `got` where
+/// it came from.
+#[inline]
+pub fn account(wanted: NodeId, got: NodeId, interleaved: bool) {
+    let _stay = hal::preempt::PreemptGuard::new();
+    let Some(target) = node(got) else { return };
+    #[cfg(target_os = "none")]
+    let here = hal::percpu::node();
+    #[cfg(not(target_os = "none"))]
+    let here = NodeId::new(0);
+    if wanted == got {
+        target.event(Event::Hit);
+        if interleaved {
+            target.event(Event::InterleaveHit);
+        }
+    } else {
+        target.event(Event::Miss);
+        if let Some(intended) = node(wanted) {
+            intended.event(Event::Foreign);
+        }
+    }
+    target.event(if here == got { Event::Local } else { Event::Other });
+}
+
+/// CPUs that a cache exists for.
+pub fn cached_cpus(node_id: NodeId) -> impl Iterator<Item = CpuId> {
+    let n = node(node_id).map_or(0, |n| n.per_cpu.len());
+    (0..n).filter_map(CpuId::try_new)
+}

@@ -1,0 +1,159 @@
+//! The user's floating-point and vector state. The kernel itself uses none.
+
+use super::cpu::{cpuid, features};
+use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use core::arch::asm;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+/// x87, SSE, AVX, and the three AVX-512 parts; nothing that needs supervisor support.
+const WANTED: u64 = 0x1 | 0x2 | 0x4 | 0xe0;
+
+static SIZE: AtomicUsize = AtomicUsize::new(512);
+
+/// Sets up XCR0 on this CPU and learns the size of the state.
+pub fn init() {
+    if features().xsave() {
+        let leaf = cpuid(0xd, 0);
+        let mask = (u64::from(leaf[0]) | u64::from(leaf[3]) << 32) & WANTED;
+        // SAFETY: only components that CPUID offers; CR4.OSXSAVE is set.
+        unsafe {
+            asm!("xsetbv", in("ecx") 0, in("eax") mask as u32, in("edx") (mask >> 32) as u32);
+        }
+        // EBX is the size for the components now enabled.
+        SIZE.store(cpuid(0xd, 0)[1] as usize, Ordering::Relaxed);
+    }
+}
+
+/// Bytes of a task's state as user space sees it in a signal frame.
+pub fn size() -> usize {
+    SIZE.load(Ordering::Relaxed)
+}
+
+/// The components enabled in XCR0 (1 | 2 without XSAVE).
+pub fn components() -> u64 {
+    if !features().xsave() {
+        return 3;
+    }
+    let (lo, hi): (u32, u32);
+    // SAFETY: CR4.OSXSAVE is set where XSAVE is present.
+    unsafe { asm!("xgetbv", in("ecx") 0, out("eax") lo, out("edx") hi) };
+    u64::from(lo) | u64::from(hi) << 32
+}
+
+/// A task's saved state, 64-byte aligned.
+pub struct FpuState {
+    area: *mut u8,
+}
+
+// SAFETY: plain memory, owned by one task.
+unsafe impl Send for FpuState {}
+// SAFETY: changed only through `&mut`, or by the running task itself under the switch.
+unsafe impl Sync for FpuState {}
+
+fn layout() -> Layout {
+    Layout::from_size_align(size().max(512), 64).expect("a small size and a power of two")
+}
+
+impl FpuState {
+    /// The state of a fresh program: all exceptions masked, registers zero.
+    pub fn new() -> Self {
+        // SAFETY: the layout has a non-zero size.
+        let area = unsafe { alloc_zeroed(layout()) };
+        assert!(!area.is_null(), "no memory for a task's vector state");
+        let mut state = Self { area };
+        state.reset();
+        state
+    }
+
+    /// Back to the state of a fresh program.
+    pub fn reset(&mut self) {
+        let bytes = self.bytes_mut();
+        bytes.fill(0);
+        bytes[0..2].copy_from_slice(&0x37fu16.to_le_bytes());
+        bytes[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
+        if features().xsave() {
+            // XSTATE_BV: x87 and SSE are in the area, the rest is in its initial state.
+            bytes[512..520].copy_from_slice(&3u64.to_le_bytes());
+        }
+    }
+
+    /// The raw area in the non-compacted XSAVE (or FXSAVE) format.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the area was allocated with this size.
+        unsafe { core::slice::from_raw_parts(self.area, layout().size()) }
+    }
+
+    /// The raw area, to write. Call [`FpuState::sanitize`] after writing bytes of user space.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as `bytes`, exclusive.
+        unsafe { core::slice::from_raw_parts_mut(self.area, layout().size()) }
+    }
+
+    /// Makes bytes that came from user space safe to restore: reserved MXCSR bits and unknown
+    /// components would fault.
+    pub fn sanitize(&mut self) {
+        let mask = components();
+        let xsave = features().xsave();
+        let bytes = self.bytes_mut();
+        let mut word = [0u8; 4];
+        word.copy_from_slice(&bytes[24..28]);
+        let mxcsr = u32::from_le_bytes(word) & 0xffff;
+        bytes[24..28].copy_from_slice(&mxcsr.to_le_bytes());
+        if xsave {
+            let mut bv = [0u8; 8];
+            bv.copy_from_slice(&bytes[512..520]);
+            let bv = u64::from_le_bytes(bv) & mask;
+            bytes[512..520].copy_from_slice(&bv.to_le_bytes());
+            bytes[520..576].fill(0);
+        }
+    }
+
+    /// Saves this CPU's registers.
+    #[inline]
+    pub fn save(&mut self) {
+        // SAFETY: the area is large enough and aligned.
+        unsafe {
+            if features().xsaveopt() {
+                asm!("xsaveopt64 [{}]", in(reg) self.area, in("eax") u32::MAX, in("edx") u32::MAX);
+            } else if features().xsave() {
+                asm!("xsave64 [{}]", in(reg) self.area, in("eax") u32::MAX, in("edx") u32::MAX);
+            } else {
+                asm!("fxsave64 [{}]", in(reg) self.area);
+            }
+        }
+    }
+
+    /// Loads this CPU's registers.
+    #[inline]
+    pub fn restore(&self) {
+        // SAFETY: the area was saved, reset or sanitized.
+        unsafe {
+            if features().xsave() {
+                asm!("xrstor64 [{}]", in(reg) self.area, in("eax") u32::MAX, in("edx") u32::MAX);
+            } else {
+                asm!("fxrstor64 [{}]", in(reg) self.area);
+            }
+        }
+    }
+}
+
+impl Default for FpuState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clone for FpuState {
+    fn clone(&self) -> Self {
+        let mut copy = Self::new();
+        copy.bytes_mut().copy_from_slice(self.bytes());
+        copy
+    }
+}
+
+impl Drop for FpuState {
+    fn drop(&mut self) {
+        // SAFETY: allocated with the same layout.
+        unsafe { dealloc(self.area, layout()) }
+    }
+}

@@ -1,0 +1,22 @@
+//! x86_64.
+
+pub mod acpi;
+pub mod apic;
+pub mod boot;
+pub mod cpu;
+pub mod fpu;
+pub mod gdt;
+pub mod ioapic;
+pub mod paging;
+pub mod percpu;
+pub mod power;
+pub mod pvh;
+pub mod serial;
+pub mod smp;
+pub mod switch;
+pub mod symbols;
+pub mod syscall;
+pub mod time;
+pub mod trap;
+pub mod usercopy;
+pub mod vdso;

@@ -1,0 +1,84 @@
+//! Switching from one kernel stack to another.
+
+use core::arch::naked_asm;
+
+/// Saves the callee-saved registers on this stack, its pointer in `*save`, and continues where
+/// `next` was saved.
+///
+/// # Safety
+/// `next` was saved here or made by [`prepare_stack`], and nobody else runs on that stack.
+/// Interrupts are off.
+#[unsafe(naked)]
+pub unsafe extern "C" fn switch_stacks(save: *mut u64, next: u64) {
+    naked_asm!(
+        "push rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "mov [rdi], rsp",
+        "mov rsp, rsi",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+    )
+}
+
+/// Prepares the stack that ends at `top` so that the first switch to it calls `entry(arg)`;
+/// returns the saved stack pointer.
+///
+/// # Safety
+/// The stack is mapped, at least 128 bytes long and unused; `entry` never returns.
+pub unsafe fn prepare_stack(top: u64, entry: extern "C" fn(u64) -> !, arg: u64) -> u64 {
+    let slots = (top - 64) as *mut u64;
+    // SAFETY: the caller's promise. Layout as popped by `switch_stacks`: r15 (arg), r14 (entry),
+    // r13, r12, rbx, rbp (0: end of backtraces), return address.
+    unsafe {
+        slots.write(arg);
+        slots.add(1).write(entry as usize as u64);
+        for i in 2..6 {
+            slots.add(i).write(0);
+        }
+        slots.add(6).write(first_run as *const () as u64);
+    }
+    top - 64
+}
+
+#[unsafe(naked)]
+unsafe extern "C" fn first_run() -> ! {
+    naked_asm!("mov rdi, r15", "xor ebp, ebp", "call r14", "ud2")
+}
+
+/// Loads the user's thread pointer and GS base for the task that runs next.
+#[inline]
+pub fn load_user_bases(fs: u64, gs: u64) {
+    // SAFETY: user-half or zero values (checked where they are set); KERNEL_GS_BASE is what
+    // SWAPGS brings on the way to user mode.
+    unsafe {
+        if super::cpu::features().fsgsbase() {
+            core::arch::asm!("wrfsbase {}", in(reg) fs);
+        } else {
+            super::cpu::wrmsr(0xc000_0100, fs);
+        }
+        super::cpu::wrmsr(0xc000_0102, gs);
+    }
+}
+
+/// The user's present thread pointer and GS base (user code may change them itself).
+#[inline]
+pub fn read_user_bases() -> (u64, u64) {
+    let fs = if super::cpu::features().fsgsbase() {
+        let fs;
+        // SAFETY: CR4.FSGSBASE is set where the feature is present.
+        unsafe { core::arch::asm!("rdfsbase {}", out(reg) fs) };
+        fs
+    } else {
+        super::cpu::rdmsr(0xc000_0100)
+    };
+    (fs, super::cpu::rdmsr(0xc000_0102))
+}

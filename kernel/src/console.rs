@@ -1,0 +1,129 @@
+//! The kernel's log: a ring that /dev/kmsg and dmesg read, and the console it is printed on.
+
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use hal::pvh::BootInfo;
+use hal::serial::Uart;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use sync::IrqLock;
+
+/// Bytes of log that are kept.
+const RING: usize = 64 * 1024;
+
+struct Ring {
+    bytes: [u8; RING],
+    /// Bytes ever written.
+    written: u64,
+}
+
+static LOG: IrqLock<Ring> = IrqLock::new(Ring { bytes: [0; RING], written: 0 });
+static OUTPUT: IrqLock<Uart> = IrqLock::new(Uart::port(0));
+static ENABLED: AtomicBool = AtomicBool::new(false);
+/// Messages of a lower number than this are printed (Linux's console_loglevel).
+static PRINT_BELOW: AtomicU8 = AtomicU8::new(7);
+
+struct Logger;
+
+/// Linux's number of a level.
+const fn severity(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
+}
+
+impl Log for Logger {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &Record<'_>) {
+        let severity = severity(record.level());
+        let ns = hal::time::now();
+        let stamp = (ns / 1_000_000_000, ns / 1000 % 1_000_000);
+        {
+            let mut ring = LOG.lock();
+            let _ = writeln!(ring, "<{severity}>[{:5}.{:06}] {}", stamp.0, stamp.1, record.args());
+        }
+        if severity < PRINT_BELOW.load(Ordering::Relaxed) {
+            print(format_args!("[{:5}.{:06}] {}\n", stamp.0, stamp.1, record.args()));
+        }
+    }
+    fn flush(&self) {}
+}
+
+impl Write for Ring {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        for &b in s.as_bytes() {
+            let at = (self.written % RING as u64) as usize;
+            self.bytes[at] = b;
+            self.written += 1;
+        }
+        Ok(())
+    }
+}
+
+struct Console<'a>(&'a mut Uart);
+
+impl Write for Console<'_> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        for (i, line) in s.split('\n').enumerate() {
+            if i > 0 {
+                self.0.send(b"\r\n");
+            }
+            self.0.send(line.as_bytes());
+        }
+        Ok(())
+    }
+}
+
+/// Opens COM1 and takes the log over.
+pub fn init() {
+    let uart = Uart::port(0);
+    uart.init();
+    ENABLED.store(true, Ordering::Relaxed);
+    // Registered once, at boot: it cannot be set already.
+    let _ = log::set_logger(&Logger);
+    log::set_max_level(LevelFilter::Debug);
+}
+
+/// Obeys `console=`, `quiet` and `loglevel=` of the command line.
+pub fn configure(info: &BootInfo) {
+    for word in info.cmdline.split_ascii_whitespace() {
+        if word == "quiet" {
+            PRINT_BELOW.store(4, Ordering::Relaxed);
+        } else if word == "debug" {
+            PRINT_BELOW.store(8, Ordering::Relaxed);
+        } else if let Some(n) = word.strip_prefix("loglevel=").and_then(|n| n.parse().ok()) {
+            PRINT_BELOW.store(n, Ordering::Relaxed);
+        } else if let Some(tty) = word.strip_prefix("console=") {
+            let name = tty.split(',').next().unwrap_or("");
+            match name.strip_prefix("ttyS").and_then(|n| n.parse::<usize>().ok()) {
+                Some(port) if port < 4 => {
+                    let uart = Uart::port(port);
+                    if port != 0 {
+                        uart.init();
+                    }
+                    *OUTPUT.lock() = uart;
+                }
+                // Another console than a serial port: there is none, so say nothing on it.
+                _ => ENABLED.store(false, Ordering::Relaxed),
+            }
+        }
+    }
+}
+
+/// Prints on the console, whatever the level.
+pub fn print(args: fmt::Arguments<'_>) {
+    if ENABLED.load(Ordering::Relaxed) {
+        let mut uart = OUTPUT.lock();
+        let _ = Console(&mut uart).write_fmt(args);
+    }
+}
+
+/// Prints in a panic: the lock's holder may be this CPU or stopped, so it is not waited for.
+pub fn print_emergency(args: fmt::Arguments<'_>) {
+    let mut uart = OUTPUT.try_lock().map_or(Uart::port(0), |guard| *guard);
+    let _ = Console(&mut uart).write_fmt(args);
+}
