@@ -1,0 +1,86 @@
+//! Building what boots: the kernel and the guest's programs, with whichever toolchain there is.
+//!
+//! Cargo is asked only when a source file has changed since the last time ([`stamp`]), so that a
+//! run of something already built starts at once.
+
+pub mod cargo;
+pub mod seal;
+pub mod stamp;
+pub mod toolchain;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Fail, Result};
+use crate::paths;
+use crate::progress::Progress;
+use stamp::Stamp;
+
+/// The sealed kernel, built if anything it is made of has changed.
+pub fn kernel(progress: &Progress) -> Result<PathBuf> {
+    let Some(top) = paths::source() else { return from_share("proxima") };
+    let target = target()?;
+    let sealed = target.join("proxima");
+    let stamp = Stamp::of(
+        &target.join(".proxima-kernel"),
+        &[top.join("kernel"), top.join("Cargo.toml"), top.join("Cargo.lock"), top.join(".cargo")],
+    );
+    if stamp.is_current() && sealed.exists() {
+        return Ok(sealed);
+    }
+    progress.say("building the kernel");
+    let elf = cargo::kernel(top, &target, progress)?;
+    seal(&elf, &sealed)?;
+    stamp.write();
+    Ok(sealed)
+}
+
+/// A guest program of the `user` workspace, built if anything there has changed.
+pub fn user(name: &str, progress: &Progress) -> Result<PathBuf> {
+    let Some(top) = paths::source() else { return from_share(name) };
+    let target = target()?;
+    let binary = target.join(toolchain::USER).join("release").join(name);
+    if !top.join("user").join(name).join("Cargo.toml").exists() {
+        return Err(Fail::broken(format!("there is no guest program user/{name}")));
+    }
+    let mut sources = vec![top.join("user").join(name), top.join("user/Cargo.toml")];
+    sources.push(top.join("user/Cargo.lock"));
+    // Guest programs may use the ABI crate, and nothing else of the kernel's.
+    sources.push(top.join("kernel/abi"));
+    let stamp = Stamp::of(&target.join(format!(".proxima-{name}")), &sources);
+    if stamp.is_current() && binary.exists() {
+        return Ok(binary);
+    }
+    progress.say(&format!("building the guest's {name}"));
+    cargo::user(top, &target, name, progress)?;
+    stamp.write();
+    Ok(binary)
+}
+
+/// Writes the bootable file beside the one for debuggers; both appear whole or not at all.
+fn seal(elf: &Path, sealed: &Path) -> Result<()> {
+    let data = fs::read(elf).context(elf.display())?;
+    let bytes = seal::seal(&data).map_err(|why| Fail::broken(format!("kernel: {why}")))?;
+    replace(&sealed.with_extension("debug"), &data)?;
+    replace(sealed, &bytes)
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let new = path.with_extension(format!("new{}", std::process::id()));
+    fs::write(&new, bytes).context(new.display())?;
+    fs::rename(&new, path).context(path.display())
+}
+
+fn target() -> Result<PathBuf> {
+    let target = paths::target().ok_or_else(|| Fail::broken("no target directory"))?;
+    fs::create_dir_all(&target).context(target.display())?;
+    Ok(target)
+}
+
+fn from_share(name: &str) -> Result<PathBuf> {
+    paths::installed().map(|share| share.join(name)).filter(|path| path.exists()).ok_or_else(|| {
+        Fail::broken(format!(
+            "{name} is neither built nor installed: run this from the source tree, or make install"
+        ))
+    })
+}

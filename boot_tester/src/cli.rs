@@ -1,0 +1,179 @@
+//! The command line. Every option is said once here; commands share [`MachineOptions`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Runs unmodified Linux programs on any NUMA machine you can describe.
+#[derive(Parser)]
+#[command(name = "proxima", version, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Boot a kernel and run a program of this machine on it
+    Run(RunOptions),
+    /// Open a shell in the guest
+    Shell(ShellOptions),
+    /// Run test suites and judge them
+    Test(Box<crate::cmd::test::TestOptions>),
+    /// Build the kernel and the guest's programs
+    Build(BuildOptions),
+    /// Look at topologies
+    #[command(subcommand)]
+    Topo(TopoCommand),
+}
+
+#[derive(Subcommand)]
+pub enum TopoCommand {
+    /// Names of the topologies that are shipped
+    List,
+    /// A topology as a table: a shipped one's name or a TOML file
+    Show {
+        #[arg(value_name = "NAME|FILE.toml")]
+        topology: String,
+    },
+}
+
+#[derive(Args)]
+pub struct BuildOptions {
+    /// Print the path of what was built and nothing else
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Which machine, which kernel, and for how long.
+#[derive(Args, Clone)]
+pub struct MachineOptions {
+    /// A shipped topology (see `topo list`) or a TOML file [default: ring-4]
+    #[arg(long, value_name = "NAME|FILE.toml", conflicts_with = "nodes")]
+    pub topology: Option<String>,
+    /// Number of nodes, with CPUs and memory shared evenly
+    #[arg(long, value_name = "N")]
+    pub nodes: Option<usize>,
+    /// Number of CPUs over all nodes
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<usize>,
+    /// Memory over all nodes, such as 2G
+    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
+    pub memory: Option<u64>,
+    /// Distance between nodes A and B (repeat; both ways unless B,A is given too)
+    #[arg(long, value_name = "A,B=D", value_parser = parse_distance)]
+    pub distance: Vec<(usize, usize, u32)>,
+    /// proxima, linux (Debian's, fetched once), or a kernel file
+    #[arg(long, value_name = "KERNEL", default_value = "proxima")]
+    pub kernel: String,
+    /// Words to add to the kernel's command line
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    pub append: Vec<String>,
+    /// End the guest after this many seconds (exit code 124)
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub timeout: Option<f64>,
+    /// Write the kernel's console to a file
+    #[arg(long, value_name = "FILE")]
+    pub console: Option<PathBuf>,
+    /// Show what is done and how long it takes
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+/// What goes into the guest beside the program.
+#[derive(Args, Clone)]
+pub struct GuestOptions {
+    /// Add a file, a program with its libraries, or a directory (at its own path, unless GUEST is given)
+    #[arg(long, value_name = "HOST[:GUEST]")]
+    pub with: Vec<OsString>,
+    /// Set a variable for the program, or pass it on by its name alone
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<OsString>,
+    /// Stop before the first instruction and wait for gdb
+    #[arg(long)]
+    pub gdb: bool,
+    /// Print the QEMU command and keep the image, but start nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Args)]
+pub struct RunOptions {
+    #[command(flatten)]
+    pub machine: MachineOptions,
+    #[command(flatten)]
+    pub guest: GuestOptions,
+    /// Connect the terminal: line editing, job control, window size (leave with Ctrl-A x)
+    #[arg(long, short)]
+    pub interactive: bool,
+    /// The program and its arguments
+    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Args)]
+pub struct ShellOptions {
+    #[command(flatten)]
+    pub machine: MachineOptions,
+    #[command(flatten)]
+    pub guest: GuestOptions,
+}
+
+fn parse_distance(text: &str) -> Result<(usize, usize, u32), String> {
+    let wrong = || format!("{text:?} is no distance: write 0,1=20");
+    let (pair, distance) = text.split_once('=').ok_or_else(wrong)?;
+    let (from, to) = pair.split_once(',').ok_or_else(wrong)?;
+    let number = |word: &str| word.trim().parse::<usize>().map_err(|_| wrong());
+    let distance = distance.trim().parse().map_err(|_| wrong())?;
+    Ok((number(from)?, number(to)?, distance))
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    let wrong = || format!("{text:?} is no time: write seconds, such as 10 or 0.5");
+    let seconds: f64 = text.trim_end_matches('s').parse().map_err(|_| wrong())?;
+    // A year is long enough, and Duration takes it.
+    if seconds > 0.0 && seconds < 31_536_000.0 { Ok(seconds) } else { Err(wrong()) }
+}
+
+/// Clap's error in one line.
+pub fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let paragraph: Vec<&str> =
+        text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+    paragraph.join(" ").trim_start_matches("error: ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn distances_are_pairs_of_nodes_with_a_number() {
+        assert_eq!(parse_distance("0,1=20"), Ok((0, 1, 20)));
+        for wrong in ["0,1", "0=20", "a,b=c", "0,1=-3", ""] {
+            assert!(parse_distance(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_program_is_the_programs() {
+        let cli = Cli::try_parse_from(["proxima", "run", "--nodes", "4", "numactl", "--hardware"]);
+        let Ok(Cli { command: Command::Run(run) }) = cli else { panic!("does not parse") };
+        assert_eq!(run.command, ["numactl", "--hardware"]);
+    }
+
+    #[test]
+    fn errors_are_one_line() {
+        for args in [&["proxima", "run"][..], &["proxima", "run", "--frob", "x"]] {
+            let error = Cli::try_parse_from(args).err().unwrap();
+            assert_eq!(one_line(&error).lines().count(), 1);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! From options to a machine that can be started: topology, kernel, command line.
+
+use std::path::Path;
+
+use crate::cli::MachineOptions;
+use crate::error::{Fail, Result};
+use crate::guest::kernel::Choice;
+use crate::guest::machine::{Clock, Machine};
+use crate::progress::Progress;
+use crate::topology::{Topology, file};
+
+/// Four nodes, two CPUs each, 2 GiB, unequal distances.
+pub const DEFAULT_TOPOLOGY: &str = "ring-4";
+const DEFAULT_MEMORY: u64 = 2 << 30;
+/// What both kernels are told: console on the first port, no chatter, reset on a panic (which
+/// QEMU's -no-reboot turns into an end), and where init is.
+const CMDLINE: &str = "console=ttyS0 quiet panic=-1 rdinit=/init";
+
+/// The topology that the options ask for.
+pub fn topology(options: &MachineOptions) -> Result<Topology> {
+    let usage = |why: String| Fail::usage(why);
+    let mut topology = match (options.nodes, &options.topology) {
+        (Some(nodes), _) => {
+            let memory = options.memory.unwrap_or(DEFAULT_MEMORY);
+            Topology::even(nodes, options.cpus.unwrap_or(nodes), memory).map_err(usage)?
+        }
+        (None, name) => {
+            let mut found = file::find(name.as_deref().unwrap_or(DEFAULT_TOPOLOGY))?;
+            if let Some(cpus) = options.cpus {
+                found = found.with_cpus(cpus).map_err(usage)?;
+            }
+            if let Some(memory) = options.memory {
+                found = found.with_memory(memory).map_err(usage)?;
+            }
+            found
+        }
+    };
+    if !options.distance.is_empty() {
+        topology = topology.with_distances(&options.distance).map_err(usage)?;
+    }
+    Ok(topology)
+}
+
+/// The kernel's command line.
+pub fn cmdline(kernel: &Choice, clock: Clock, append: &[String]) -> String {
+    let mut words = vec![CMDLINE.to_string()];
+    if *kernel == Choice::Linux && clock == Clock::Instructions {
+        // One CPU at first, the others by init: see user/init/src/cpus.rs.
+        words.push("maxcpus=1 tsc=reliable mitigations=off proxima.online=all".into());
+    }
+    words.extend(append.iter().cloned());
+    words.join(" ")
+}
+
+/// Finds or builds the kernel and puts the machine together.
+pub fn machine(
+    topology: Topology,
+    kernel: &Choice,
+    clock: Clock,
+    append: &[String],
+    image: &Path,
+    progress: &Progress,
+) -> Result<Machine> {
+    Ok(Machine {
+        topology,
+        kernel: kernel.locate(progress)?,
+        image: image.into(),
+        cmdline: cmdline(kernel, clock, append),
+        clock,
+        gdb: None,
+    })
+}

@@ -1,0 +1,248 @@
+//! `proxima run` and `proxima shell`: a program of the host on a guest, as if it ran here.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Write, stderr, stdin, stdout};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::prepare;
+use crate::build;
+use crate::cleanup::WorkDir;
+use crate::cli::{GuestOptions, MachineOptions, RunOptions, ShellOptions};
+use crate::error::{BROKEN, Context, Fail, Result, TIMEOUT};
+use crate::guest::kernel::Choice;
+use crate::guest::machine::{Clock, Machine, QEMU, Wiring, shell_line};
+use crate::guest::session::Session;
+use crate::guest::stdin::Feed;
+use crate::guest::terminal::{self, RawMode};
+use crate::guest::watch::{Outcome, Sink, follow};
+use crate::image::libs::Finder;
+use crate::image::runfile::{self, Mode, Program, RunFile};
+use crate::image::{base, program};
+use crate::progress::Progress;
+
+/// gdb's and QEMU's customary port.
+const GDB_PORT: u16 = 1234;
+
+pub fn run(options: &RunOptions) -> Result<u8> {
+    let mode = if options.interactive { Mode::Tty } else { Mode::Pipe };
+    start(&options.machine, &options.guest, mode, &options.command)
+}
+
+pub fn shell(options: &ShellOptions) -> Result<u8> {
+    start(&options.machine, &options.guest, Mode::Tty, &[])
+}
+
+/// An empty `command` is a login shell.
+fn start(
+    machine: &MachineOptions,
+    guest: &GuestOptions,
+    mode: Mode,
+    command: &[OsString],
+) -> Result<u8> {
+    let started = Instant::now();
+    let progress = Progress::new(machine.verbose);
+    let topology = prepare::topology(machine)?;
+    let kernel = Choice::parse(&machine.kernel);
+    let console = machine
+        .console
+        .as_ref()
+        .map(|path| File::create(path).map_err(|e| Fail::usage(format!("{}: {e}", path.display()))))
+        .transpose()?;
+    let work = WorkDir::new()?;
+    let image = work.path().join("image.cpio");
+    write_image(&image, guest, mode, command, &progress)?;
+    let clock = Clock::Wall;
+    let mut ready =
+        prepare::machine(topology, &kernel, clock, &machine.append, &image, &progress)?;
+    ready.gdb = guest.gdb.then_some(GDB_PORT);
+    if guest.dry_run {
+        progress.clear();
+        return dry_run(&mut ready, work);
+    }
+    progress.say("booting");
+    let mut session = Session::start(&ready, console)?;
+    if guest.gdb {
+        progress.clear();
+        eprintln!("proxima: waiting for gdb: {}", gdb_command(&ready.kernel, &kernel));
+    }
+    let raw = if mode == Mode::Tty { Some(RawMode::enter()?) } else { None };
+    let left = Arc::new(AtomicBool::new(false));
+    if mode == Mode::Tty {
+        connect_terminal(&session, left.clone())?;
+    }
+    let mut streams = Streams {
+        progress,
+        deadline: machine.timeout.map(|s| started + Duration::from_secs_f64(s)),
+        started,
+    };
+    let feed = |session: &Session| feed_stdin(session);
+    let feeder: Option<&dyn Fn(&Session) -> Feed> =
+        if mode == Mode::Pipe { Some(&feed) } else { None };
+    let outcome = follow(&mut session, &mut streams, feeder, guest.gdb)?;
+    drop(raw);
+    if left.load(Ordering::SeqCst) {
+        eprintln!("\nproxima: left the guest");
+        return Ok(0);
+    }
+    Ok(report(&outcome, &session, machine))
+}
+
+/// The exit code, with the console's end below whatever went wrong.
+fn report(outcome: &Outcome, session: &Session, machine: &MachineOptions) -> u8 {
+    let (code, message) = match outcome {
+        Outcome::Status(code) => return *code,
+        Outcome::TimedOut { booted: true } => {
+            (TIMEOUT, format!("no end after {} s", machine.timeout.unwrap_or_default()))
+        }
+        Outcome::TimedOut { booted: false } => {
+            (TIMEOUT, "the guest did not boot in time".to_string())
+        }
+        Outcome::Crashed(why) => (BROKEN, format!("the guest crashed: {why}")),
+    };
+    eprintln!("proxima: {message}; {}", session.console.report());
+    code
+}
+
+fn write_image(
+    image: &Path,
+    guest: &GuestOptions,
+    mode: Mode,
+    command: &[OsString],
+    progress: &Progress,
+) -> Result<()> {
+    let cwd = std::env::current_dir().context("current directory")?;
+    let library_path = guest_library_path(&guest.env);
+    let mut finder = Finder::new(library_path.as_deref());
+    let mut tree = base::skeleton()?;
+    let program = match command.split_first() {
+        Some((name, _)) => {
+            let path = program::find(name).or_else(|fail| applet(name, fail))?;
+            if path.is_file() {
+                program::add(&mut tree, &mut finder, &path)?;
+            }
+            Program { path, args: command.to_vec(), name: String::new() }
+        }
+        None => Program { path: "/bin/sh".into(), args: vec!["-sh".into()], name: String::new() },
+    };
+    for extra in &guest.with {
+        program::add_extra(&mut tree, &mut finder, extra)?;
+    }
+    let init = build::user("init", progress)?;
+    progress.say("making the image");
+    let busybox = base::finish(&mut tree, &init)?;
+    if !busybox && !tree.has(&program.path) {
+        return Err(Fail::broken(format!(
+            "{}: there is no busybox here (package busybox-static)",
+            program.path.display()
+        )));
+    }
+    // A shell by itself starts at home; a program where the person stands.
+    let cwd = if command.is_empty() { PathBuf::from("/root") } else { cwd };
+    tree.directory(&cwd, 0o755)?;
+    let file = RunFile {
+        mode,
+        env: program::environment(&guest.env, &cwd, mode == Mode::Tty)?,
+        cwd,
+        winsize: terminal::size().filter(|_| mode == Mode::Tty),
+        timeout: 0,
+        nonce: String::new(),
+        programs: vec![program],
+    };
+    tree.bytes(Path::new(runfile::PATH), 0o644, file.text())?;
+    tree.write(image)
+}
+
+/// A name that the host does not have may be one of busybox's commands.
+fn applet(name: &OsString, fail: Fail) -> Result<PathBuf> {
+    let mut tree = base::skeleton()?;
+    if name.to_string_lossy().contains('/') || !base::add_busybox(&mut tree)? {
+        return Err(fail);
+    }
+    ["/bin", "/sbin"]
+        .iter()
+        .map(|dir| Path::new(dir).join(name))
+        .find(|path| tree.has(path))
+        .ok_or(fail)
+}
+
+/// LD_LIBRARY_PATH as the program will see it.
+fn guest_library_path(asked: &[OsString]) -> Option<String> {
+    asked
+        .iter()
+        .filter_map(|item| item.to_str()?.strip_prefix("LD_LIBRARY_PATH=").map(str::to_string))
+        .next_back()
+        .or_else(program::library_path)
+}
+
+fn dry_run(machine: &mut Machine, work: WorkDir) -> Result<u8> {
+    let dir = work.keep();
+    let wiring = Wiring::Files {
+        console: dir.join("console"),
+        err: dir.join("stderr"),
+        control: dir.join("status"),
+    };
+    println!("{}", shell_line(QEMU, &machine.args(&wiring)));
+    Ok(0)
+}
+
+fn gdb_command(kernel: &Path, choice: &Choice) -> String {
+    let symbols = kernel.with_extension("debug");
+    let file = if *choice == Choice::Proxima && symbols.exists() { symbols } else { kernel.into() };
+    format!("gdb {} -ex 'target remote 127.0.0.1:{GDB_PORT}'", file.display())
+}
+
+fn feed_stdin(session: &Session) -> Feed {
+    match (session.input.try_clone(), session.control.try_clone()) {
+        (Ok(port), Ok(control)) => Feed::start(stdin(), port, control),
+        _ => Feed::default(),
+    }
+}
+
+fn connect_terminal(session: &Session, left: Arc<AtomicBool>) -> Result<()> {
+    let port = session.input.try_clone().context("socket")?;
+    let pid = session.pid();
+    terminal::send_keys(port, left, move || {
+        if let Some(pid) = pid {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    });
+    let control = session.control.try_clone().context("socket")?;
+    terminal::follow_size(move |rows, columns| {
+        let _ = (&control).write_all(format!("winsize {rows} {columns}\n").as_bytes());
+    });
+    Ok(())
+}
+
+/// The tool's own standard streams as the program's.
+struct Streams {
+    progress: Progress,
+    deadline: Option<Instant>,
+    started: Instant,
+}
+
+impl Sink for Streams {
+    fn out(&mut self, bytes: &[u8]) -> bool {
+        let mut out = stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).is_ok()
+    }
+
+    fn err(&mut self, bytes: &[u8]) -> bool {
+        stderr().write_all(bytes).is_ok()
+    }
+
+    fn ready(&mut self, _session: &Session, tsc: u64) {
+        self.progress.say(&format!(
+            "init runs after {:.2} s (time-stamp counter {tsc})",
+            self.started.elapsed().as_secs_f64()
+        ));
+        self.progress.clear();
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+}

@@ -1,0 +1,168 @@
+//! The QEMU command line: the machine the guest boots on.
+
+use std::path::PathBuf;
+
+use crate::error::{Fail, Result};
+use crate::image::program::in_path;
+use crate::topology::Topology;
+
+pub const QEMU: &str = "qemu-system-x86_64";
+
+/// How time passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// As fast as the host can, hardware-accelerated where that works.
+    Wall,
+    /// One instruction is one nanosecond; the same run gives the same counts.
+    Instructions,
+}
+
+#[derive(Clone, Debug)]
+pub struct Machine {
+    pub topology: Topology,
+    pub kernel: PathBuf,
+    pub image: PathBuf,
+    pub cmdline: String,
+    pub clock: Clock,
+    /// Wait for a debugger on this TCP port of the loopback interface.
+    pub gdb: Option<u16>,
+}
+
+/// Where the four serial ports of the guest end.
+pub enum Wiring {
+    /// File descriptors that QEMU inherits, one socket for each port.
+    Sockets([i32; 4]),
+    /// For a person who types the command: console and stderr to files, ttyS1 on the terminal.
+    Files { console: PathBuf, err: PathBuf, control: PathBuf },
+}
+
+impl Machine {
+    pub fn args(&self, wiring: &Wiring) -> Vec<String> {
+        let mut args: Vec<String> = ["-M", "q35", "-nodefaults", "-no-user-config", "-no-reboot"]
+            .into_iter()
+            .chain(["-vga", "none", "-nic", "none", "-display", "none", "-monitor", "none"])
+            .map(String::from)
+            .collect();
+        args.extend(self.accelerator());
+        args.extend(self.topology.qemu_args());
+        args.push("-kernel".into());
+        args.push(self.kernel.display().to_string());
+        args.push("-initrd".into());
+        args.push(self.image.display().to_string());
+        args.push("-append".into());
+        args.push(self.cmdline.clone());
+        match wiring {
+            Wiring::Sockets(fds) => {
+                for (port, fd) in fds.iter().enumerate() {
+                    args.push("-chardev".into());
+                    args.push(format!("socket,id=port{port},fd={fd}"));
+                    args.push("-serial".into());
+                    args.push(format!("chardev:port{port}"));
+                }
+            }
+            Wiring::Files { console, err, control } => {
+                let file = |path: &PathBuf| format!("file:{}", path.display());
+                for port in [file(console), "stdio".into(), file(err), file(control)] {
+                    args.push("-serial".into());
+                    args.push(port);
+                }
+            }
+        }
+        if let Some(port) = self.gdb {
+            args.push("-S".into());
+            args.push("-gdb".into());
+            args.push(format!("tcp:127.0.0.1:{port}"));
+        }
+        args
+    }
+
+    fn accelerator(&self) -> Vec<String> {
+        let list: &[&str] = match self.clock {
+            Clock::Instructions => &[
+                "-accel",
+                "tcg,thread=single",
+                "-icount",
+                "shift=0,sleep=off",
+                "-seed",
+                "1",
+                "-rtc",
+                "base=2024-01-01T00:00:00,clock=vm",
+                // Why: docs/performance.md; ERMS would make clearing a page 4096 instructions.
+                "-cpu",
+                "max,la57=off,erms=off",
+            ],
+            Clock::Wall if kvm_works() => &["-accel", "kvm", "-cpu", "max"],
+            Clock::Wall => &["-accel", "tcg,thread=multi", "-cpu", "max"],
+        };
+        list.iter().map(|word| word.to_string()).collect()
+    }
+}
+
+/// The QEMU binary, or what to install.
+pub fn qemu() -> Result<PathBuf> {
+    in_path(QEMU).ok_or_else(|| {
+        Fail::broken(format!("{QEMU} is not installed (package qemu-system-x86; or: make setup)"))
+    })
+}
+
+/// True where /dev/kvm opens and the CPU says that it can virtualize: without the flag a KVM that
+/// opens is an emulation slower than TCG.
+pub fn kvm_works() -> bool {
+    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let able = flags
+        .lines()
+        .find(|line| line.starts_with("flags"))
+        .is_some_and(|line| line.split_whitespace().any(|flag| flag == "vmx" || flag == "svm"));
+    able && std::fs::File::options().read(true).write(true).open("/dev/kvm").is_ok()
+}
+
+/// A command as one can paste it into a shell, a line for each option.
+pub fn shell_line(program: &str, args: &[String]) -> String {
+    let mut text = quote(program);
+    for arg in args {
+        text += if arg.starts_with('-') { " \\\n    " } else { " " };
+        text += &quote(arg);
+    }
+    text
+}
+
+/// Quotes for a POSIX shell where needed.
+pub fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(clock: Clock) -> Machine {
+        Machine {
+            topology: Topology::even(1, 1, 1 << 30).unwrap(),
+            kernel: "k".into(),
+            image: "i".into(),
+            cmdline: "a b".into(),
+            clock,
+            gdb: None,
+        }
+    }
+
+    #[test]
+    fn instruction_counts_need_one_thread_and_a_fixed_clock() {
+        let args = machine(Clock::Instructions).args(&Wiring::Sockets([3, 4, 5, 6])).join(" ");
+        assert!(args.contains("tcg,thread=single -icount shift=0,sleep=off"), "{args}");
+        assert!(args.contains("socket,id=port3,fd=6"), "{args}");
+    }
+
+    #[test]
+    fn shown_commands_survive_a_shell() {
+        assert_eq!(quote("a b"), "'a b'");
+        assert_eq!(quote("it's"), "'it'\\''s'");
+        assert_eq!(quote("size=32M,id=a"), "size=32M,id=a");
+        assert_eq!(quote(""), "''");
+    }
+}

@@ -1,0 +1,206 @@
+//! A running guest: QEMU as a child process, its four serial ports as sockets, and everything that
+//! arrives on them as one stream of [`Event`]s.
+//!
+//! No byte is lost: the sockets block QEMU when nobody reads, and QEMU's UART then holds the guest.
+//! A guest dies with the thread that started it, at the latest with the tool.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use rustix::io::{FdFlags, fcntl_setfd};
+
+use super::console::Console;
+use super::machine::{Machine, Wiring, qemu};
+use crate::error::{Context, Result};
+use crate::image::program::in_path;
+
+pub enum Event {
+    /// Bytes of the program's stdout, of its stderr.
+    Out(Vec<u8>),
+    Err(Vec<u8>),
+    /// A line of the control channel.
+    Control(String),
+    /// QEMU has closed all ports: nothing more will come.
+    Closed,
+}
+
+pub struct Session {
+    child: Child,
+    pub console: Console,
+    console_thread: Option<thread::JoinHandle<()>>,
+    /// Writing halves: the program's stdin, and lines for init.
+    pub input: UnixStream,
+    pub control: UnixStream,
+    events: Receiver<Event>,
+    stderr: Option<thread::JoinHandle<String>>,
+}
+
+/// Between clearing close-on-exec on a guest's sockets and its start no other guest may start, or
+/// that one would hold them open.
+static STARTING: Mutex<()> = Mutex::new(());
+
+impl Session {
+    /// Starts QEMU. `console_file` gets a copy of the kernel's console.
+    pub fn start(machine: &Machine, console_file: Option<File>) -> Result<Self> {
+        let mut ours = Vec::new();
+        let mut theirs = Vec::new();
+        for _ in 0..4 {
+            let (host, guest) = UnixStream::pair().context("socketpair")?;
+            ours.push(host);
+            theirs.push(guest);
+        }
+        let fds = [0, 1, 2, 3].map(|port: usize| theirs[port].as_raw_fd());
+        let mut command = command()?;
+        command.args(machine.args(&Wiring::Sockets(fds)));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = {
+            let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+            for socket in &theirs {
+                fcntl_setfd(socket.as_fd(), FdFlags::empty()).context("fcntl")?;
+            }
+            let child = command.spawn().context("qemu");
+            drop(theirs);
+            child?
+        };
+        let stderr = child.stderr.take().map(|mut pipe| {
+            thread::spawn(move || {
+                let mut text = String::new();
+                let _ = pipe.read_to_string(&mut text);
+                text
+            })
+        });
+        Self::connect(child, stderr, ours, console_file)
+    }
+
+    fn connect(
+        child: Child,
+        stderr: Option<thread::JoinHandle<String>>,
+        ours: Vec<UnixStream>,
+        console_file: Option<File>,
+    ) -> Result<Self> {
+        let mut ports = ours.into_iter();
+        let mut next = || ports.next().ok_or("missing port").context("serial ports");
+        let (console_port, out, err, control) = (next()?, next()?, next()?, next()?);
+        let console = Console::default();
+        let console_thread = console.follow(console_port, console_file);
+        let input = out.try_clone().context("socket")?;
+        let control_writer = control.try_clone().context("socket")?;
+        // Bounded, so that a slow consumer slows the guest instead of filling memory.
+        let (send, events) = mpsc::sync_channel(256);
+        read_bytes(out, send.clone(), Event::Out);
+        read_bytes(err, send.clone(), Event::Err);
+        read_lines(control, send);
+        Ok(Self {
+            child,
+            console,
+            console_thread: Some(console_thread),
+            input,
+            control: control_writer,
+            events,
+            stderr,
+        })
+    }
+
+    /// The next event; None when `until` has passed. All senders gone means that QEMU has closed
+    /// its ports.
+    pub fn next(&mut self, until: Option<Instant>) -> Option<Event> {
+        let received = match until {
+            Some(until) => self.events.recv_timeout(until.saturating_duration_since(Instant::now())),
+            None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match received {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Event::Closed),
+        }
+    }
+
+    /// QEMU's process, for those who may have to end it from another thread.
+    pub fn pid(&self) -> Option<rustix::process::Pid> {
+        rustix::process::Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// Sends init a line; a guest that is gone is noticed elsewhere.
+    pub fn tell(&self, line: &str) {
+        let _ = (&self.control).write_all(format!("{line}\n").as_bytes());
+    }
+
+    /// Waits for QEMU's end; what it printed on its stderr comes along.
+    pub fn wait(&mut self) -> Result<(ExitStatus, String)> {
+        let status = self.child.wait().context("qemu")?;
+        if let Some(thread) = self.console_thread.take() {
+            let _ = thread.join();
+        }
+        let text = self.stderr.take().and_then(|t| t.join().ok()).unwrap_or_default();
+        Ok((status, text))
+    }
+
+    /// Ends the guest at once.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.wait();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.kill();
+        }
+    }
+}
+
+/// QEMU, made to die with the thread that starts it where util-linux's setpriv is at hand.
+fn command() -> Result<Command> {
+    let qemu = qemu()?;
+    Ok(match in_path("setpriv") {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "KILL", "--"]).arg(qemu);
+            command
+        }
+        None => Command::new(qemu),
+    })
+}
+
+/// Why QEMU ended, when that is not by itself a clean power-off.
+pub fn describe_end(status: ExitStatus, stderr: &str) -> String {
+    let said = stderr.lines().next().unwrap_or("").trim();
+    match (status.code(), status.signal()) {
+        (Some(0), _) => "the machine was reset or powered off without a status".into(),
+        (Some(code), _) if said.is_empty() => format!("QEMU ended with code {code}"),
+        (Some(_), _) => format!("QEMU: {}", said.trim_start_matches("qemu-system-x86_64: ")),
+        (None, signal) => format!("QEMU was killed by signal {}", signal.unwrap_or(0)),
+    }
+}
+
+fn read_bytes(mut port: UnixStream, to: SyncSender<Event>, wrap: fn(Vec<u8>) -> Event) {
+    thread::spawn(move || {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(count) = port.read(&mut buffer) {
+            if count == 0 || to.send(wrap(buffer[..count].to_vec())).is_err() {
+                break;
+            }
+        }
+    });
+}
+
+fn read_lines(port: UnixStream, to: SyncSender<Event>) {
+    use std::io::{BufRead, BufReader};
+    thread::spawn(move || {
+        for line in BufReader::new(port).split(b'\n').map_while(std::result::Result::ok) {
+            let line = String::from_utf8_lossy(&line).trim().to_string();
+            if to.send(Event::Control(line)).is_err() {
+                break;
+            }
+        }
+    });
+}

@@ -1,0 +1,136 @@
+//! Following a guest to its end: what the program printed goes to the caller as it comes, and the
+//! end is judged once.
+
+use std::time::{Duration, Instant};
+
+use super::session::{Event, Session, describe_end};
+use super::stdin::Feed;
+use crate::error::Result;
+
+/// A kernel that has not reached init by then never will.
+const BOOT: Duration = Duration::from_secs(120);
+/// From init's last word to the machine's end.
+const POWER_OFF: Duration = Duration::from_secs(20);
+
+/// How a guest ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The program's exit code, or 128 plus the signal that killed it.
+    Status(u8),
+    TimedOut { booted: bool },
+    /// Kernel panic, reset, or QEMU's own failure: a sentence.
+    Crashed(String),
+}
+
+/// What happens to output; false from `out` or `err` ends the guest.
+pub trait Sink {
+    fn out(&mut self, bytes: &[u8]) -> bool;
+    fn err(&mut self, bytes: &[u8]) -> bool;
+    /// Init is there and about to start the program; `tsc` is the time-stamp counter at its entry.
+    fn ready(&mut self, _session: &Session, _tsc: u64) {}
+    /// When the guest has to end: asked before every wait, so that it may move.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+}
+
+/// What init has said so far.
+#[derive(Default)]
+struct Said {
+    ready: bool,
+    status: Option<u8>,
+    counts: Option<(u64, u64)>,
+}
+
+/// Runs the guest to its end. Without `patient`, a boot may take [`BOOT`] and no longer.
+pub fn follow(
+    session: &mut Session,
+    sink: &mut dyn Sink,
+    feed: Option<&dyn Fn(&Session) -> Feed>,
+    patient: bool,
+) -> Result<Outcome> {
+    let start = Instant::now();
+    let mut said = Said::default();
+    let mut seen = (0, 0);
+    let mut stdin = None;
+    let mut closing = None;
+    loop {
+        let boot = (!said.ready && !patient).then(|| start + BOOT);
+        let until = [sink.deadline(), boot, closing].into_iter().flatten().min();
+        let Some(event) = session.next(until) else {
+            session.kill();
+            return Ok(match said.status {
+                // The status counts; that the machine stays on is the kernel's fault.
+                Some(_) if closing.is_some() => {
+                    Outcome::Crashed("the program ended, but the guest did not power off".into())
+                }
+                _ => Outcome::TimedOut { booted: said.ready },
+            });
+        };
+        let wanted = match event {
+            Event::Out(bytes) => {
+                seen.0 += bytes.len() as u64;
+                sink.out(&bytes)
+            }
+            Event::Err(bytes) => {
+                seen.1 += bytes.len() as u64;
+                sink.err(&bytes)
+            }
+            Event::Control(line) => {
+                hear(&line, &mut said, stdin.as_ref(), session, sink);
+                if said.ready && stdin.is_none() {
+                    stdin = feed.map(|start| start(session));
+                }
+                if said.status.is_some() && closing.is_none() {
+                    closing = Some(Instant::now() + POWER_OFF);
+                }
+                true
+            }
+            Event::Closed => return finish(session, &said, seen),
+        };
+        if !wanted {
+            session.kill();
+            return Ok(Outcome::Status(128 + 13));
+        }
+    }
+}
+
+fn hear(line: &str, said: &mut Said, stdin: Option<&Feed>, session: &Session, sink: &mut dyn Sink) {
+    let mut words = line.split_whitespace();
+    let first = words.next();
+    let number = words.next().and_then(|word| word.parse::<u64>().ok());
+    match (first, number) {
+        (Some("ready"), tsc) => {
+            said.ready = true;
+            sink.ready(session, tsc.unwrap_or(0));
+        }
+        (Some("stdin"), Some(total)) => {
+            if let Some(feed) = stdin {
+                feed.consumed(total);
+            }
+        }
+        (Some(kind @ ("exit" | "signal")), Some(number)) => {
+            let base = if kind == "signal" { 128 } else { 0 };
+            said.status = Some(base + number as u8);
+            let rest: Vec<&str> = words.collect();
+            if let ["out", out, "err", err] = rest[..] {
+                said.counts = out.parse().ok().zip(err.parse().ok());
+            }
+        }
+        _ => {}
+    }
+}
+
+fn finish(session: &mut Session, said: &Said, seen: (u64, u64)) -> Result<Outcome> {
+    let (status, stderr) = session.wait()?;
+    let Some(code) = said.status else {
+        return Ok(Outcome::Crashed(describe_end(status, &stderr)));
+    };
+    if said.counts.is_some_and(|counts| counts != seen) {
+        return Ok(Outcome::Crashed(format!(
+            "the guest lost output: it wrote {:?} bytes, {seen:?} arrived",
+            said.counts.unwrap_or_default()
+        )));
+    }
+    Ok(Outcome::Status(code))
+}

@@ -1,0 +1,45 @@
+//! Where things are: the source tree, built files, the cache, and an installed copy's share.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Fail, Result};
+
+/// The top of the source tree this binary was built from, if it is still there.
+pub fn source() -> Option<&'static Path> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    top.join("kernel/Cargo.toml").exists().then_some(top)
+}
+
+/// Cargo's target directory.
+pub fn target() -> Option<PathBuf> {
+    let top = source()?;
+    Some(match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => std::path::absolute(&dir).unwrap_or_else(|_| dir.into()),
+        None => top.join("target"),
+    })
+}
+
+/// `make install` puts kernel and guest programs at ../share/proxima beside the binary.
+pub fn installed() -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    let share = own.parent()?.parent()?.join("share/proxima");
+    share.is_dir().then_some(share)
+}
+
+/// $XDG_CACHE_HOME/proxima, made if absent: fetched packages and what is drawn from them.
+pub fn cache() -> Result<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
+        .ok_or_else(|| Fail::broken("neither XDG_CACHE_HOME nor HOME is set"))?;
+    let dir = base.join("proxima");
+    std::fs::create_dir_all(&dir).context(dir.display())?;
+    Ok(dir)
+}
+
+/// A path as it is shown to people: relative to where they stand, if below it.
+pub fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}

@@ -1,0 +1,93 @@
+//! The control channel: one line, one message.
+//!
+//! To the host: `ready TSC` before the program starts, `stdin N` (N bytes of ttyS1 have been
+//! consumed, which is the host's leave to send more), and at the end `exit N` or `signal N`,
+//! followed in pipe mode by ` out BYTES err BYTES`, so that a lost byte is noticed.
+//! From the host: `eof N` (stdin ends after N bytes), `winsize ROWS COLUMNS`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::sync::{Arc, Mutex};
+
+use rustix::termios::tcdrain;
+
+pub enum Message {
+    Eof(u64),
+    Winsize { rows: u16, columns: u16 },
+}
+
+pub struct Control {
+    reader: Option<BufReader<File>>,
+    writer: Sender,
+}
+
+/// The writing half; clones share one lock, so that lines never mix.
+#[derive(Clone)]
+pub struct Sender(Arc<Mutex<File>>);
+
+impl Sender {
+    pub fn send(&self, line: &str) -> Result<(), String> {
+        let mut port = self.0.lock().map_err(|_| "control channel poisoned".to_string())?;
+        port.write_all(format!("{line}\n").as_bytes()).map_err(|e| format!("control channel: {e}"))
+    }
+}
+
+impl Control {
+    pub fn new(port: File) -> Result<Self, String> {
+        let second = port.try_clone().map_err(|e| format!("control channel: {e}"))?;
+        Ok(Self {
+            reader: Some(BufReader::new(second)),
+            writer: Sender(Arc::new(Mutex::new(port))),
+        })
+    }
+
+    pub fn sender(&self) -> Sender {
+        self.writer.clone()
+    }
+
+    /// Sends a line and waits until it has left the port.
+    pub fn send(&mut self, line: &str) -> Result<(), String> {
+        self.writer.send(line)?;
+        let port = self.writer.0.lock().map_err(|_| "control channel poisoned".to_string())?;
+        tcdrain(&*port).map_err(|e| format!("control channel: {e}"))
+    }
+
+    /// Starts the thread that hands over the host's messages. It lives as long as the machine.
+    pub fn listen(&mut self, mut handle: impl FnMut(Message) + Send + 'static) {
+        let Some(reader) = self.reader.take() else { return };
+        std::thread::spawn(move || {
+            for line in reader.lines().map_while(Result::ok) {
+                if let Some(message) = parse(&line) {
+                    handle(message);
+                }
+            }
+        });
+    }
+}
+
+fn parse(line: &str) -> Option<Message> {
+    let mut words = line.split_whitespace();
+    match words.next()? {
+        "eof" => Some(Message::Eof(words.next()?.parse().ok()?)),
+        "winsize" => Some(Message::Winsize {
+            rows: words.next()?.parse().ok()?,
+            columns: words.next()?.parse().ok()?,
+        }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_the_host_are_understood_and_others_ignored() {
+        assert!(matches!(parse("eof 12"), Some(Message::Eof(12))));
+        let size = parse("winsize 24 80");
+        assert!(matches!(size, Some(Message::Winsize { rows: 24, columns: 80 })));
+        assert!(parse("eof").is_none());
+        assert!(parse("winsize 24").is_none());
+        assert!(parse("reboot now").is_none());
+    }
+}

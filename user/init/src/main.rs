@@ -1,0 +1,93 @@
+//! PID 1 of the guest, the same static program on Proxima and on Linux.
+//!
+//! It mounts what programs expect, opens the serial ports, runs what `/etc/proxima/run` asks for,
+//! tells the host how it ended, and powers the machine off.
+//!
+//! | port  | carries                                                            |
+//! |-------|--------------------------------------------------------------------|
+//! | ttyS0 | the kernel's console; init adds only complaints of its own         |
+//! | ttyS1 | the program's stdin and stdout (in tty mode its terminal)          |
+//! | ttyS2 | the program's stderr                                               |
+//! | ttyS3 | control: lines in both directions, see [`control`]                 |
+//!
+//! Guarantees: bytes pass unchanged in both directions, and every byte the program wrote has left
+//! its port before the status line is sent. What makes up the image is the host's business.
+
+mod batch;
+mod control;
+mod cpus;
+mod mounts;
+mod ports;
+mod pump;
+mod run;
+mod session;
+mod spec;
+mod tsc;
+
+use std::fmt::Display;
+use std::fs;
+
+use rustix::system::{RebootCommand, reboot};
+
+use crate::spec::{Mode, Spec};
+
+/// Where the host puts what to run; without it a shell is opened on the console.
+const SPEC: &str = "/etc/proxima/run";
+
+fn main() {
+    let entry = tsc::read();
+    let mut args = std::env::args();
+    match args.next().as_deref() {
+        Some(session::ARG0) => session::become_program(args),
+        Some(cpus::SPIN_ARG0) => cpus::spin(),
+        _ => {}
+    }
+    if std::process::id() != 1 {
+        eprintln!("init: this is a guest's PID 1; it is of no use elsewhere");
+        std::process::exit(2);
+    }
+    mounts::mount_all();
+    if let Err(error) = run_guest(entry) {
+        complain("init", &error);
+    }
+    power_off()
+}
+
+fn run_guest(entry: u64) -> Result<(), String> {
+    let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let words: Vec<&str> = cmdline.split_whitespace().collect();
+    if words.contains(&"proxima.online=all") {
+        cpus::online_all()?;
+    }
+    let spec = match fs::read_to_string(SPEC) {
+        Ok(text) => Spec::parse(&text)?,
+        Err(_) => return session::console_shell(),
+    };
+    let Some(ports) = ports::Ports::open() else {
+        // Booted by hand, without the host tool's four ports.
+        return session::on_console(&spec);
+    };
+    let mut control = control::Control::new(ports.control)?;
+    control.send(&format!("ready {entry}"))?;
+    let status = match spec.mode {
+        Mode::Pipe => run::piped(&spec, ports.out, ports.err, &mut control)?,
+        Mode::Direct => run::direct(&spec, ports.out, ports.err)?,
+        Mode::Tty => run::terminal(&spec, ports.out, &mut control)?,
+        Mode::Batch => batch::run(&spec, ports.out)?,
+    };
+    control.send(&status)
+}
+
+/// Prints to the kernel's console: the host shows it when a run fails.
+pub fn complain(what: &str, error: &dyn Display) {
+    let _ = fs::write("/dev/console", format!("init: {what}: {error}\r\n"));
+}
+
+fn power_off() -> ! {
+    rustix::fs::sync();
+    if let Err(error) = reboot(RebootCommand::PowerOff) {
+        complain("power-off", &error);
+    }
+    // PID 1 ends only if power-off failed: the kernel then panics, which the host reports.
+    std::process::exit(1)
+}

@@ -1,0 +1,150 @@
+//! Running one program in each of the ways [`crate::spec::Mode`] names, and waiting for it while
+//! reaping every orphan that is handed to PID 1.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process_group, wait};
+use rustix::termios::{Winsize, tcdrain, tcsetwinsize};
+
+use crate::control::{Control, Message};
+use crate::pump::{Stdin, to_port};
+use crate::session;
+use crate::spec::{Program, Spec};
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Exit(i32),
+    Signal(i32),
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            End::Exit(code) => write!(f, "exit {code}"),
+            End::Signal(number) => write!(f, "signal {number}"),
+        }
+    }
+}
+
+pub fn piped(spec: &Spec, out: File, err: File, control: &mut Control) -> Result<String, String> {
+    let mut err_port = err.try_clone().map_err(|e| e.to_string())?;
+    let in_port = out.try_clone().map_err(|e| e.to_string())?;
+    let mut command = command(spec, &spec.programs[0]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return Ok(not_started(&mut err_port, &spec.programs[0], &error)),
+    };
+    // Dropping the Command closes init's copies of the pipes' far ends.
+    drop(command);
+    let stdout = child.stdout.take().map(|pipe| to_port(pipe, out));
+    let stderr = child.stderr.take().map(|pipe| to_port(pipe, err));
+    if let Some(pipe) = child.stdin.take() {
+        let stdin = Stdin::start(in_port, pipe, control.sender());
+        control.listen(move |message| {
+            if let Message::Eof(total) = message {
+                stdin.set_end(total);
+            }
+        });
+    }
+    let end = wait_for(&child)?;
+    // Whoever still holds the pipes would keep the pumps waiting; the machine ends here anyway.
+    kill_the_rest();
+    let count = |pump: Option<std::thread::JoinHandle<u64>>| pump.and_then(|p| p.join().ok()).unwrap_or(0);
+    let (out, err) = (count(stdout), count(stderr));
+    Ok(format!("{end} out {out} err {err}"))
+}
+
+pub fn direct(spec: &Spec, out: File, mut err: File) -> Result<String, String> {
+    let copy = |file: &File| file.try_clone().map(Stdio::from).map_err(|e| e.to_string());
+    let mut command = command(spec, &spec.programs[0]);
+    command.stdin(Stdio::null()).stdout(copy(&out)?).stderr(copy(&err)?);
+    let child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return Ok(not_started(&mut err, &spec.programs[0], &error)),
+    };
+    let end = wait_for(&child)?;
+    kill_the_rest();
+    tcdrain(&out).and_then(|()| tcdrain(&err)).map_err(|e| format!("serial port: {e}"))?;
+    Ok(end.to_string())
+}
+
+pub fn terminal(spec: &Spec, mut tty: File, control: &mut Control) -> Result<String, String> {
+    let set_size = |tty: &File, rows, columns| {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let _ = tcsetwinsize(tty, size);
+    };
+    if let Some((rows, columns)) = spec.winsize {
+        set_size(&tty, rows, columns);
+    }
+    let sized = tty.try_clone().map_err(|e| e.to_string())?;
+    control.listen(move |message| {
+        if let Message::Winsize { rows, columns } = message {
+            set_size(&sized, rows, columns);
+        }
+    });
+    let child = match session::command(spec, crate::ports::OUT).spawn() {
+        Ok(child) => child,
+        Err(error) => return Ok(not_started(&mut tty, &spec.programs[0], &error)),
+    };
+    let end = wait_for(&child)?;
+    kill_the_rest();
+    tcdrain(&tty).map_err(|e| format!("serial port: {e}"))?;
+    Ok(end.to_string())
+}
+
+/// The program with the run file's environment and directory; standard streams are the caller's.
+pub fn command(spec: &Spec, program: &Program) -> Command {
+    let mut command = Command::new(&program.path);
+    if let Some((first, rest)) = program.args.split_first() {
+        command.arg0(first).args(rest);
+    }
+    command.env_clear().envs(spec.env.iter().map(|(k, v)| (k, v))).current_dir(&spec.cwd);
+    command
+}
+
+/// What a shell says of a program that cannot be started: 127 when absent, else 126.
+fn not_started(err: &mut File, program: &Program, error: &std::io::Error) -> String {
+    let path = program.path.to_string_lossy();
+    let _ = writeln!(err, "init: {path}: {error}");
+    let _ = tcdrain(&*err);
+    if error.kind() == std::io::ErrorKind::NotFound { "exit 127".into() } else { "exit 126".into() }
+}
+
+/// Waits for `child`, collecting every other process that ends meanwhile.
+pub fn wait_for(child: &Child) -> Result<End, String> {
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid.as_raw_nonzero().get() as u32 == child.id() => {
+                if let Some(end) = end_of(status) {
+                    return Ok(end);
+                }
+            }
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(format!("wait: {error}")),
+        }
+    }
+}
+
+fn end_of(status: WaitStatus) -> Option<End> {
+    if let Some(code) = status.exit_status() {
+        return Some(End::Exit(code));
+    }
+    status.terminating_signal().map(End::Signal)
+}
+
+/// Kills and collects every process but init itself.
+pub fn kill_the_rest() {
+    // kill(-1): all processes except PID 1.
+    let _ = kill_process_group(Pid::INIT, Signal::KILL);
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
