@@ -1,0 +1,231 @@
+//! Directory entries: the tree of names through which inodes are reached.
+//!
+//! A directory's entry caches those of its children; file systems whose names come and go by
+//! themselves opt out ([`Inode::cacheable`]). Entries are never evicted while their file system is
+//! in use: their number is bounded by its contents. Each directory entry carries the sleeping lock
+//! under which names in it are created and removed; the map itself is under a spinlock, so that a
+//! lookup that hits takes one short lock and no sleep.
+
+use crate::inode::Inode;
+use abi::{Errno, Result};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use hashbrown::HashMap;
+use sync::{Mutex, MutexGuard, SpinLock};
+
+/// Longest name, bytes.
+pub const NAME_MAX: usize = 255;
+
+/// A name in a directory, and the inode it stands for.
+pub struct Dentry {
+    inode: Arc<dyn Inode>,
+    link: SpinLock<Position>,
+    /// For directories.
+    dir: Option<Box<Dir>>,
+    /// The name is gone.
+    deleted: AtomicBool,
+    /// Mounts that cover this entry.
+    pub(crate) covered: AtomicU32,
+}
+
+struct Position {
+    /// None for a root.
+    parent: Option<Arc<Dentry>>,
+    name: Arc<[u8]>,
+}
+
+struct Dir {
+    children: SpinLock<HashMap<Arc<[u8]>, Arc<Dentry>>>,
+    /// Held while names are created, removed, or looked up for the first time.
+    names: Mutex<()>,
+}
+
+impl Dentry {
+    fn build(inode: Arc<dyn Inode>, parent: Option<Arc<Dentry>>, name: Arc<[u8]>) -> Arc<Self> {
+        let dir = inode.base().is_dir().then(|| {
+            Box::new(Dir { children: SpinLock::new(HashMap::new()), names: Mutex::new(()) })
+        });
+        Arc::new(Self {
+            inode,
+            link: SpinLock::new(Position { parent, name }),
+            dir,
+            deleted: AtomicBool::new(false),
+            covered: AtomicU32::new(0),
+        })
+    }
+
+    /// The root of a tree.
+    pub fn root(inode: Arc<dyn Inode>) -> Arc<Self> {
+        Self::build(inode, None, Arc::from(b"/" as &[u8]))
+    }
+
+    /// A name that is not in its directory's cache: of a directory that does not cache, or of a
+    /// file that has no name yet.
+    pub fn unlisted(parent: &Arc<Dentry>, name: &[u8], inode: Arc<dyn Inode>) -> Arc<Self> {
+        Self::build(inode, Some(parent.clone()), Arc::from(name))
+    }
+
+    /// The inode.
+    #[inline]
+    pub fn inode(&self) -> &Arc<dyn Inode> {
+        &self.inode
+    }
+
+    /// True for a directory.
+    #[inline]
+    pub fn is_dir(&self) -> bool {
+        self.dir.is_some()
+    }
+
+    /// The directory that holds the name; None for a root.
+    pub fn parent(&self) -> Option<Arc<Dentry>> {
+        self.link.lock().parent.clone()
+    }
+
+    /// The name.
+    pub fn name(&self) -> Arc<[u8]> {
+        self.link.lock().name.clone()
+    }
+
+    /// Parent and name at one moment.
+    pub fn position(&self) -> (Option<Arc<Dentry>>, Arc<[u8]>) {
+        let link = self.link.lock();
+        (link.parent.clone(), link.name.clone())
+    }
+
+    /// The name was removed.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Relaxed)
+    }
+
+    /// Marks the name as gone (for files that never had one).
+    pub(crate) fn mark_deleted(&self) {
+        self.deleted.store(true, Relaxed);
+    }
+
+    fn dir(&self) -> Result<&Dir> {
+        self.dir.as_deref().ok_or(Errno::ENOTDIR)
+    }
+
+    /// Looks `name` up: in the cache, else in the file system. ENOENT, ENOTDIR.
+    #[inline]
+    pub fn lookup(self: &Arc<Self>, name: &[u8]) -> Result<Arc<Dentry>> {
+        let dir = self.dir()?;
+        if let Some(child) = dir.children.lock().get(name) {
+            return Ok(child.clone());
+        }
+        if name.len() > NAME_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        if !self.inode.cacheable() {
+            let inode = self.inode.lookup(name)?;
+            return Ok(Self::unlisted(self, name, inode));
+        }
+        let names = dir.names.lock();
+        self.lookup_locked(&names, name)
+    }
+
+    /// As [`Dentry::lookup`], with the directory already locked.
+    pub fn lookup_locked(
+        self: &Arc<Self>,
+        _names: &MutexGuard<'_, ()>,
+        name: &[u8],
+    ) -> Result<Arc<Dentry>> {
+        if let Some(child) = self.dir()?.children.lock().get(name) {
+            return Ok(child.clone());
+        }
+        if name.len() > NAME_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let inode = self.inode.lookup(name)?;
+        if !self.inode.cacheable() {
+            return Ok(Self::unlisted(self, name, inode));
+        }
+        self.add(name, inode)
+    }
+
+    /// Locks the directory's names. ENOENT when the directory itself has been removed.
+    pub fn lock_names(&self) -> Result<MutexGuard<'_, ()>> {
+        let guard = self.dir()?.names.lock();
+        if self.is_deleted() { Err(Errno::ENOENT) } else { Ok(guard) }
+    }
+
+    /// Enters a name that the file system has; the directory is locked.
+    pub(crate) fn add(self: &Arc<Self>, name: &[u8], inode: Arc<dyn Inode>) -> Result<Arc<Dentry>> {
+        let name: Arc<[u8]> = Arc::from(name);
+        let child = Self::build(inode, Some(self.clone()), name.clone());
+        self.dir()?.children.lock().insert(name, child.clone());
+        Ok(child)
+    }
+
+    /// Forgets a name that was removed; the directory is locked.
+    pub(crate) fn forget(&self, child: &Arc<Dentry>) {
+        let name = child.name();
+        child.mark_deleted();
+        if let Some(dir) = &self.dir {
+            let gone = dir.children.lock().remove(&name);
+            drop(gone);
+        }
+    }
+
+    /// Gives `child` a new place; both directories are locked, the new name is free.
+    pub(crate) fn relocate(
+        old_dir: &Arc<Dentry>,
+        child: &Arc<Dentry>,
+        new_dir: &Arc<Dentry>,
+        new_name: &[u8],
+    ) {
+        let old_name = child.name();
+        let new_name: Arc<[u8]> = Arc::from(new_name);
+        if let Some(dir) = &old_dir.dir {
+            dir.children.lock().remove(&old_name);
+        }
+        let before = {
+            let mut link = child.link.lock();
+            let next = Position { parent: Some(new_dir.clone()), name: new_name.clone() };
+            core::mem::replace(&mut *link, next)
+        };
+        drop(before);
+        if let Some(dir) = &new_dir.dir {
+            dir.children.lock().insert(new_name, child.clone());
+        }
+    }
+
+    /// Swaps the places of two entries; both directories are locked.
+    pub(crate) fn exchange(a: &Arc<Dentry>, b: &Arc<Dentry>) {
+        let (a_place, b_place) = (a.position(), b.position());
+        for (child, place) in [(a, &b_place), (b, &a_place)] {
+            *child.link.lock() = Position { parent: place.0.clone(), name: place.1.clone() };
+            if let Some(dir) = place.0.as_ref().and_then(|parent| parent.dir.as_ref()) {
+                dir.children.lock().insert(place.1.clone(), child.clone());
+            }
+        }
+    }
+
+    /// True when `self` is `other` or lies above it.
+    pub fn is_ancestor_of(self: &Arc<Self>, other: &Arc<Dentry>) -> bool {
+        let mut at = other.clone();
+        loop {
+            if Arc::ptr_eq(self, &at) {
+                return true;
+            }
+            match at.parent() {
+                Some(parent) => at = parent,
+                None => return false,
+            }
+        }
+    }
+
+    /// Empties the caches of the whole tree: entries and their directories hold each other.
+    pub(crate) fn prune(self: &Arc<Self>) {
+        let mut pending = Vec::from([self.clone()]);
+        while let Some(entry) = pending.pop() {
+            if let Some(dir) = &entry.dir {
+                let children = core::mem::take(&mut *dir.children.lock());
+                pending.extend(children.into_values());
+            }
+        }
+    }
+}

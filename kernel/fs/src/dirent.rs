@@ -1,0 +1,56 @@
+//! `struct linux_dirent64` records.
+
+use crate::inode::Entry;
+use alloc::vec::Vec;
+
+/// Bytes of a record before its name: inode, offset, length, type.
+const HEADER: usize = 8 + 8 + 2 + 1;
+/// Records gathered per call at most, bytes: user buffers may be larger, kernel memory is not
+/// theirs to size.
+const BATCH_MAX: usize = 32 * 1024;
+
+/// Records being gathered for one getdents64(2).
+pub struct Batch {
+    out: Vec<u8>,
+    limit: usize,
+    full: bool,
+}
+
+impl Batch {
+    /// For a user buffer of `room` bytes.
+    pub fn new(room: usize) -> Self {
+        let limit = room.min(BATCH_MAX);
+        Self { out: Vec::with_capacity(limit.min(4096)), limit, full: false }
+    }
+
+    /// Adds a record; false (and the batch is full) when it does not fit.
+    pub fn push(&mut self, entry: &Entry<'_>) -> bool {
+        let start = self.out.len();
+        // The name is NUL-terminated, records are 8-byte aligned.
+        let len = (HEADER + entry.name.len() + 1).next_multiple_of(8);
+        if start + len > self.limit {
+            self.full = true;
+            return false;
+        }
+        self.out.extend_from_slice(&entry.ino.to_le_bytes());
+        self.out.extend_from_slice(&entry.next.to_le_bytes());
+        self.out.extend_from_slice(&(len as u16).to_le_bytes());
+        self.out.push(entry.kind.d_type());
+        self.out.extend_from_slice(entry.name);
+        self.out.resize(start + len, 0);
+        true
+    }
+
+    /// A record did not fit.
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+    /// Nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+    /// The records.
+    pub fn bytes(&self) -> &[u8] {
+        &self.out
+    }
+}

@@ -1,0 +1,93 @@
+//! What this crate asks of the kernel above: the clock, entropy, and who is calling.
+//!
+//! The kernel registers one [`Env`] at boot; on the host a stand-in with the host's clock answers.
+
+use sync::Once;
+
+/// Who is on the calling end of a socket: `struct ucred`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ucred {
+    /// Process id.
+    pub pid: u32,
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+}
+
+/// The kernel as seen by the file layer.
+pub trait Env: Sync {
+    /// Wall-clock time, nanoseconds since 1970. Coarse (tick) precision will do; must be cheap.
+    fn realtime(&self) -> i64;
+    /// Fills `out` from the machine's entropy source (RDSEED/RDRAND, boot seed, timing).
+    fn entropy(&self, out: &mut [u8]);
+    /// Process and effective ids of the running task.
+    fn ucred(&self) -> Ucred;
+    /// RLIMIT_FSIZE of the running task in bytes. A write that would pass it fails with EFBIG.
+    fn file_size_limit(&self) -> u64 {
+        u64::MAX
+    }
+    /// The running task has CAP_FSETID: its writes leave set-user-id bits alone.
+    fn keeps_setid(&self) -> bool {
+        true
+    }
+    /// A line written to /dev/kmsg: `priority` is facility * 8 + level.
+    fn log(&self, priority: u32, line: &[u8]);
+}
+
+static ENV: Once<&'static dyn Env> = Once::new();
+
+/// Registers the kernel, once, before the first file operation.
+pub fn register(env: &'static dyn Env) {
+    ENV.call_once(|| env);
+}
+
+/// The registered environment.
+#[cfg(target_os = "none")]
+#[inline]
+pub fn env() -> &'static dyn Env {
+    *ENV.get().expect("file operation before the environment is registered")
+}
+
+/// The registered environment, or the host's.
+#[cfg(not(target_os = "none"))]
+pub fn env() -> &'static dyn Env {
+    *ENV.call_once(|| &host::Host)
+}
+
+/// Wall-clock time, nanoseconds since 1970.
+#[inline]
+pub fn now() -> i64 {
+    env().realtime()
+}
+
+#[cfg(not(target_os = "none"))]
+mod host {
+    use super::{Env, Ucred};
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    /// The host's clock and process.
+    pub(super) struct Host;
+
+    impl Env for Host {
+        fn realtime(&self) -> i64 {
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
+        }
+        fn entropy(&self, out: &mut [u8]) {
+            // Tests need distinct bytes, not secrets.
+            let mut state = self.realtime() as u64 | 1;
+            for byte in out {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                *byte = state as u8;
+            }
+        }
+        fn ucred(&self) -> Ucred {
+            Ucred { pid: std::process::id(), uid: 0, gid: 0 }
+        }
+        fn log(&self, priority: u32, line: &[u8]) {
+            std::eprintln!("<{priority}>{}", alloc::string::String::from_utf8_lossy(line));
+        }
+    }
+}

@@ -1,0 +1,584 @@
+//! Open file descriptions: [`File`], and the operations behind one, [`FileOps`].
+
+use crate::env;
+use crate::inode::{Entry, Inode, SetAttr};
+use crate::mount::Path;
+use crate::object::MemObject;
+use crate::poll::{PollMask, PollTable};
+use crate::stat::{FileType, Metadata};
+use crate::{dirent, oflag};
+use abi::flags::Prot;
+use abi::{Errno, Result};
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::any::Any;
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering::Relaxed};
+use hal::user::{Sink, Source};
+use sync::{Mutex, MutexGuard, SpinLock};
+
+/// Where a seek starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whence {
+    Set,
+    Current,
+    End,
+    Data,
+    Hole,
+}
+
+impl Whence {
+    /// From lseek(2)'s number; EINVAL.
+    pub fn from_raw(raw: u32) -> Result<Self> {
+        Ok(match raw {
+            0 => Self::Set,
+            1 => Self::Current,
+            2 => Self::End,
+            3 => Self::Data,
+            4 => Self::Hole,
+            _ => return Err(Errno::EINVAL),
+        })
+    }
+}
+
+/// What mmap(2) of a file maps.
+pub enum MapTarget {
+    /// Pages of this object at the file offset.
+    Object(Arc<MemObject>),
+    /// Anonymous zero memory (/dev/zero).
+    Anonymous,
+}
+
+/// How file positions work for an opened object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seek {
+    /// Reads and writes at positions; lseek moves.
+    Positioned,
+    /// A stream: no position, lseek and pread fail with ESPIPE.
+    Stream,
+    /// No position matters, but lseek succeeds (/dev/null, terminals fail: they are streams).
+    Ignored,
+}
+
+/// The operations behind an open file description.
+///
+/// Positions are passed in; the description keeps them. Methods may sleep, and return
+/// ERESTARTSYS when a signal ends a sleep. Defaults answer as Linux does for an object that lacks
+/// the operation.
+pub trait FileOps: Any + Send + Sync {
+    /// How positions work.
+    fn seekable(&self) -> Seek {
+        Seek::Positioned
+    }
+
+    /// Reads up to `dst.room()` bytes at `at`; 0 is the end.
+    fn read(&self, _file: &File, _dst: &mut dyn Sink, _at: u64) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes up to `src.left()` bytes at `at`.
+    fn write(&self, _file: &File, _src: &mut dyn Source, _at: u64) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes at the end (O_APPEND), atomically; the position it began at, and the bytes written.
+    fn append(&self, file: &File, src: &mut dyn Source) -> Result<(u64, usize)> {
+        self.write(file, src, 0).map(|n| (0, n))
+    }
+
+    /// What is ready of `interest` (and always ERR and HUP); with a table, also enters the queues
+    /// that will tell of changes.
+    fn poll(&self, _file: &File, _interest: PollMask, _table: Option<&mut PollTable>) -> PollMask {
+        PollMask::READABLE | PollMask::WRITABLE
+    }
+
+    /// True when epoll can watch it (regular files and directories cannot be watched).
+    fn pollable(&self) -> bool {
+        false
+    }
+
+    /// A device's own requests; `arg` is a user address or a number.
+    fn ioctl(&self, _file: &File, _cmd: u32, _arg: u64) -> Result<u64> {
+        Err(Errno::ENOTTY)
+    }
+
+    /// SEEK_DATA and SEEK_HOLE from `at`: the default knows no holes before `size`.
+    fn seek_hole(&self, at: u64, size: u64, hole: bool) -> Result<u64> {
+        if at >= size {
+            return Err(Errno::ENXIO);
+        }
+        Ok(if hole { size } else { at })
+    }
+
+    /// Makes data durable: EINVAL for what has none (pipes, sockets).
+    fn fsync(&self, _file: &File) -> Result<()> {
+        Err(Errno::EINVAL)
+    }
+
+    /// fallocate(2), mode bits as there.
+    fn fallocate(&self, _file: &File, _mode: u32, _offset: u64, _len: u64) -> Result<()> {
+        match self.seekable() {
+            Seek::Stream => Err(Errno::ESPIPE),
+            _ => Err(Errno::ENODEV),
+        }
+    }
+
+    /// What a mapping of the file maps; ENODEV when it cannot be mapped. `shared` and `prot` are
+    /// checked against the open mode already; `prot` lets seals refuse.
+    fn map(&self, _file: &File, _shared: bool, _prot: Prot) -> Result<MapTarget> {
+        Err(Errno::ENODEV)
+    }
+
+    /// Told that O_NONBLOCK, O_APPEND, O_ASYNC or O_DIRECT changed.
+    fn flags_changed(&self, _file: &File) -> Result<()> {
+        Ok(())
+    }
+
+    /// Lines for /proc/PID/fdinfo after the common ones.
+    fn fdinfo(&self, _out: &mut alloc::string::String) {}
+}
+
+/// What a description was opened on.
+#[derive(Clone)]
+pub enum Place {
+    /// Something with a path.
+    Path(Path),
+    /// An object outside every mounted file system (pipe, socket, memfd, ...).
+    Anonymous(Arc<dyn Inode>),
+}
+
+impl Place {
+    /// The inode.
+    #[inline]
+    pub fn inode(&self) -> &Arc<dyn Inode> {
+        match self {
+            Self::Path(path) => path.dentry.inode(),
+            Self::Anonymous(inode) => inode,
+        }
+    }
+
+    /// The path, if it has one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Path(path) => Some(path),
+            Self::Anonymous(_) => None,
+        }
+    }
+
+    /// The absolute path as seen from `root`, or the description of an anonymous object.
+    pub fn text(&self, root: Option<&Path>) -> Vec<u8> {
+        match self {
+            Self::Path(path) => path.text(root),
+            Self::Anonymous(inode) => inode.anonymous_name().into_bytes(),
+        }
+    }
+
+    /// stat(2) of it, with the mount's id.
+    pub fn metadata(&self) -> Metadata {
+        let mut meta = self.inode().metadata();
+        if let Self::Path(path) = self {
+            meta.mount_id = path.mount.id() as u64;
+            meta.mount_root = Arc::ptr_eq(&path.dentry, path.mount.root());
+        }
+        meta
+    }
+}
+
+/// An open file description.
+pub struct File {
+    ops: Arc<dyn FileOps>,
+    place: Place,
+    seek: Seek,
+    /// `O_*` status flags and access mode.
+    flags: AtomicU32,
+    position: Mutex<u64>,
+    /// F_SETOWN: a pid, or a negative process group.
+    owner: AtomicI64,
+    /// F_SETSIG.
+    signal: AtomicU32,
+    /// An advisory lock was taken through this description: look for it on release.
+    locked: AtomicBool,
+    /// epoll entries that watch this description.
+    watchers: SpinLock<Vec<Weak<dyn Watcher>>>,
+}
+
+/// An epoll entry: told when the description it watches is gone.
+pub trait Watcher: Send + Sync {
+    /// The description was closed for good.
+    fn closed(&self);
+}
+
+/// Flags that fcntl(F_SETFL) can change.
+pub const SETFL_MASK: u32 =
+    oflag::O_APPEND | oflag::O_NONBLOCK | oflag::O_ASYNC | oflag::O_DIRECT | oflag::O_NOATIME;
+
+/// Flags that belong to opening and are not kept.
+const OPEN_ONLY: u32 =
+    oflag::O_CREAT | oflag::O_EXCL | oflag::O_NOCTTY | oflag::O_TRUNC | oflag::O_CLOEXEC;
+
+impl File {
+    /// A new description. `flags`: access mode and status flags.
+    pub fn new(ops: Arc<dyn FileOps>, place: Place, flags: u32) -> Arc<Self> {
+        let seek = ops.seekable();
+        Arc::new(Self {
+            ops,
+            place,
+            seek,
+            flags: AtomicU32::new(flags & !OPEN_ONLY),
+            position: Mutex::new(0),
+            owner: AtomicI64::new(0),
+            signal: AtomicU32::new(0),
+            locked: AtomicBool::new(false),
+            watchers: SpinLock::new(Vec::new()),
+        })
+    }
+
+    /// A description of an object that is both inode and operations.
+    pub fn anonymous<T: Inode + FileOps>(object: Arc<T>, flags: u32) -> Arc<Self> {
+        Self::new(object.clone(), Place::Anonymous(object), flags)
+    }
+
+    /// The operations.
+    pub fn ops(&self) -> &Arc<dyn FileOps> {
+        &self.ops
+    }
+    /// The operations as a concrete type.
+    pub fn ops_as<T: FileOps>(&self) -> Option<&T> {
+        (&*self.ops as &dyn Any).downcast_ref()
+    }
+    /// What it was opened on.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+    /// The path it was opened by, if any.
+    pub fn path(&self) -> Option<&Path> {
+        self.place.path()
+    }
+    /// The inode.
+    #[inline]
+    pub fn inode(&self) -> &Arc<dyn Inode> {
+        self.place.inode()
+    }
+    /// stat(2).
+    pub fn metadata(&self) -> Metadata {
+        self.place.metadata()
+    }
+
+    /// Access mode and status flags, as F_GETFL shows them.
+    #[inline]
+    pub fn flags(&self) -> u32 {
+        self.flags.load(Relaxed)
+    }
+    /// F_SETFL: changes what can be changed. EINVAL when the object refuses.
+    pub fn set_flags(&self, flags: u32) -> Result<()> {
+        let old = self.flags();
+        self.flags.store((old & !SETFL_MASK) | (flags & SETFL_MASK), Relaxed);
+        self.ops.flags_changed(self).inspect_err(|_| self.flags.store(old, Relaxed))
+    }
+    /// O_NONBLOCK is set.
+    #[inline]
+    pub fn nonblocking(&self) -> bool {
+        self.flags() & oflag::O_NONBLOCK != 0
+    }
+    /// Opened for reading.
+    #[inline]
+    pub fn readable(&self) -> bool {
+        let flags = self.flags();
+        flags & (oflag::O_WRONLY | oflag::O_PATH) == 0
+    }
+    /// Opened for writing.
+    #[inline]
+    pub fn writable(&self) -> bool {
+        let flags = self.flags();
+        flags & oflag::O_ACCMODE != oflag::O_RDONLY && flags & oflag::O_PATH == 0
+    }
+    /// Opened with O_PATH: only a place, no I/O.
+    pub fn is_path_only(&self) -> bool {
+        self.flags() & oflag::O_PATH != 0
+    }
+    /// F_GETOWN, F_SETOWN: pid or negative process group.
+    pub fn owner(&self) -> &AtomicI64 {
+        &self.owner
+    }
+    /// F_GETSIG, F_SETSIG.
+    pub fn signal(&self) -> &AtomicU32 {
+        &self.signal
+    }
+    /// Notes that an advisory lock belongs to this description.
+    pub(crate) fn note_lock(&self) {
+        self.locked.store(true, Relaxed);
+    }
+
+    fn check_readable(&self) -> Result<()> {
+        if self.readable() { Ok(()) } else { Err(Errno::EBADF) }
+    }
+    fn check_writable(&self) -> Result<()> {
+        if self.writable() { Ok(()) } else { Err(Errno::EBADF) }
+    }
+
+    /// read(2): at the position, which it moves.
+    #[inline]
+    pub fn read(&self, dst: &mut dyn Sink) -> Result<usize> {
+        self.check_readable()?;
+        if self.seek != Seek::Positioned {
+            return self.ops.read(self, dst, 0);
+        }
+        let mut position = self.position.lock();
+        let n = self.ops.read(self, dst, *position)?;
+        *position += n as u64;
+        Ok(n)
+    }
+
+    /// write(2): at the position, which it moves, or at the end with O_APPEND.
+    #[inline]
+    pub fn write(&self, src: &mut dyn Source) -> Result<usize> {
+        self.check_writable()?;
+        if self.seek != Seek::Positioned {
+            return self.ops.write(self, src, 0);
+        }
+        let mut position = self.position.lock();
+        if self.flags() & oflag::O_APPEND != 0 {
+            let (start, n) = self.ops.append(self, src)?;
+            *position = start + n as u64;
+            return Ok(n);
+        }
+        let n = self.ops.write(self, src, *position)?;
+        *position += n as u64;
+        Ok(n)
+    }
+
+    /// pread(2). ESPIPE on a stream, EINVAL for a negative offset.
+    pub fn read_at(&self, dst: &mut dyn Sink, at: i64) -> Result<usize> {
+        let at = u64::try_from(at).map_err(|_| Errno::EINVAL)?;
+        if self.seek == Seek::Stream && !self.is_path_only() {
+            return Err(Errno::ESPIPE);
+        }
+        self.check_readable()?;
+        self.ops.read(self, dst, at)
+    }
+
+    /// pwrite(2). With O_APPEND Linux appends whatever the offset.
+    pub fn write_at(&self, src: &mut dyn Source, at: i64) -> Result<usize> {
+        let at = u64::try_from(at).map_err(|_| Errno::EINVAL)?;
+        if self.seek == Seek::Stream && !self.is_path_only() {
+            return Err(Errno::ESPIPE);
+        }
+        self.check_writable()?;
+        if self.flags() & oflag::O_APPEND != 0 && self.seek == Seek::Positioned {
+            return self.ops.append(self, src).map(|(_, n)| n);
+        }
+        self.ops.write(self, src, at)
+    }
+
+    /// Reads kernel-side (exec, initramfs): fills `buf` from `at` as far as the file goes.
+    pub fn read_kernel(&self, buf: &mut [u8], at: u64) -> Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            let mut sink = hal::user::KernelSink::new(&mut buf[done..]);
+            match self.ops.read(self, &mut sink, at + done as u64)? {
+                0 => break,
+                n => done += n,
+            }
+        }
+        Ok(done)
+    }
+
+    /// The position, locked (for preserving it over sendfile and the like).
+    pub fn position(&self) -> MutexGuard<'_, u64> {
+        self.position.lock()
+    }
+
+    /// True when it has a position.
+    pub fn is_seekable(&self) -> bool {
+        self.seek == Seek::Positioned
+    }
+
+    /// lseek(2); the new position.
+    pub fn seek(&self, offset: i64, whence: Whence) -> Result<u64> {
+        if self.is_path_only() {
+            return Err(Errno::EBADF);
+        }
+        match self.seek {
+            Seek::Stream => return Err(Errno::ESPIPE),
+            Seek::Ignored => return Ok(0),
+            Seek::Positioned => {}
+        }
+        let mut position = self.position.lock();
+        let target = match whence {
+            Whence::Set => offset,
+            Whence::Current => (*position as i64).checked_add(offset).ok_or(Errno::EOVERFLOW)?,
+            Whence::End => (self.inode().metadata().size as i64)
+                .checked_add(offset)
+                .ok_or(Errno::EOVERFLOW)?,
+            Whence::Data | Whence::Hole => {
+                let at = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+                let size = self.inode().metadata().size;
+                self.ops.seek_hole(at, size, whence == Whence::Hole)? as i64
+            }
+        };
+        let target = u64::try_from(target).map_err(|_| Errno::EINVAL)?;
+        *position = target;
+        Ok(target)
+    }
+
+    /// Readiness, and registration with a table.
+    #[inline]
+    pub fn poll(&self, interest: PollMask, table: Option<&mut PollTable>) -> PollMask {
+        if self.is_path_only() {
+            return PollMask::NVAL;
+        }
+        self.ops.poll(self, interest, table)
+    }
+
+    /// ioctl(2), the part below the ones that work on the descriptor itself.
+    pub fn ioctl(&self, cmd: u32, arg: u64) -> Result<u64> {
+        use abi::raw::ioctl as i;
+        if self.is_path_only() {
+            return Err(Errno::EBADF);
+        }
+        match cmd {
+            i::FIONBIO => {
+                let on: i32 = hal::user::read(hal::VirtAddr::new(arg))?;
+                let flags = self.flags() & !oflag::O_NONBLOCK;
+                self.set_flags(if on != 0 { flags | oflag::O_NONBLOCK } else { flags })?;
+                Ok(0)
+            }
+            i::FIONREAD if self.inode().base().mode() & abi::raw::general::S_IFMT == abi::raw::general::S_IFREG => {
+                let size = self.inode().metadata().size;
+                let left = size.saturating_sub(*self.position.lock());
+                hal::user::write(hal::VirtAddr::new(arg), &(left.min(i32::MAX as u64) as i32))?;
+                Ok(0)
+            }
+            _ => self.ops.ioctl(self, cmd, arg),
+        }
+    }
+
+    /// getdents64(2): fills `dst` with records; bytes written, 0 at the end. EINVAL when not even
+    /// one fits, ENOTDIR for what is no directory.
+    pub fn getdents(&self, dst: &mut dyn Sink) -> Result<usize> {
+        if self.is_path_only() {
+            return Err(Errno::EBADF);
+        }
+        let inode = self.inode();
+        if !inode.base().is_dir() {
+            return Err(Errno::ENOTDIR);
+        }
+        let mut position = self.position.lock();
+        let mut batch = dirent::Batch::new(dst.room());
+        let own = inode.base().ino;
+        let parent = self.path().map_or(own, |path| path.parent_ino());
+        for (at, name, ino) in [(0, b"." as &[u8], own), (1, b"..", parent)] {
+            if *position == at && !batch.is_full() {
+                let entry = Entry { name, ino, kind: FileType::Directory, next: at + 1 };
+                if batch.push(&entry) {
+                    *position = at + 1;
+                }
+            }
+        }
+        if *position >= 2 && !batch.is_full() {
+            let mut next = *position;
+            inode.readdir(*position - 2, &mut |entry| {
+                let shifted = Entry { next: entry.next + 2, ..entry };
+                let fits = batch.push(&shifted);
+                if fits {
+                    next = shifted.next;
+                }
+                fits
+            })?;
+            *position = next;
+        }
+        if batch.is_empty() && batch.is_full() {
+            return Err(Errno::EINVAL);
+        }
+        inode.base().touch_accessed();
+        dst.put_all(batch.bytes())?;
+        Ok(batch.bytes().len())
+    }
+
+    /// ftruncate(2). EINVAL unless it is a regular file open for writing.
+    pub fn truncate(&self, len: u64) -> Result<()> {
+        let regular = self.inode().base().file_type() == FileType::Regular;
+        if self.is_path_only() {
+            return Err(Errno::EBADF);
+        }
+        if !regular || !self.writable() {
+            return Err(Errno::EINVAL);
+        }
+        if len > env::env().file_size_limit() {
+            return Err(Errno::EFBIG);
+        }
+        self.inode().setattr(&SetAttr {
+            size: Some(len),
+            mtime: crate::TimeChange::Now,
+            ..SetAttr::default()
+        })
+    }
+
+    /// fsync(2), fdatasync(2), sync_file_range(2).
+    pub fn fsync(&self) -> Result<()> {
+        if self.is_path_only() {
+            return Err(Errno::EBADF);
+        }
+        self.ops.fsync(self)
+    }
+
+    /// fallocate(2).
+    pub fn fallocate(&self, mode: u32, offset: i64, len: i64) -> Result<()> {
+        if offset < 0 || len <= 0 {
+            return Err(Errno::EINVAL);
+        }
+        self.check_writable()?;
+        if offset.checked_add(len).is_none() {
+            return Err(Errno::EFBIG);
+        }
+        if self.inode().base().is_dir() {
+            return Err(Errno::EISDIR);
+        }
+        self.ops.fallocate(self, mode, offset as u64, len as u64)
+    }
+
+    /// What mmap(2) maps. EACCES when the open mode does not allow it: any mapping needs reading,
+    /// a shared writable one needs writing.
+    pub fn map(&self, shared: bool, prot: Prot) -> Result<MapTarget> {
+        if self.is_path_only() {
+            return Err(Errno::EBADF);
+        }
+        if !self.readable() || (shared && prot.contains(Prot::WRITE) && !self.writable()) {
+            return Err(Errno::EACCES);
+        }
+        if prot.contains(Prot::EXEC) && self.path().is_some_and(|path| path.mount.noexec()) {
+            return Err(Errno::EPERM);
+        }
+        self.ops.map(self, shared, prot)
+    }
+
+    /// Enters an epoll entry.
+    pub(crate) fn add_watcher(&self, watcher: Weak<dyn Watcher>) {
+        let mut watchers = self.watchers.lock();
+        if watchers.len() == watchers.capacity() {
+            watchers.retain(|old| old.strong_count() > 0);
+        }
+        watchers.push(watcher);
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        for watcher in self.watchers.get_mut().drain(..) {
+            if let Some(watcher) = watcher.upgrade() {
+                watcher.closed();
+            }
+        }
+        let id = core::ptr::from_ref(self) as usize as u64;
+        if self.locked.load(Relaxed)
+            && let Some(table) = self.place.inode().base().locks_if_used()
+        {
+            table.release_file(id);
+        }
+        self.place.inode().released(self);
+    }
+}
+
+/// The operations of a description opened with O_PATH: none.
+pub struct PathOnly;
+
+impl FileOps for PathOnly {}

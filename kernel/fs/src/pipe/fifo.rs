@@ -1,0 +1,51 @@
+//! Opening FIFOs: each side waits for the other.
+
+use super::{Pipe, PipeEnd};
+use crate::file::FileOps;
+use crate::inode::OpenArgs;
+use crate::oflag;
+use abi::{Errno, Result};
+use alloc::sync::Arc;
+use core::any::Any;
+use core::sync::atomic::Ordering::Acquire;
+
+/// Opens the FIFO that `args` names: the pipe hangs on its inode while anybody has it open.
+pub fn open_fifo(args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
+    let inode = args.place.inode();
+    let pipe: Arc<dyn Any + Send + Sync> = inode.clone();
+    let pipe = match pipe.downcast::<Pipe>() {
+        // A pipe reopened through /proc/PID/fd.
+        Ok(pipe) => pipe,
+        Err(_) => {
+            let attached = inode.base().attach_with(|| Pipe::new());
+            attached.downcast::<Pipe>().map_err(|_| Errno::ENXIO)?
+        }
+    };
+    open_pipe(pipe, args.flags)
+}
+
+/// One more opening of `pipe`: waits for the other side, or with O_NONBLOCK fails with ENXIO when
+/// there is no reader for a writer.
+pub(super) fn open_pipe(pipe: Arc<Pipe>, flags: u32) -> Result<Arc<dyn FileOps>> {
+    let access = flags & oflag::O_ACCMODE;
+    let nonblocking = flags & oflag::O_NONBLOCK != 0;
+    if access == oflag::O_WRONLY && nonblocking && !pipe.has_readers() {
+        return Err(Errno::ENXIO);
+    }
+    let (readers, writers) = (pipe.reader_opens.load(Acquire), pipe.writer_opens.load(Acquire));
+    let end = PipeEnd::new(&pipe, access);
+    pipe.filled.wake_all();
+    pipe.drained.wake_all();
+    if nonblocking {
+        return Ok(end);
+    }
+    // A side that came and went meanwhile counts, hence the comparison of openings.
+    let met = || match access {
+        oflag::O_RDONLY => pipe.has_writers() || pipe.writer_opens.load(Acquire) != writers,
+        oflag::O_WRONLY => pipe.has_readers() || pipe.reader_opens.load(Acquire) != readers,
+        _ => true,
+    };
+    let queue = if access == oflag::O_RDONLY { &pipe.filled } else { &pipe.drained };
+    queue.wait_interruptible(None, || met().then_some(()))?;
+    Ok(end)
+}

@@ -1,0 +1,61 @@
+//! Names in a tmpfs directory.
+
+use super::TmpInode;
+use crate::inode::{Entry, Inode};
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use hashbrown::HashMap;
+
+/// The names of a directory: by name for lookups, by cursor (order of creation) for readdir.
+#[derive(Default)]
+pub(super) struct Names {
+    by_name: HashMap<Box<[u8]>, u64>,
+    by_cursor: BTreeMap<u64, (Box<[u8]>, Arc<TmpInode>)>,
+    next: u64,
+}
+
+impl Names {
+    pub(super) fn get(&self, name: &[u8]) -> Option<&Arc<TmpInode>> {
+        let cursor = self.by_name.get(name)?;
+        self.by_cursor.get(cursor).map(|(_, inode)| inode)
+    }
+
+    /// Adds a name that is free.
+    pub(super) fn insert(&mut self, name: &[u8], inode: Arc<TmpInode>) {
+        let cursor = self.next;
+        self.next += 1;
+        self.by_name.insert(Box::from(name), cursor);
+        self.by_cursor.insert(cursor, (Box::from(name), inode));
+    }
+
+    pub(super) fn remove(&mut self, name: &[u8]) -> Option<Arc<TmpInode>> {
+        let cursor = self.by_name.remove(name)?;
+        self.by_cursor.remove(&cursor).map(|(_, inode)| inode)
+    }
+
+    /// Puts another inode under a name that exists.
+    pub(super) fn replace(&mut self, name: &[u8], inode: Arc<TmpInode>) {
+        if let Some(entry) = self.by_name.get(name).and_then(|at| self.by_cursor.get_mut(at)) {
+            entry.1 = inode;
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    pub(super) fn emit(&self, from: u64, emit: &mut dyn FnMut(Entry<'_>) -> bool) {
+        for (&cursor, (name, inode)) in self.by_cursor.range(from..) {
+            let base = inode.base();
+            let (ino, kind) = (base.ino, base.file_type());
+            if !emit(Entry { name, ino, kind, next: cursor + 1 }) {
+                return;
+            }
+        }
+    }
+}
