@@ -137,10 +137,9 @@ pub struct Start {
 /// after the first start-up before a second one. Gives up 1 s after that; the caller asks which
 /// CPUs stayed silent.
 ///
-/// # Safety
-/// The page is free; the stacks are mapped and unused; `entry` sets its CPU up before it touches
-/// per-CPU data.
-pub unsafe fn start_all(
+/// The caller's promises: the page is free; the stacks are mapped and unused; `entry` sets its CPU
+/// up before it touches per-CPU data.
+pub fn start_all(
     page: PhysAddr,
     table: &'static [Start],
     entry: extern "C" fn(u64) -> !,

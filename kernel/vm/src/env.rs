@@ -1,0 +1,77 @@
+//! What this crate needs of its surroundings: the machine, the task that asks, a way to flush.
+
+use numa::policy::{Interleaver, Policy, Weights};
+use numa::{Machine, NodeId, NodeMask};
+use sync::Once;
+
+/// A task's memory policy and the nodes it may use. Inherited by fork and clone, kept by exec.
+#[derive(Clone)]
+pub struct TaskNuma {
+    /// The task's own policy; None is local allocation.
+    pub policy: Option<Policy>,
+    /// Whose turn it is under an interleaving policy.
+    pub turn: Interleaver,
+    /// The nodes that the task may use.
+    pub allowed: NodeMask,
+}
+
+/// The kernel above.
+pub trait Environment: Sync {
+    /// The running task's policy.
+    fn with_numa(&self, f: &mut dyn FnMut(&mut TaskNuma));
+}
+
+static MACHINE: Once<Machine> = Once::new();
+static ENVIRONMENT: Once<&'static dyn Environment> = Once::new();
+static WEIGHTS: Weights = Weights::new();
+
+/// Registers the machine, once, at boot.
+pub fn set_machine(machine: Machine) {
+    MACHINE.call_once(|| machine);
+}
+
+/// Registers the kernel above, once, before the first user page.
+pub fn set_environment(environment: &'static dyn Environment) {
+    ENVIRONMENT.call_once(|| environment);
+}
+
+/// The machine.
+#[inline]
+pub fn machine() -> &'static Machine {
+    MACHINE.get().expect("the machine is set at boot")
+}
+
+/// The weights of weighted interleaving (/sys/kernel/mm/mempolicy/weighted_interleave).
+pub fn weights() -> &'static Weights {
+    &WEIGHTS
+}
+
+/// The running task's policy.
+#[inline]
+pub fn with_numa<R>(f: impl FnOnce(&mut TaskNuma) -> R) -> R {
+    let mut f = Some(f);
+    let mut out = None;
+    let mut once = |numa: &mut TaskNuma| {
+        if let Some(f) = f.take() {
+            out = Some(f(numa));
+        }
+    };
+    match ENVIRONMENT.get() {
+        Some(environment) => environment.with_numa(&mut once),
+        None => once(&mut TaskNuma {
+            policy: None,
+            turn: Interleaver::new(),
+            allowed: machine().memory_nodes(),
+        }),
+    }
+    out.expect("with_numa calls its argument once")
+}
+
+/// The node of the running CPU.
+#[inline]
+pub fn local_node() -> NodeId {
+    #[cfg(target_os = "none")]
+    return hal::percpu::node();
+    #[cfg(not(target_os = "none"))]
+    return NodeId::new(0);
+}

@@ -1,0 +1,324 @@
+//! Page faults: making a page present, copying on write, growing a stack.
+
+use crate::mm::Mm;
+use crate::place::{self, At};
+use crate::table::{self, MIGRATION, NO_ACCESS, SPECIAL, State};
+use crate::vma::{Backing, Vma, VmaFlags};
+use crate::{PAGE, tlb};
+use core::sync::atomic::Ordering;
+use frames::{Kind, Page, frame};
+use hal::paging::{Pte, Slot};
+use hal::{Pfn, VirtAddr};
+use sync::{Once, WaitQueue};
+
+/// What was tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    pub write: bool,
+    pub exec: bool,
+}
+
+/// Why a fault cannot be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultError {
+    /// Nothing is mapped there (SEGV_MAPERR).
+    NoArea,
+    /// The area does not allow it (SEGV_ACCERR).
+    NoAccess,
+    /// Beyond the end of the object (BUS_ADRERR).
+    BeyondEnd,
+    /// The policy's nodes are full.
+    NoMemory,
+}
+
+/// Bytes below a growing area's neighbour that stay free (Linux: 256 pages).
+const STACK_GUARD: u64 = 256 * PAGE;
+
+static ZERO: Once<Pfn> = Once::new();
+
+/// The shared page of zeroes, behind private memory that was only read.
+pub fn zero_page() -> Pfn {
+    *ZERO.call_once(|| {
+        let pfn = place::kernel_frame(Kind::Kernel).expect("no memory for the zero page");
+        hal::phys::zero(pfn);
+        pfn
+    })
+}
+
+/// Where tasks wait for pages under migration: a few queues, chosen by frame.
+static MIGRATIONS: [WaitQueue; 16] = [const { WaitQueue::new() }; 16];
+
+fn migration_queue(pfn: Pfn) -> &'static WaitQueue {
+    &MIGRATIONS[pfn.raw() as usize % MIGRATIONS.len()]
+}
+
+/// Wakes everybody who waits for `pfn`'s migration.
+pub fn migration_done(pfn: Pfn) {
+    migration_queue(pfn).wake_all();
+}
+
+/// The bits of an entry in `vma` for a page that may not be written yet.
+#[inline]
+pub fn entry_bits(vma: &Vma) -> u64 {
+    let f = vma.flags;
+    if !f.intersects(VmaFlags::READ | VmaFlags::WRITE | VmaFlags::EXEC) {
+        return NO_ACCESS;
+    }
+    let no_exec = if f.contains(VmaFlags::EXEC) { 0 } else { Pte::NO_EXEC };
+    Pte::PRESENT | Pte::USER | no_exec
+}
+
+impl Mm {
+    /// Makes the page at `addr` fit for `access`.
+    pub fn fault(&self, addr: u64, access: Access) -> Result<(), FaultError> {
+        let addr = addr & !(PAGE - 1);
+        loop {
+            let wait = {
+                let vmas = self.vmas.read();
+                match vmas.find(addr) {
+                    Some(vma) => self.fault_in(vma, addr, access)?,
+                    None => {
+                        let grows = vmas.first_above(addr).is_some_and(|v| {
+                            v.flags.contains(VmaFlags::GROWS_DOWN)
+                        });
+                        drop(vmas);
+                        if !grows || !self.grow_stack(addr) {
+                            return Err(FaultError::NoArea);
+                        }
+                        continue;
+                    }
+                }
+            };
+            match wait {
+                None => return Ok(()),
+                // Wait without any lock, so that the migration can take them.
+                Some(pfn) => migration_queue(pfn).wait_until(|| {
+                    let moving = table::lookup(self.root(), addr)
+                        .is_some_and(|s| table::state(s.load()) == State::Migrating(pfn));
+                    (!moving).then_some(())
+                }),
+            }
+        }
+    }
+
+    /// Serves a fault in `vma`; the page to wait for when it is under migration. The area tree is
+    /// read-locked.
+    pub fn fault_in(&self, vma: &Vma, addr: u64, access: Access) -> Result<Option<Pfn>, FaultError> {
+        let f = vma.flags;
+        let allowed = if access.write {
+            f.contains(VmaFlags::WRITE)
+        } else if access.exec {
+            f.contains(VmaFlags::EXEC)
+        } else {
+            // x86 cannot forbid reading what may be written or run.
+            f.intersects(VmaFlags::READ | VmaFlags::WRITE | VmaFlags::EXEC)
+        };
+        if !allowed {
+            return Err(FaultError::NoAccess);
+        }
+        let slot = self.slot(addr).map_err(|_| FaultError::NoMemory)?;
+        let pte = slot.load();
+        match table::state(pte) {
+            State::Empty => self.fault_empty(vma, addr, slot, access.write).map(|()| None),
+            State::Migrating(pfn) => Ok(Some(pfn)),
+            State::Page(_) | State::Special(_) if access.write && !pte.has(Pte::WRITABLE) => {
+                self.fault_write(vma, addr, slot, pte).map(|()| None)
+            }
+            // Somebody else was quicker, or this CPU's translation is stale.
+            State::Page(_) | State::Special(_) => {
+                hal::paging::flush_page(VirtAddr::new(addr));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Stores `pte` if the slot is still empty; the page's reference goes with it.
+    #[inline]
+    fn install(&self, vma: &Vma, addr: u64, slot: Slot, page: Page, bits: u64) {
+        let lock = self.pt_lock(addr);
+        if slot.load().0 == 0 {
+            page.frame().add_map();
+            self.count_mapped(page.pfn(), vma.shared(), 1);
+            slot.store(Pte::new(page.into_raw(), bits));
+            drop(lock);
+        } else {
+            drop(lock);
+            drop(page);
+        }
+    }
+
+    /// A page that was never there.
+    fn fault_empty(&self, vma: &Vma, addr: u64, slot: Slot, write: bool) -> Result<(), FaultError> {
+        let bits = entry_bits(vma) | Pte::ACCESSED;
+        match &vma.backing {
+            Backing::Anon if !write => {
+                let _lock = self.pt_lock(addr);
+                // A locked or lost race changes nothing: whoever was first has stored a page.
+                let _ = slot.replace(Pte::EMPTY, Pte::new(zero_page(), bits | SPECIAL));
+                Ok(())
+            }
+            Backing::Anon => {
+                let page = self.private_page(vma, addr)?;
+                hal::phys::zero(page.pfn());
+                self.install(vma, addr, slot, page, bits | Pte::WRITABLE | Pte::DIRTY);
+                Ok(())
+            }
+            Backing::Object { object, .. } => {
+                let index = vma.index(addr);
+                // The last page of a file counts in full; anonymous shared memory has its length.
+                if index >= object.len().div_ceil(PAGE) {
+                    return Err(FaultError::BeyondEnd);
+                }
+                let page = object.get(index).map_err(|_| FaultError::NoMemory)?;
+                if vma.shared() {
+                    let write_bits = if vma.flags.contains(VmaFlags::WRITE) { Pte::WRITABLE } else { 0 };
+                    self.install(vma, addr, slot, page, bits | write_bits);
+                } else if write {
+                    let copy = self.private_page(vma, addr)?;
+                    hal::phys::copy(copy.pfn(), page.pfn());
+                    self.install(vma, addr, slot, copy, bits | Pte::WRITABLE | Pte::DIRTY);
+                } else {
+                    self.install(vma, addr, slot, page, bits);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A frame for a private page of `vma`, owned by this family; contents undefined.
+    #[inline]
+    fn private_page(&self, vma: &Vma, addr: u64) -> Result<Page, FaultError> {
+        let index = vma.index(addr);
+        let page = place::page(vma.policy.as_deref(), At::Offset(index), Kind::Anon)
+            .ok_or(FaultError::NoMemory)?;
+        page.frame().set_owner(self.id(), index);
+        if !vma.has_anon.load(Ordering::Relaxed) {
+            vma.has_anon.store(true, Ordering::Relaxed);
+        }
+        Ok(page)
+    }
+
+    /// A write to a page that is mapped read-only in an area that may be written.
+    fn fault_write(&self, vma: &Vma, addr: u64, slot: Slot, old: Pte) -> Result<(), FaultError> {
+        let bits = entry_bits(vma) | Pte::ACCESSED | Pte::WRITABLE | Pte::DIRTY;
+        if vma.shared() {
+            let _lock = self.pt_lock(addr);
+            let now = slot.load();
+            if now.present() && !now.has(MIGRATION) {
+                slot.store(Pte::new(now.frame(), bits));
+                hal::paging::flush_page(VirtAddr::new(addr));
+            }
+            return Ok(());
+        }
+        if let State::Page(pfn) = table::state(old)
+            && frame(pfn).kind() == Kind::Anon
+        {
+            let _lock = self.pt_lock(addr);
+            // Ours alone: no other entry, and nobody on the way to making one.
+            if slot.load() == old && frame(pfn).refs() == 1 {
+                slot.store(Pte::new(pfn, bits));
+                hal::paging::flush_page(VirtAddr::new(addr));
+                return Ok(());
+            }
+        }
+        let copy = self.private_page(vma, addr)?;
+        let replaced = match table::state(old) {
+            State::Special(pfn) if pfn == zero_page() => {
+                hal::phys::zero(copy.pfn());
+                self.replace(vma, addr, slot, old, copy, bits)
+            }
+            State::Page(pfn) => {
+                // Held while it is copied: another thread may unmap it meanwhile.
+                let Some(source) = Page::try_from_pfn(pfn) else { return Ok(()) };
+                if slot.load() != old {
+                    return Ok(());
+                }
+                let mut why = copy.frame().why();
+                why.cow = true;
+                copy.frame().set_why(why);
+                hal::phys::copy(copy.pfn(), source.pfn());
+                self.replace(vma, addr, slot, old, copy, bits)
+            }
+            State::Special(pfn) => {
+                hal::phys::copy(copy.pfn(), pfn);
+                self.replace(vma, addr, slot, old, copy, bits)
+            }
+            State::Empty | State::Migrating(_) => return Ok(()),
+        };
+        if replaced {
+            // Other threads must not go on reading the old page.
+            tlb::shootdown(self, addr, addr + PAGE, false);
+        }
+        Ok(())
+    }
+
+    /// Replaces `old` by `page` if it is still there (the hardware's bits aside).
+    fn replace(&self, vma: &Vma, addr: u64, slot: Slot, old: Pte, page: Page, bits: u64) -> bool {
+        let lock = self.pt_lock(addr);
+        let now = slot.load();
+        if now.frame() != old.frame() || table::state(now) != table::state(old) {
+            return false;
+        }
+        page.frame().add_map();
+        self.count_mapped(page.pfn(), vma.shared(), 1);
+        let was = slot.swap(Pte::new(page.into_raw(), bits));
+        let gone = self.release(was, false);
+        drop(lock);
+        // The reader of a stale translation is flushed before the old page can be reused: its
+        // reference is dropped by the caller's shootdown only if others hold it, so keep it until
+        // then.
+        if let Some(gone) = gone {
+            tlb::shootdown(self, addr, addr + PAGE, false);
+            drop(gone);
+            return false;
+        }
+        true
+    }
+
+    /// Extends the stack area above `addr` down to it, within the limit and the guard gap.
+    fn grow_stack(&self, addr: u64) -> bool {
+        let mut vmas = self.vmas.write();
+        let Some(above) = vmas.first_above(addr) else { return false };
+        if above.start <= addr {
+            return true;
+        }
+        let (start, end, flags) = (above.start, above.end, above.flags);
+        if !flags.contains(VmaFlags::GROWS_DOWN) {
+            return false;
+        }
+        let limit = self.limits.stack.load(Ordering::Relaxed);
+        if end - addr > limit {
+            return false;
+        }
+        if let Some(below) = vmas.last_below(addr + 1)
+            && below.end + STACK_GUARD > addr
+            && !below.flags.contains(VmaFlags::GROWS_DOWN)
+        {
+            return false;
+        }
+        vmas.grow_down(start, addr);
+        let grown = ((start - addr) / PAGE) as i64;
+        self.total.fetch_add(grown, Ordering::Relaxed);
+        if flags.contains(VmaFlags::LOCKED) {
+            self.locked.fetch_add(grown, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// Makes `[start, end)` present, for writing where the areas allow it (mlock, POPULATE).
+    /// Stops at the first page that cannot be had.
+    pub fn populate(&self, start: u64, end: u64, write: Option<bool>) -> Result<(), FaultError> {
+        let mut at = start;
+        while at < end {
+            let access = {
+                let vmas = self.vmas.read();
+                let Some(vma) = vmas.find(at) else { return Err(FaultError::NoArea) };
+                let writable = vma.flags.contains(VmaFlags::WRITE) && !vma.shared();
+                Access { write: write.unwrap_or(writable), exec: false }
+            };
+            self.fault(at, access)?;
+            at += PAGE;
+        }
+        Ok(())
+    }
+}

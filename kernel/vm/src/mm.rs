@@ -1,0 +1,420 @@
+//! An address space.
+
+use crate::object::{Mapper, MemObject};
+use crate::table::{self, State};
+use crate::tlb::{self, Flushes};
+use crate::vma::{Backing, Vma};
+use crate::{PAGE, VmaTree, place};
+use abi::{Errno, Result};
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use frames::meta::flag;
+use frames::{Kind, Page, frame};
+use hal::Pfn;
+use hal::paging::{Pte, Slot};
+use sync::{RwLock, SpinGuard, SpinLock};
+
+/// Page-table locks: one per 2 MiB of address, shared by those that are 16 apart.
+const PT_LOCKS: usize = 16;
+
+/// Limits that the process' resource limits put on its address space, in bytes.
+pub struct Limits {
+    pub stack: AtomicU64,
+    pub address_space: AtomicU64,
+    pub data: AtomicU64,
+    pub locked: AtomicU64,
+}
+
+/// Where things are in the address space (as /proc/PID/stat and brk(2) need it).
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    pub mmap_base: u64,
+    pub brk_start: u64,
+    pub brk: u64,
+    pub code: (u64, u64),
+    pub data: (u64, u64),
+    pub stack_start: u64,
+    pub args: (u64, u64),
+    pub env: (u64, u64),
+    pub auxv: Vec<(u64, u64)>,
+    pub vdso: u64,
+}
+
+/// Address spaces that may share private pages since a fork: where the reverse map looks.
+pub struct Family {
+    members: SpinLock<BTreeMap<u64, Weak<Mm>>>,
+}
+
+impl Family {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { members: SpinLock::new(BTreeMap::new()) })
+    }
+
+    /// The first member whose number is above `after` (members join with rising numbers, so a walk
+    /// sees those that join while it goes on).
+    pub fn next(&self, after: u64) -> Option<(u64, Arc<Mm>)> {
+        let members = self.members.lock();
+        members.range(after + 1..).find_map(|(&n, mm)| Some((n, mm.upgrade()?)))
+    }
+}
+
+/// An address space.
+pub struct Mm {
+    id: u64,
+    root: Pfn,
+    /// What is mapped where. Read: faults and walks; write: changes of areas.
+    pub vmas: RwLock<VmaTree>,
+    pt_locks: [SpinLock<()>; PT_LOCKS],
+    flushes: Flushes,
+    pub layout: SpinLock<Layout>,
+    pub limits: Limits,
+    pub family: Arc<Family>,
+    /// Tasks that use it; with the last one everything is unmapped.
+    users: AtomicU32,
+    anon: AtomicI64,
+    shared: AtomicI64,
+    /// Private mappings of object pages.
+    file: AtomicI64,
+    /// Pages of all areas.
+    pub total: AtomicI64,
+    pub locked: AtomicI64,
+    pub tables: AtomicI64,
+    pub peak_rss: AtomicI64,
+    pub peak_total: AtomicI64,
+    /// mlockall(MCL_FUTURE): flags of new areas.
+    pub future_lock: AtomicU32,
+    me: Weak<Mm>,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Mm {
+    /// An empty address space with one user. `family`: of the parent, at a fork.
+    pub fn new(family: Option<Arc<Family>>) -> Result<Arc<Self>> {
+        let root = place::kernel_frame(Kind::PageTable).ok_or(Errno::ENOMEM)?;
+        hal::phys::zero(root);
+        hal::user_tables::new_root(root);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let family = family.unwrap_or_else(Family::new);
+        let mm = Arc::new_cyclic(|me| Self {
+            id,
+            root,
+            vmas: RwLock::new(VmaTree::new()),
+            pt_locks: [const { SpinLock::new(()) }; PT_LOCKS],
+            flushes: Flushes::new(),
+            layout: SpinLock::new(Layout::default()),
+            limits: Limits {
+                stack: AtomicU64::new(8 << 20),
+                address_space: AtomicU64::new(u64::MAX),
+                data: AtomicU64::new(u64::MAX),
+                locked: AtomicU64::new(u64::MAX),
+            },
+            family,
+            users: AtomicU32::new(1),
+            anon: AtomicI64::new(0),
+            shared: AtomicI64::new(0),
+            file: AtomicI64::new(0),
+            total: AtomicI64::new(0),
+            locked: AtomicI64::new(0),
+            tables: AtomicI64::new(1),
+            peak_rss: AtomicI64::new(0),
+            peak_total: AtomicI64::new(0),
+            future_lock: AtomicU32::new(0),
+            me: me.clone(),
+        });
+        mm.family.members.lock().insert(id, Arc::downgrade(&mm));
+        Ok(mm)
+    }
+
+    /// A number that no other address space ever has; never 0.
+    #[inline]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The root table.
+    #[inline]
+    pub fn root(&self) -> Pfn {
+        self.root
+    }
+
+    /// Who has it loaded and what was flushed.
+    #[inline]
+    pub fn flushes(&self) -> &Flushes {
+        &self.flushes
+    }
+
+    /// The lock over the leaf entries around `addr`.
+    #[inline]
+    pub fn pt_lock(&self, addr: u64) -> SpinGuard<'_, ()> {
+        self.pt_locks[(addr >> 21) as usize % PT_LOCKS].lock()
+    }
+
+    /// The leaf slot of `addr`, with tables made as needed.
+    #[inline]
+    pub fn slot(&self, addr: u64) -> Result<Slot> {
+        table::lookup_or_make(self.root, addr, || {
+            self.tables.fetch_add(1, Ordering::Relaxed);
+        })
+        .ok_or(Errno::ENOMEM)
+    }
+
+    /// One more task uses it.
+    pub fn join(&self) {
+        self.users.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tasks that use it.
+    pub fn users(&self) -> u32 {
+        self.users.load(Ordering::Relaxed)
+    }
+
+    /// One task less uses it; the last one unmaps everything. The caller does not have it loaded.
+    pub fn quit(&self) {
+        if self.users.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        let vmas = core::mem::take(&mut *self.vmas.write());
+        if !self.flushes.cpus.load(Ordering::SeqCst).is_empty() {
+            tlb::evict(self);
+        }
+        for vma in vmas.iter() {
+            let mut pages = Vec::new();
+            self.take_pages(vma.start, vma.end, &mut pages);
+            self.forget_area(vma);
+        }
+        // Nobody has it loaded: tables go at once.
+        table::detach_tables(self.root, 0, hal::user::USER_END, &mut |t| frames::free_one(t));
+        self.tables.store(1, Ordering::Relaxed);
+        self.family.members.lock().remove(&self.id);
+    }
+
+    /// Resident pages: private, shared, of private file mappings.
+    pub fn rss(&self) -> (u64, u64, u64) {
+        let get = |c: &AtomicI64| c.load(Ordering::Relaxed).max(0) as u64;
+        (get(&self.anon), get(&self.shared), get(&self.file))
+    }
+
+    /// Counts pages of a kind of frame as mapped (or unmapped).
+    #[inline]
+    pub fn count_mapped(&self, pfn: Pfn, in_shared_area: bool, n: i64) {
+        let counter = match (frame(pfn).kind(), in_shared_area) {
+            (Kind::Anon, _) => &self.anon,
+            (_, true) => &self.shared,
+            (_, false) => &self.file,
+        };
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Notes the highest resident size (called where it was counted up in bulk or rarely).
+    pub fn note_peak(&self) {
+        let (a, s, f) = self.rss();
+        self.peak_rss.fetch_max((a + s + f) as i64, Ordering::Relaxed);
+        self.peak_total.fetch_max(self.total.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// An area was added: counts and the object's list of mappers.
+    pub fn note_area(&self, vma: &Vma) {
+        self.total.fetch_add(vma.pages() as i64, Ordering::Relaxed);
+        if vma.flags.contains(crate::VmaFlags::LOCKED) {
+            self.locked.fetch_add(vma.pages() as i64, Ordering::Relaxed);
+        }
+        if let Some(object) = vma.object() {
+            let me: Weak<dyn Mapper> = self.me.clone();
+            object.add_mapper(self.id, me);
+        }
+    }
+
+    /// An area was removed.
+    pub fn forget_area(&self, vma: &Vma) {
+        self.total.fetch_sub(vma.pages() as i64, Ordering::Relaxed);
+        if vma.flags.contains(crate::VmaFlags::LOCKED) {
+            self.locked.fetch_sub(vma.pages() as i64, Ordering::Relaxed);
+        }
+        if let Some(object) = vma.object() {
+            object.remove_mapper(self.id);
+        }
+    }
+
+    /// Takes a mapped page's reference out of an entry that was just cleared: notes what the
+    /// hardware noted, and gives the reference back for freeing after the flush.
+    pub fn release(&self, pte: Pte, shared_area: bool) -> Option<Page> {
+        match table::state(pte) {
+            State::Page(pfn) => {
+                let meta = frame(pfn);
+                if pte.has(Pte::DIRTY) {
+                    meta.set(flag::DIRTY);
+                }
+                if pte.has(Pte::ACCESSED) {
+                    meta.set(flag::REFERENCED);
+                }
+                self.count_mapped(pfn, shared_area, -1);
+                meta.remove_map();
+                Some(Page::from_raw(pfn))
+            }
+            State::Migrating(pfn) => {
+                // The migration holds its own reference; the entry's is given back here.
+                self.count_mapped(pfn, shared_area, -1);
+                frame(pfn).remove_map();
+                Some(Page::from_raw(pfn))
+            }
+            State::Empty | State::Special(_) => None,
+        }
+    }
+
+    /// Empties every entry of `[start, end)`; their pages go to `pages` (to be dropped after a
+    /// flush).
+    pub fn take_pages(&self, start: u64, end: u64, pages: &mut Vec<Page>) {
+        let mut at = start;
+        while at < end {
+            // One lock covers 2 MiB.
+            let stop = end.min((at & !((1 << 21) - 1)) + (1 << 21));
+            let _lock = self.pt_lock(at);
+            table::for_each(self.root, at, stop, |_, slot| {
+                if slot.load().0 != 0 {
+                    let pte = slot.swap(Pte::EMPTY);
+                    let shared = frame_is_shared(pte);
+                    if let Some(page) = self.release(pte, shared) {
+                        pages.push(page);
+                    }
+                }
+                true
+            });
+            at = stop;
+        }
+    }
+
+    /// Unmaps the pages of `[start, end)`, flushes, and frees them.
+    pub fn zap(&self, start: u64, end: u64) {
+        // In pieces, so that the list of pages stays small.
+        const PIECE: u64 = 4 << 20;
+        let mut at = start;
+        let mut pages = Vec::new();
+        while at < end {
+            let stop = end.min((at & !(PIECE - 1)) + PIECE);
+            if !any_table(self.root, at, stop) {
+                at = skip_empty(self.root, at, end);
+                continue;
+            }
+            self.take_pages(at, stop, &mut pages);
+            if !pages.is_empty() {
+                tlb::shootdown(self, at, stop, false);
+                pages.clear();
+            }
+            at = stop;
+        }
+    }
+
+    /// Frees the page tables that only `[floor, ceiling)` used (nothing is mapped there).
+    pub fn free_tables(&self, floor: u64, ceiling: u64) {
+        let mut gone = Vec::new();
+        table::detach_tables(self.root, floor, ceiling, &mut |t| gone.push(t));
+        if gone.is_empty() {
+            return;
+        }
+        tlb::shootdown(self, floor, ceiling, true);
+        self.tables.fetch_sub(gone.len() as i64, Ordering::Relaxed);
+        for table in gone {
+            frames::free_one(table);
+        }
+    }
+
+    /// An owning handle to this address space.
+    pub fn handle(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
+    }
+}
+
+/// True when a private page cannot be meant: the frame is an object's.
+fn frame_is_shared(pte: Pte) -> bool {
+    match table::state(pte) {
+        State::Page(pfn) | State::Migrating(pfn) => frame(pfn).kind() == Kind::Shared,
+        _ => false,
+    }
+}
+
+fn any_table(root: Pfn, start: u64, end: u64) -> bool {
+    let mut any = false;
+    table::for_each(root, start, end, |_, _| {
+        any = true;
+        false
+    });
+    any
+}
+
+/// The next address in `[at, end]` that has a table.
+fn skip_empty(root: Pfn, at: u64, end: u64) -> u64 {
+    let mut next = end;
+    table::for_each(root, at, end, |addr, _| {
+        next = addr;
+        false
+    });
+    next
+}
+
+impl Mapper for Mm {
+    fn unmap_object(&self, object: &MemObject, start: u64, end: u64, even_copies: bool) {
+        let vmas = self.vmas.read();
+        for vma in vmas.iter() {
+            let Backing::Object { object: mapped, .. } = &vma.backing else { continue };
+            if mapped.id() != object.id() {
+                continue;
+            }
+            let first = start.max(vma.pgoff);
+            let last = end.min(vma.pgoff + vma.pages());
+            if first >= last {
+                continue;
+            }
+            let from = vma.start + (first - vma.pgoff) * PAGE;
+            let to = vma.start + (last - vma.pgoff) * PAGE;
+            if vma.shared() || even_copies {
+                self.zap(from, to);
+            } else {
+                self.zap_if(from, to, |pfn| frame(pfn).kind() == Kind::Shared);
+            }
+        }
+    }
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+impl Mm {
+    /// Unmaps those pages of `[start, end)` that `wanted` names.
+    pub fn zap_if(&self, start: u64, end: u64, mut wanted: impl FnMut(Pfn) -> bool) {
+        let mut pages = Vec::new();
+        let mut at = start;
+        while at < end {
+            let stop = end.min((at & !((1 << 21) - 1)) + (1 << 21));
+            let _lock = self.pt_lock(at);
+            table::for_each(self.root, at, stop, |_, slot| {
+                if let State::Page(pfn) = table::state(slot.load())
+                    && wanted(pfn)
+                {
+                    let pte = slot.swap(Pte::EMPTY);
+                    let shared = frame_is_shared(pte);
+                    pages.extend(self.release(pte, shared));
+                }
+                true
+            });
+            at = stop;
+        }
+        if !pages.is_empty() {
+            tlb::shootdown(self, start, end, false);
+        }
+    }
+}
+
+impl Drop for Mm {
+    fn drop(&mut self) {
+        if self.users.load(Ordering::Relaxed) != 0 {
+            // A half-made address space (failed exec or fork): unmap what it has.
+            self.users.store(1, Ordering::Relaxed);
+            self.quit();
+        }
+        frames::free_one(self.root);
+    }
+}

@@ -1,0 +1,346 @@
+//! Memory objects: pages by index that any number of address spaces map, and that files read and
+//! write. tmpfs files, memfds, System V segments and shared anonymous mappings are all objects.
+//!
+//! A page is in the object from its first use until it is truncated, punched out or the object
+//! goes; holes read as zeroes. Pages are placed by the object's policy of that index, else by the
+//! task that first touches them.
+
+use crate::PAGE;
+use crate::place::{self, At};
+use crate::shared_policy::SharedPolicy;
+use abi::{Errno, Result};
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use frames::meta::flag;
+use frames::{Kind, Page};
+use hal::user::{Sink, Source};
+use numa::policy::Policy;
+use sync::SpinLock;
+
+/// What an object serves as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// A file of tmpfs or ramfs.
+    Tmpfs,
+    /// memfd_create(2).
+    Memfd,
+    /// shmget(2).
+    SysV,
+    /// mmap(2) with MAP_SHARED and MAP_ANONYMOUS.
+    SharedAnon,
+}
+
+/// An address space that maps an object, as the object sees it: to take pages out of it.
+pub trait Mapper: Send + Sync {
+    /// Unmaps the pages `[start, end)` of `object` wherever they are mapped shared, and private
+    /// copies too if `even_copies` (truncation).
+    fn unmap_object(&self, object: &MemObject, start: u64, end: u64, even_copies: bool);
+    /// A number of its own.
+    fn id(&self) -> u64;
+}
+
+/// Pages by index.
+pub struct MemObject {
+    id: u64,
+    kind: ObjectKind,
+    len: AtomicU64,
+    pages: SpinLock<BTreeMap<u64, Page>>,
+    policy: SpinLock<SharedPolicy>,
+    /// Address spaces that map it, with the number of areas that do.
+    mappers: SpinLock<BTreeMap<u64, (Weak<dyn Mapper>, usize)>>,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl MemObject {
+    /// An empty object.
+    pub fn new(kind: ObjectKind) -> Arc<Self> {
+        Arc::new(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            kind,
+            len: AtomicU64::new(0),
+            pages: SpinLock::new(BTreeMap::new()),
+            policy: SpinLock::new(SharedPolicy::new()),
+            mappers: SpinLock::new(BTreeMap::new()),
+        })
+    }
+
+    /// A number that no other object ever has.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// What it serves as.
+    pub fn kind(&self) -> ObjectKind {
+        self.kind
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> u64 {
+        self.len.load(Ordering::Acquire)
+    }
+
+    /// True when it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Pages that it holds.
+    pub fn resident_pages(&self) -> u64 {
+        self.pages.lock().len() as u64
+    }
+
+    /// The page at `index`, if it is there.
+    pub fn lookup(&self, index: u64) -> Option<Page> {
+        self.pages.lock().get(&index).cloned()
+    }
+
+    /// The first page that is there at `index` or above, with its index.
+    pub fn next_resident(&self, index: u64) -> Option<(u64, Page)> {
+        self.pages.lock().range(index..).next().map(|(&i, p)| (i, p.clone()))
+    }
+
+    /// The policy of the page at `index`.
+    pub fn policy_at(&self, index: u64) -> Option<Arc<Policy>> {
+        self.policy.lock().get(index).cloned()
+    }
+
+    /// Sets or removes the policy of the pages `[start, end)`.
+    pub fn set_policy(&self, start: u64, end: u64, policy: Option<Arc<Policy>>) {
+        self.policy.lock().set(start, end, policy);
+    }
+
+    /// The page at `index`, made (zeroed) if it is not there. The offset for interleaving is the
+    /// index plus the object's own number, so that small objects do not all begin on one node.
+    ///
+    /// ENOMEM when the policy's nodes are full.
+    pub fn get(&self, index: u64) -> Result<Page> {
+        if let Some(page) = self.lookup(index) {
+            return Ok(page);
+        }
+        let policy = self.policy_at(index);
+        let page = place::zeroed(policy.as_deref(), At::Offset(index + self.id), Kind::Shared)
+            .ok_or(Errno::ENOMEM)?;
+        page.frame().set_owner(self.id, index);
+        let mut pages = self.pages.lock();
+        // Another one may have been quicker: then ours goes back.
+        Ok(pages.entry(index).or_insert(page).clone())
+    }
+
+    /// Replaces the page at `index` by `new` if it is `old` and `frozen` succeeds under the
+    /// object's lock (a migration). True when it was replaced.
+    pub fn replace(&self, index: u64, old: hal::Pfn, new: &Page, frozen: impl FnOnce() -> bool) -> bool {
+        let mut pages = self.pages.lock();
+        match pages.get_mut(&index) {
+            Some(slot) if slot.pfn() == old && frozen() => {
+                // The object's reference to the old page was frozen away with the others.
+                let _frozen_reference = core::mem::replace(slot, new.clone()).into_raw();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Sets the length, freeing the pages beyond and zeroing the rest of the last one.
+    pub fn set_len(&self, len: u64) -> Result<()> {
+        let old = self.len.swap(len, Ordering::AcqRel);
+        if len < old {
+            let first = len.div_ceil(PAGE);
+            self.drop_pages(first, u64::MAX, true);
+            if len % PAGE != 0
+                && let Some(page) = self.lookup(len / PAGE)
+            {
+                page.bytes_mut()[(len % PAGE) as usize..].fill(0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Frees the whole pages inside `[off, off + len)` and zeroes the rest of it.
+    pub fn punch_hole(&self, off: u64, len: u64) -> Result<()> {
+        let end = off.checked_add(len).ok_or(Errno::EFBIG)?;
+        let (first, last) = (off.div_ceil(PAGE), end / PAGE);
+        if first < last {
+            self.drop_pages(first, last, false);
+        }
+        let mut at = off;
+        while at < end {
+            let in_page = (PAGE - at % PAGE).min(end - at);
+            if in_page < PAGE
+                && let Some(page) = self.lookup(at / PAGE)
+            {
+                let from = (at % PAGE) as usize;
+                page.bytes_mut()[from..from + in_page as usize].fill(0);
+            }
+            at += in_page;
+        }
+        Ok(())
+    }
+
+    /// Makes every page of `[off, off + len)` present (fallocate).
+    pub fn reserve(&self, off: u64, len: u64) -> Result<()> {
+        let end = off.checked_add(len).ok_or(Errno::EFBIG)?;
+        for index in off / PAGE..end.div_ceil(PAGE) {
+            self.get(index)?;
+        }
+        Ok(())
+    }
+
+    /// Unmaps and frees the pages `[start, end)`.
+    fn drop_pages(&self, start: u64, end: u64, even_copies: bool) {
+        // Out of the object first, so that a fault meanwhile makes a fresh page (or SIGBUS).
+        let gone: Vec<Page> = {
+            let mut pages = self.pages.lock();
+            let mut tail = pages.split_off(&start);
+            if end != u64::MAX {
+                let mut after = tail.split_off(&end);
+                pages.append(&mut after);
+            }
+            tail.into_values().collect()
+        };
+        for mapper in self.mappers() {
+            mapper.unmap_object(self, start, end, even_copies);
+        }
+        drop(gone);
+    }
+
+    /// Reads from `off` up to the end of the object or `max` bytes; holes read as zeroes.
+    pub fn read_at(&self, off: u64, dst: &mut dyn Sink, max: usize) -> Result<usize> {
+        const ZEROES: [u8; PAGE as usize] = [0; PAGE as usize];
+        let len = self.len();
+        let mut done = 0;
+        while done < max {
+            let at = off + done as u64;
+            if at >= len {
+                break;
+            }
+            let from = (at % PAGE) as usize;
+            let step = (PAGE as usize - from).min(max - done).min((len - at) as usize).min(dst.room());
+            if step == 0 {
+                break;
+            }
+            let page = self.lookup(at / PAGE);
+            let bytes = page.as_ref().map_or(&ZEROES[..], |p| p.bytes());
+            let put = match dst.put(&bytes[from..from + step]) {
+                Ok(put) => put,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            };
+            done += put;
+            if put < step {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Writes at `off`, extending the object.
+    pub fn write_at(&self, off: u64, src: &mut dyn Source, max: usize) -> Result<usize> {
+        let mut done = 0;
+        while done < max && src.left() > 0 {
+            let at = off.checked_add(done as u64).ok_or(Errno::EFBIG)?;
+            let from = (at % PAGE) as usize;
+            let step = (PAGE as usize - from).min(max - done).min(src.left());
+            let page = match self.get(at / PAGE) {
+                Ok(page) => page,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            };
+            let got = match src.get(&mut page.bytes_mut()[from..from + step]) {
+                Ok(got) => got,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            };
+            page.frame().set(flag::DIRTY);
+            done += got;
+            self.len.fetch_max(at + got as u64, Ordering::AcqRel);
+            if got < step {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    /// An area of `mapper` maps this object now.
+    pub fn add_mapper(&self, id: u64, mapper: Weak<dyn Mapper>) {
+        self.mappers.lock().entry(id).or_insert((mapper, 0)).1 += 1;
+    }
+
+    /// One area less of address space `id` maps it.
+    pub fn remove_mapper(&self, id: u64) {
+        let mut mappers = self.mappers.lock();
+        if let Some(entry) = mappers.get_mut(&id) {
+            entry.1 -= 1;
+            if entry.1 == 0 {
+                mappers.remove(&id);
+            }
+        }
+    }
+
+    /// The address spaces that map it.
+    pub fn mappers(&self) -> Vec<Arc<dyn Mapper>> {
+        self.mappers.lock().values().filter_map(|(m, _)| m.upgrade()).collect()
+    }
+
+    /// Ids of the address spaces that map it.
+    pub fn mapper_ids(&self) -> Vec<u64> {
+        self.mappers.lock().keys().copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hal::user::{KernelSink, KernelSource};
+    use numa::{CpuMask, Machine, NodeId};
+    use std::sync::Once;
+    use std::vec;
+
+    fn memory() {
+        static START: Once = Once::new();
+        START.call_once(|| {
+            let node = NodeId::new(0);
+            crate::env::set_machine(Machine::single_node(CpuMask::first_n(1)));
+            let range = (hal::Pfn::new(0x1000), hal::Pfn::new(0x9000));
+            let memory =
+                frames::node::NodeMemory { id: node, present: 0x8000, free: vec![range], span: range, early: 0 };
+            frames::node::init(vec![memory], 1);
+        });
+    }
+
+    #[test]
+    fn bytes_written_are_read_back_and_holes_are_zeroes() {
+        memory();
+        let object = MemObject::new(ObjectKind::Tmpfs);
+        let data: std::vec::Vec<u8> = (0..10_000u32).map(|i| i as u8).collect();
+        let wrote = object.write_at(5000, &mut KernelSource(&data), data.len());
+        assert_eq!(wrote, Ok(10_000));
+        assert_eq!(object.len(), 15_000);
+        let mut back = vec![0xffu8; 20_000];
+        let read = object.read_at(0, &mut KernelSink::new(&mut back), 20_000);
+        assert_eq!(read, Ok(15_000));
+        assert!(back[..5000].iter().all(|&b| b == 0));
+        assert_eq!(&back[5000..15_000], &data[..]);
+    }
+
+    #[test]
+    fn truncation_frees_pages_and_zeroes_the_tail() {
+        memory();
+        let object = MemObject::new(ObjectKind::Tmpfs);
+        let data = [7u8; 3 * PAGE as usize];
+        object.write_at(0, &mut KernelSource(&data), data.len()).expect("room");
+        object.set_len(PAGE + 100).expect("shorter");
+        assert_eq!(object.resident_pages(), 2);
+        object.set_len(2 * PAGE).expect("longer again");
+        let mut back = vec![1u8; 2 * PAGE as usize];
+        object.read_at(0, &mut KernelSink::new(&mut back), 2 * PAGE as usize).expect("readable");
+        assert_eq!(back[PAGE as usize + 99], 7);
+        assert!(back[PAGE as usize + 100..].iter().all(|&b| b == 0));
+        object.punch_hole(10, PAGE).expect("punched");
+        object.read_at(0, &mut KernelSink::new(&mut back), 2 * PAGE as usize).expect("readable");
+        assert!(back[10..PAGE as usize + 10].iter().all(|&b| b == 0));
+        assert_eq!(back[9], 7);
+    }
+}

@@ -1,0 +1,91 @@
+//! A frame for a page: the policy is asked, its nodes are tried in order, and the frame remembers
+//! why it is there.
+
+use crate::env;
+use frames::meta::{Reason as Why, Why as History};
+use frames::{Kind, Page, Usage};
+use numa::policy::{Placement, Policy, Position, Reason, Site, place};
+
+/// Where the page stands for interleaving.
+#[derive(Clone, Copy)]
+pub enum At {
+    /// At this page offset of its mapping or object.
+    Offset(u64),
+    /// Nowhere in particular: the task's turn.
+    Turn,
+}
+
+fn reason(reason: Reason) -> Why {
+    match reason {
+        Reason::Local => Why::Local,
+        Reason::Preferred => Why::Preferred,
+        Reason::Bind | Reason::Exact => Why::Bind,
+        Reason::Interleave => Why::Interleave,
+        Reason::WeightedInterleave => Why::WeightedInterleave,
+        Reason::PreferredMany => Why::PreferredMany,
+        Reason::Fallback => Why::Fallback,
+    }
+}
+
+/// Tries the nodes of `placement`. The frame's contents are whatever was there.
+#[inline]
+pub fn take(placement: &Placement<'_>, kind: Kind) -> Option<Page> {
+    let mut wanted = None;
+    for node in placement.nodes() {
+        let first = *wanted.get_or_insert(node);
+        if let Some(pfn) = frames::alloc_one(node, kind, Usage::User) {
+            let page = Page::from_alloc(pfn);
+            frames::node::account(first, node, placement.is_interleave_hit(node));
+            page.frame().set_why(History {
+                reason: reason(placement.reason_on(node)),
+                cow: false,
+                from: (first != node).then_some(first),
+            });
+            return Some(page);
+        }
+    }
+    None
+}
+
+/// A frame under `policy` (None: the task's own). None when the policy's nodes are full.
+#[inline]
+pub fn page(policy: Option<&Policy>, at: At, kind: Kind) -> Option<Page> {
+    let machine = env::machine();
+    env::with_numa(|task| {
+        let site =
+            Site { machine, weights: env::weights(), allowed: task.allowed, local: env::local_node() };
+        let own = task.policy;
+        let policy = policy.or(own.as_ref());
+        let position = match at {
+            At::Offset(offset) => Position::At(offset),
+            At::Turn => Position::Next(&mut task.turn),
+        };
+        place(policy, &site, position)
+    })
+    .pipe(|placement| take(&placement, kind))
+}
+
+/// A zeroed frame under `policy`.
+#[inline]
+pub fn zeroed(policy: Option<&Policy>, at: At, kind: Kind) -> Option<Page> {
+    let page = page(policy, at, kind)?;
+    hal::phys::zero(page.pfn());
+    Some(page)
+}
+
+/// Lets a value flow into a function, so that the lock above is released before the allocation.
+trait Pipe: Sized {
+    fn pipe<R>(self, f: impl FnOnce(Self) -> R) -> R {
+        f(self)
+    }
+}
+impl<T> Pipe for T {}
+
+/// A frame for the kernel's own use on behalf of the running CPU: the nearest node with memory.
+pub fn kernel_frame(kind: Kind) -> Option<hal::Pfn> {
+    let machine = env::machine();
+    machine
+        .fallback(env::local_node())
+        .iter()
+        .find_map(|node| frames::alloc_one(node, kind, Usage::Kernel))
+}

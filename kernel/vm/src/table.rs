@@ -1,0 +1,153 @@
+//! Page tables of user address spaces: finding slots, making and freeing tables, and what the
+//! software bits of an entry mean.
+//!
+//! Leaf entries change under the address space's page-table lock of that address (see
+//! [`crate::mm::Mm::pt_lock`]); upper entries are only added while the area tree is read-locked,
+//! and removed while it is write-locked.
+
+use crate::PAGE;
+use crate::place;
+use frames::Kind;
+use hal::paging::{Pte, Slot, index};
+use hal::{Pfn, VirtAddr};
+
+/// The entry's page belongs to the kernel or is the zero page: no reference is held.
+pub const SPECIAL: u64 = Pte::SOFT0;
+/// Not present: the page is being migrated; the frame number is that of the page.
+pub const MIGRATION: u64 = Pte::SOFT1;
+/// Not present, but there is a page: its area allows no access.
+pub const NO_ACCESS: u64 = Pte::SOFT2;
+
+/// What an entry stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Empty,
+    /// A page of the process, accessible or not.
+    Page(Pfn),
+    /// The zero page or a page of the kernel.
+    Special(Pfn),
+    /// A page under migration.
+    Migrating(Pfn),
+}
+
+/// What `pte` stands for.
+#[inline]
+pub fn state(pte: Pte) -> State {
+    if pte.0 == 0 {
+        State::Empty
+    } else if pte.has(MIGRATION) {
+        State::Migrating(pte.frame())
+    } else if pte.has(SPECIAL) {
+        State::Special(pte.frame())
+    } else {
+        State::Page(pte.frame())
+    }
+}
+
+/// The leaf slot of `addr`, if its tables exist.
+#[inline]
+pub fn lookup(root: Pfn, addr: u64) -> Option<Slot> {
+    let va = VirtAddr::new(addr);
+    let mut table = root;
+    for level in [4, 3, 2] {
+        let pte = Slot::of(table, index(va, level)).load();
+        if !pte.present() {
+            return None;
+        }
+        table = pte.frame();
+    }
+    Some(Slot::of(table, index(va, 1)))
+}
+
+/// The leaf slot of `addr`, making tables on the CPU's own node. None without memory. `made` is
+/// told each new table.
+#[inline]
+pub fn lookup_or_make(root: Pfn, addr: u64, mut made: impl FnMut()) -> Option<Slot> {
+    let va = VirtAddr::new(addr);
+    let mut table = root;
+    for level in [4, 3, 2] {
+        let slot = Slot::of(table, index(va, level));
+        let pte = slot.load();
+        table = if pte.present() {
+            pte.frame()
+        } else {
+            let new = place::kernel_frame(Kind::PageTable)?;
+            hal::phys::zero(new);
+            let entry = Pte::new(new, Pte::PRESENT | Pte::WRITABLE | Pte::USER);
+            match slot.replace(Pte::EMPTY, entry) {
+                Ok(()) => {
+                    made();
+                    new
+                }
+                Err(there) => {
+                    frames::free_one(new);
+                    there.frame()
+                }
+            }
+        };
+    }
+    Some(Slot::of(table, index(va, 1)))
+}
+
+/// Calls `f` for every leaf slot in `[start, end)` whose table exists, by address; stops when `f`
+/// returns false.
+pub fn for_each(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Slot) -> bool) {
+    let mut at = start;
+    'next: while at < end {
+        let va = VirtAddr::new(at);
+        let mut table = root;
+        for level in [4u32, 3, 2] {
+            let pte = Slot::of(table, index(va, level)).load();
+            if !pte.present() {
+                let span = 1u64 << (12 + 9 * (level - 1));
+                at = (at & !(span - 1)).saturating_add(span);
+                continue 'next;
+            }
+            table = pte.frame();
+        }
+        let stop = end.min((at & !((1 << 21) - 1)) + (1 << 21));
+        while at < stop {
+            if !f(at, Slot::of(table, index(VirtAddr::new(at), 1))) {
+                return;
+            }
+            at += PAGE;
+        }
+    }
+}
+
+/// Takes out every table that serves only addresses in `[floor, ceiling)`; `gone` gets them, to be
+/// freed once no CPU can walk them any more. All their leaves are empty.
+pub fn detach_tables(root: Pfn, floor: u64, ceiling: u64, gone: &mut impl FnMut(Pfn)) {
+    detach_level(root, 4, 0, floor, ceiling, gone);
+}
+
+fn detach_level(
+    table: Pfn,
+    level: u32,
+    base: u64,
+    floor: u64,
+    ceiling: u64,
+    gone: &mut impl FnMut(Pfn),
+) {
+    let span = 1u64 << (12 + 9 * (level - 1));
+    let first = floor.saturating_sub(base) / span;
+    let entries = if level == 4 { 256 } else { 512 };
+    for i in first..entries {
+        let start = base + i * span;
+        if start >= ceiling {
+            break;
+        }
+        let slot = Slot::of(table, i as usize);
+        let pte = slot.load();
+        if !pte.present() {
+            continue;
+        }
+        if level > 2 {
+            detach_level(pte.frame(), level - 1, start, floor, ceiling, gone);
+        }
+        if start >= floor && start + span <= ceiling {
+            slot.store(Pte::EMPTY);
+            gone(pte.frame());
+        }
+    }
+}

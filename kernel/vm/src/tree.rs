@@ -1,0 +1,299 @@
+//! The areas of an address space, ordered by address: finding, placing, splitting, merging.
+//!
+//! Pure: no page is touched here. Areas never overlap.
+
+use crate::PAGE;
+use crate::vma::Vma;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::ops::Bound::{Excluded, Included, Unbounded};
+
+/// The areas of one address space.
+#[derive(Default)]
+pub struct VmaTree {
+    areas: BTreeMap<u64, Vma>,
+}
+
+impl VmaTree {
+    /// No areas.
+    pub const fn new() -> Self {
+        Self { areas: BTreeMap::new() }
+    }
+
+    /// Number of areas.
+    pub fn len(&self) -> usize {
+        self.areas.len()
+    }
+
+    /// True without areas.
+    pub fn is_empty(&self) -> bool {
+        self.areas.is_empty()
+    }
+
+    /// The area that holds `addr`.
+    #[inline]
+    pub fn find(&self, addr: u64) -> Option<&Vma> {
+        self.areas.range(..=addr).next_back().map(|(_, v)| v).filter(|v| addr < v.end)
+    }
+
+    /// The area that holds `addr`, to change (not its bounds).
+    pub fn find_mut(&mut self, addr: u64) -> Option<&mut Vma> {
+        self.areas.range_mut(..=addr).next_back().map(|(_, v)| v).filter(|v| addr < v.end)
+    }
+
+    /// The first area that ends above `addr`.
+    pub fn first_above(&self, addr: u64) -> Option<&Vma> {
+        self.find(addr).or_else(|| self.areas.range(addr..).next().map(|(_, v)| v))
+    }
+
+    /// The last area that begins below `addr`.
+    pub fn last_below(&self, addr: u64) -> Option<&Vma> {
+        self.areas.range(..addr).next_back().map(|(_, v)| v)
+    }
+
+    /// All areas, by address.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Vma> {
+        self.areas.values()
+    }
+
+    /// All areas, to change (not their bounds).
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Vma> {
+        self.areas.values_mut()
+    }
+
+    /// The areas that touch `[start, end)`, by address.
+    pub fn range(&self, start: u64, end: u64) -> impl Iterator<Item = &Vma> {
+        let from = self.find(start).map_or(start, |v| v.start);
+        self.areas.range((Included(from), Excluded(end.max(from)))).map(|(_, v)| v)
+    }
+
+    /// True when nothing in `[start, end)` is mapped.
+    pub fn is_free(&self, start: u64, end: u64) -> bool {
+        self.range(start, end).next().is_none()
+    }
+
+    /// True when all of `[start, end)` is mapped.
+    pub fn covers(&self, start: u64, end: u64) -> bool {
+        let mut at = start;
+        for vma in self.range(start, end) {
+            if vma.start > at {
+                return false;
+            }
+            at = vma.end;
+        }
+        at >= end
+    }
+
+    /// The highest free range of `len` bytes in `[low, high)`, aligned to a page.
+    pub fn gap_below(&self, len: u64, low: u64, high: u64) -> Option<u64> {
+        let mut top = high;
+        for (_, vma) in self.areas.range(..high).rev() {
+            if vma.end <= top && top - vma.end >= len {
+                break;
+            }
+            top = top.min(vma.start);
+            if top < low + len {
+                return None;
+            }
+        }
+        let at = top.checked_sub(len)?;
+        (at >= low).then_some(at)
+    }
+
+    /// The lowest free range of `len` bytes in `[low, high)`.
+    pub fn gap_above(&self, len: u64, low: u64, high: u64) -> Option<u64> {
+        let mut at = low;
+        let from = self.find(low).map_or(low, |v| v.start);
+        for (_, vma) in self.areas.range((Included(from), Unbounded)) {
+            if vma.start >= at && vma.start - at >= len {
+                break;
+            }
+            at = at.max(vma.end);
+        }
+        (at.checked_add(len)? <= high).then_some(at)
+    }
+
+    /// Adds an area where nothing is mapped, merging it with its neighbours.
+    pub fn insert(&mut self, vma: Vma) {
+        debug_assert!(vma.start < vma.end && vma.start % PAGE == 0 && vma.end % PAGE == 0);
+        debug_assert!(self.is_free(vma.start, vma.end));
+        let (start, end) = (vma.start, vma.end);
+        self.areas.insert(start, vma);
+        self.merge(start, end);
+    }
+
+    /// Merges the areas that touch at any boundary in `[start, end]`.
+    pub fn merge(&mut self, start: u64, end: u64) {
+        let mut at = match self.last_below(start) {
+            Some(before) if before.end == start => before.start,
+            _ => start,
+        };
+        while at <= end {
+            let Some(here) = self.areas.get(&at) else {
+                // A hole: on to the next area.
+                match self.areas.range((Excluded(at), Included(end))).next() {
+                    Some((&next, _)) => at = next,
+                    None => return,
+                }
+                continue;
+            };
+            let boundary = here.end;
+            let fits = self.areas.get(&boundary).is_some_and(|next| here.can_merge(next));
+            if fits && let Some(next) = self.areas.remove(&boundary) {
+                if let Some(here) = self.areas.get_mut(&at) {
+                    here.end = next.end;
+                    if next.has_anon.into_inner() {
+                        *here.has_anon.get_mut() = true;
+                    }
+                }
+            } else {
+                at = boundary;
+            }
+        }
+    }
+
+    /// Makes `at` a boundary between areas if it lies inside one.
+    pub fn split(&mut self, at: u64) {
+        if let Some(vma) = self.find_mut(at)
+            && vma.start < at
+        {
+            let upper = vma.split_at(at);
+            self.areas.insert(at, upper);
+        }
+    }
+
+    /// Takes everything in `[start, end)` out; what was there, by address.
+    pub fn remove(&mut self, start: u64, end: u64) -> Vec<Vma> {
+        self.split(start);
+        self.split(end);
+        let keys: Vec<u64> = self.areas.range(start..end).map(|(&k, _)| k).collect();
+        keys.iter().filter_map(|k| self.areas.remove(k)).collect()
+    }
+
+    /// Changes everything that is mapped in `[start, end)`, splitting at the ends and merging
+    /// afterwards. Stops at the first error; what was changed stays (as Linux does).
+    pub fn update<E>(
+        &mut self,
+        start: u64,
+        end: u64,
+        mut change: impl FnMut(&mut Vma) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.split(start);
+        self.split(end);
+        let mut outcome = Ok(());
+        for (_, vma) in self.areas.range_mut(start..end) {
+            outcome = change(vma);
+            if outcome.is_err() {
+                break;
+            }
+        }
+        self.merge(start, end);
+        outcome
+    }
+
+    /// Moves the lower bound of the area that begins at `start` down to `new_start` (a stack that
+    /// grows); the range between is free.
+    pub fn grow_down(&mut self, start: u64, new_start: u64) {
+        if let Some(mut vma) = self.areas.remove(&start) {
+            // The page index goes down with the address; stacks are made with room below.
+            vma.pgoff -= (start - new_start) / PAGE;
+            vma.start = new_start;
+            self.areas.insert(new_start, vma);
+        }
+    }
+
+    /// Moves the upper bound of the area that begins at `start`; what lies between is free.
+    pub fn grow_up(&mut self, start: u64, new_end: u64) {
+        if let Some(vma) = self.areas.get_mut(&start) {
+            vma.end = new_end;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vma::{Backing, Label, VmaFlags};
+    use core::sync::atomic::AtomicBool;
+    use proptest::prelude::*;
+
+    fn area(start: u64, end: u64, flags: VmaFlags) -> Vma {
+        Vma {
+            start: start * PAGE,
+            end: end * PAGE,
+            flags,
+            pgoff: start,
+            backing: Backing::Anon,
+            label: Label::None,
+            policy: None,
+            has_anon: AtomicBool::new(false),
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Map(u64, u64, bool),
+        Unmap(u64, u64),
+        Protect(u64, u64, bool),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        (0u64..64, 1u64..20, any::<bool>(), 0..3).prop_map(|(start, len, write, kind)| match kind {
+            0 => Op::Map(start, start + len, write),
+            1 => Op::Unmap(start, start + len),
+            _ => Op::Protect(start, start + len, write),
+        })
+    }
+
+    fn flags(write: bool) -> VmaFlags {
+        if write { VmaFlags::READ | VmaFlags::WRITE } else { VmaFlags::READ }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_map_of_single_pages(ops in proptest::collection::vec(op(), 1..60)) {
+            let mut tree = VmaTree::new();
+            let mut pages = [None::<bool>; 96];
+            for op in ops {
+                match op {
+                    Op::Map(a, b, w) => {
+                        tree.remove(a * PAGE, b * PAGE);
+                        tree.insert(area(a, b, flags(w)));
+                        pages[a as usize..b as usize].fill(Some(w));
+                    }
+                    Op::Unmap(a, b) => {
+                        tree.remove(a * PAGE, b * PAGE);
+                        pages[a as usize..b as usize].fill(None);
+                    }
+                    Op::Protect(a, b, w) => {
+                        let done: Result<(), ()> = tree.update(a * PAGE, b * PAGE, |v| {
+                            v.flags = flags(w);
+                            Ok(())
+                        });
+                        prop_assert!(done.is_ok());
+                        for p in &mut pages[a as usize..b as usize] {
+                            *p = p.map(|_| w);
+                        }
+                    }
+                }
+                for (i, want) in pages.iter().enumerate() {
+                    let got = tree.find(i as u64 * PAGE).map(|v| v.flags.contains(VmaFlags::WRITE));
+                    prop_assert_eq!(got, *want, "page {}", i);
+                }
+                // Neighbours that could be one area are one.
+                let list: Vec<_> = tree.iter().collect();
+                for pair in list.windows(2) {
+                    prop_assert!(pair[0].end <= pair[1].start);
+                    prop_assert!(!pair[0].can_merge(pair[1]));
+                }
+                for len in [1u64, 3, 9] {
+                    let free = |at: u64| (at..at + len).all(|p| pages[p as usize].is_none());
+                    let highest = (0..=96 - len).rev().find(|&at| free(at)).map(|a| a * PAGE);
+                    let lowest = (0..=96 - len).find(|&at| free(at)).map(|a| a * PAGE);
+                    prop_assert_eq!(tree.gap_below(len * PAGE, 0, 96 * PAGE), highest);
+                    prop_assert_eq!(tree.gap_above(len * PAGE, 0, 96 * PAGE), lowest);
+                }
+            }
+        }
+    }
+}

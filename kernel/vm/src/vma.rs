@@ -1,0 +1,222 @@
+//! A virtual memory area: one contiguous range of an address space with one set of properties.
+
+use crate::object::MemObject;
+use abi::flags::Prot;
+use alloc::string::String;
+use alloc::sync::Arc;
+use bitflags::bitflags;
+use core::sync::atomic::{AtomicBool, Ordering};
+use numa::policy::Policy;
+
+bitflags! {
+    /// Properties of a VMA.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct VmaFlags: u32 {
+        const READ = 1;
+        const WRITE = 1 << 1;
+        const EXEC = 1 << 2;
+        /// Stores are seen by everyone who maps the object.
+        const SHARED = 1 << 3;
+        /// What mprotect may add (a shared mapping of a file opened read-only may not be written).
+        const MAY_WRITE = 1 << 4;
+        /// A stack: grows down on a fault below it.
+        const GROWS_DOWN = 1 << 5;
+        /// mlock: pages are made present and counted.
+        const LOCKED = 1 << 6;
+        /// MLOCK_ONFAULT: only counted.
+        const LOCK_ON_FAULT = 1 << 7;
+        /// madvise DONTFORK.
+        const DONT_FORK = 1 << 8;
+        /// madvise WIPEONFORK.
+        const WIPE_ON_FORK = 1 << 9;
+        /// madvise DONTDUMP.
+        const DONT_DUMP = 1 << 10;
+        /// MAP_NORESERVE.
+        const NO_RESERVE = 1 << 11;
+        /// Pages that belong to the kernel (vDSO): never copied, moved or counted.
+        const SPECIAL = 1 << 12;
+        /// madvise SEQUENTIAL, RANDOM (kept and shown; there is no read-ahead to steer).
+        const SEQUENTIAL = 1 << 13;
+        const RANDOM = 1 << 14;
+        /// madvise HUGEPAGE, NOHUGEPAGE (shown; pages are 4 KiB).
+        const HUGE = 1 << 15;
+        const NO_HUGE = 1 << 16;
+        /// A shared mapping that can be written: counts against write seals.
+        const MAP_WRITE = 1 << 17;
+    }
+}
+
+impl VmaFlags {
+    /// The access rights as mmap takes them.
+    pub fn prot(self) -> Prot {
+        Prot::from_bits_truncate((self & Self::from_prot(Prot::all())).bits())
+    }
+
+    /// READ, WRITE and EXEC of `prot` (the bits are the same).
+    pub fn from_prot(prot: Prot) -> Self {
+        Self::from_bits_truncate(prot.bits() & 7)
+    }
+}
+
+/// A file as a mapping shows it: /proc/PID/maps, and keeping it open.
+pub trait MappedFile: Send + Sync {
+    /// Path, with " (deleted)" if it is.
+    fn path(&self) -> String;
+    /// Device and inode number.
+    fn id(&self) -> (u64, u64);
+}
+
+/// What lies behind a VMA.
+#[derive(Clone)]
+pub enum Backing {
+    /// Zeroes, private to the address space.
+    Anon,
+    /// An object's pages, shared or copied on write (by [`VmaFlags::SHARED`]).
+    Object { object: Arc<MemObject>, file: Option<Arc<dyn MappedFile>> },
+}
+
+/// A name for maps that no file gives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Label {
+    #[default]
+    None,
+    Heap,
+    Stack,
+    Vdso,
+    Vvar,
+}
+
+/// One area `[start, end)`, page aligned.
+pub struct Vma {
+    pub start: u64,
+    pub end: u64,
+    pub flags: VmaFlags,
+    /// Page index of `start` in the backing; for anonymous memory the address it was made at, in
+    /// pages (so that interleaving and the reverse map survive a move).
+    pub pgoff: u64,
+    pub backing: Backing,
+    pub label: Label,
+    /// mbind(2)'s policy; None is the task's.
+    pub policy: Option<Arc<Policy>>,
+    /// Set with the first private page (fork copies page tables only then).
+    pub has_anon: AtomicBool,
+}
+
+impl Clone for Vma {
+    fn clone(&self) -> Self {
+        Self {
+            start: self.start,
+            end: self.end,
+            flags: self.flags,
+            pgoff: self.pgoff,
+            backing: self.backing.clone(),
+            label: self.label,
+            policy: self.policy.clone(),
+            has_anon: AtomicBool::new(self.has_anon.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+impl Vma {
+    /// Pages.
+    pub fn pages(&self) -> u64 {
+        (self.end - self.start) / crate::PAGE
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Never: an area holds at least one page.
+    pub fn is_empty(&self) -> bool {
+        self.start >= self.end
+    }
+
+    /// Page index of `addr` in the backing.
+    #[inline]
+    pub fn index(&self, addr: u64) -> u64 {
+        self.pgoff + (addr - self.start) / crate::PAGE
+    }
+
+    /// Where page `index` of the backing is mapped, if it is in here.
+    pub fn address_of(&self, index: u64) -> Option<u64> {
+        let offset = index.checked_sub(self.pgoff)?;
+        (offset < self.pages()).then(|| self.start + offset * crate::PAGE)
+    }
+
+    /// True when stores are shared.
+    #[inline]
+    pub fn shared(&self) -> bool {
+        self.flags.contains(VmaFlags::SHARED)
+    }
+
+    /// The object behind it.
+    pub fn object(&self) -> Option<&Arc<MemObject>> {
+        match &self.backing {
+            Backing::Anon => None,
+            Backing::Object { object, .. } => Some(object),
+        }
+    }
+
+    /// The file behind it.
+    pub fn file(&self) -> Option<&Arc<dyn MappedFile>> {
+        match &self.backing {
+            Backing::Object { file, .. } => file.as_ref(),
+            Backing::Anon => None,
+        }
+    }
+
+    /// Splits off what lies at `at` and above; `self` keeps what is below.
+    pub fn split_at(&mut self, at: u64) -> Self {
+        debug_assert!(self.start < at && at < self.end);
+        let mut upper = self.clone();
+        upper.start = at;
+        upper.pgoff = self.index(at);
+        self.end = at;
+        upper
+    }
+
+    /// True when `next` continues this area with the same properties, so that one can do for both.
+    pub fn can_merge(&self, next: &Self) -> bool {
+        self.end == next.start
+            && self.flags == next.flags
+            && !self.flags.contains(VmaFlags::SPECIAL)
+            && self.label == next.label
+            && self.pgoff + self.pages() == next.pgoff
+            && same_backing(&self.backing, &next.backing)
+            && same_policy(self.policy.as_ref(), next.policy.as_ref())
+    }
+}
+
+fn same_backing(a: &Backing, b: &Backing) -> bool {
+    match (a, b) {
+        (Backing::Anon, Backing::Anon) => true,
+        (
+            Backing::Object { object: a, file: fa },
+            Backing::Object { object: b, file: fb },
+        ) => {
+            Arc::ptr_eq(a, b)
+                && match (fa, fb) {
+                    (None, None) => true,
+                    (Some(fa), Some(fb)) => Arc::ptr_eq(fa, fb),
+                    _ => false,
+                }
+        }
+        _ => false,
+    }
+}
+
+/// True when both policies are the same in every way that can be read or felt.
+pub fn same_policy(a: Option<&Arc<Policy>>, b: Option<&Arc<Policy>>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => {
+            Arc::ptr_eq(a, b)
+                || (numa::policy::read_back(Some(a)) == numa::policy::read_back(Some(b))
+                    && a.nodes() == b.nodes()
+                    && a.home() == b.home())
+        }
+        _ => false,
+    }
+}
