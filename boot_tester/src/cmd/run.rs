@@ -44,6 +44,12 @@ fn start(
     command: &[OsString],
 ) -> Result<u8> {
     let started = Instant::now();
+    if let Some(word) = command.first().filter(|word| word.as_encoded_bytes().starts_with(b"-")) {
+        return Err(Fail::usage(format!(
+            "{} is no option of run (see proxima run --help)",
+            word.to_string_lossy()
+        )));
+    }
     let progress = Progress::new(machine.verbose);
     let topology = prepare::topology(machine)?;
     let kernel = Choice::parse(&machine.kernel);

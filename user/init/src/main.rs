@@ -38,7 +38,8 @@ fn main() {
     let entry = tsc::read();
     let mut args = std::env::args();
     match args.next().as_deref() {
-        Some(session::ARG0) => session::become_program(args),
+        Some(session::LEADER_ARG0) => session::lead(args),
+        Some(session::PROGRAM_ARG0) => session::become_program(args),
         Some(cpus::SPIN_ARG0) => cpus::spin(),
         _ => {}
     }
@@ -47,6 +48,7 @@ fn main() {
         std::process::exit(2);
     }
     mounts::mount_all();
+    mounts::set_hostname();
     if let Err(error) = run_guest(entry) {
         complain("init", &error);
     }

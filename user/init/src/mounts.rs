@@ -48,6 +48,15 @@ pub fn mount_all() {
     }
 }
 
+/// The machine's name, as /etc/hostname gives it.
+pub fn set_hostname() {
+    if let Ok(name) = fs::read_to_string("/etc/hostname")
+        && let Err(error) = rustix::system::sethostname(name.trim().as_bytes())
+    {
+        complain("hostname", &error);
+    }
+}
+
 fn has_entries(dir: &str) -> bool {
     fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
 }

@@ -21,6 +21,19 @@ pub enum End {
     Signal(i32),
 }
 
+impl End {
+    /// Reads what [`End`] displays as.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, number) = text.trim().split_once(' ')?;
+        let number = number.parse().ok()?;
+        match kind {
+            "exit" => Some(Self::Exit(number)),
+            "signal" => Some(Self::Signal(number)),
+            _ => None,
+        }
+    }
+}
+
 impl std::fmt::Display for End {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -73,7 +86,7 @@ pub fn direct(spec: &Spec, out: File, mut err: File) -> Result<String, String> {
     Ok(end.to_string())
 }
 
-pub fn terminal(spec: &Spec, mut tty: File, control: &mut Control) -> Result<String, String> {
+pub fn terminal(spec: &Spec, tty: File, control: &mut Control) -> Result<String, String> {
     let set_size = |tty: &File, rows, columns| {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let _ = tcsetwinsize(tty, size);
@@ -87,12 +100,7 @@ pub fn terminal(spec: &Spec, mut tty: File, control: &mut Control) -> Result<Str
             set_size(&sized, rows, columns);
         }
     });
-    let child = match session::command(spec, crate::ports::OUT).spawn() {
-        Ok(child) => child,
-        Err(error) => return Ok(not_started(&mut tty, &spec.programs[0], &error)),
-    };
-    let end = wait_for(&child)?;
-    kill_the_rest();
+    let end = session::run(spec, crate::ports::OUT)?;
     tcdrain(&tty).map_err(|e| format!("serial port: {e}"))?;
     Ok(end.to_string())
 }
@@ -135,6 +143,14 @@ fn end_of(status: WaitStatus) -> Option<End> {
         return Some(End::Exit(code));
     }
     status.terminating_signal().map(End::Signal)
+}
+
+/// Collects whatever ends, on a thread of its own, while init waits for something else.
+pub fn reap_forever() {
+    std::thread::spawn(|| {
+        // CHILD says that there is nobody left, and then there will never be anybody.
+        while !matches!(wait(WaitOptions::empty()), Err(rustix::io::Errno::CHILD)) {}
+    });
 }
 
 /// Kills and collects every process but init itself.

@@ -1,34 +1,96 @@
-//! A program with a controlling terminal of its own, as a login gives it: init starts itself again
-//! under [`ARG0`], and that process opens a session, takes the terminal and becomes the program.
-//! (A new process is the one place where setsid(2) needs no code between fork and exec.)
+//! A program with a controlling terminal of its own, as a login gives it.
+//!
+//! init starts itself again under [`LEADER_ARG0`]: that process opens a session, takes the terminal
+//! and stays its leader to the end, because a terminal whose leader exits is hung up and drops what
+//! it has not yet sent. The program runs in the terminal's foreground process group below it; the
+//! leader tells init on a pipe how it ended. (New processes are the places where setsid(2) and
+//! setpgid(2) need no code between fork and exec.)
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::io::{Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{ChildStdin, Command, Stdio};
 
-use rustix::process::{ioctl_tiocsctty, setsid};
+use rustix::process::{Pid, ioctl_tiocsctty, setsid};
+use rustix::termios::tcsetpgrp;
 
 use crate::ports::set_terminal_mode;
-use crate::run::{kill_the_rest, wait_for};
+use crate::run::{End, reap_forever};
 use crate::spec::Spec;
 
-pub const ARG0: &str = "proxima-session";
+pub const LEADER_ARG0: &str = "proxima-session";
+pub const PROGRAM_ARG0: &str = "proxima-foreground";
 
-/// The command that opens a session on `tty` and runs the first program of `spec` there.
-pub fn command(spec: &Spec, tty: &str) -> Command {
+/// Runs the first program of `spec` in a new session on `tty`, to its end.
+pub fn run(spec: &Spec, tty: &str) -> Result<End, String> {
     let program = &spec.programs[0];
     let mut command = Command::new("/proc/self/exe");
-    command.arg0(ARG0).arg(tty).arg(&program.path).args(&program.args);
+    command.arg0(LEADER_ARG0).arg(tty).arg(&program.path).args(&program.args);
     command.env_clear().envs(spec.env.iter().map(|(k, v)| (k, v))).current_dir(&spec.cwd);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut leader = command.spawn().map_err(|e| format!("cannot open a session: {e}"))?;
+    let stdin = leader.stdin.take();
+    let mut pipe = leader.stdout.take().ok_or("no pipe to the session's leader")?;
+    // Orphans come to init while it waits for the pipe.
+    reap_forever();
+    let mut line = String::new();
+    let mut byte = [0];
+    while pipe.read(&mut byte).is_ok_and(|count| count == 1) && byte[0] != b'\n' {
+        line.push(byte[0] as char);
+    }
+    // Held open until here: it is what keeps the leader, and with it the terminal, alive.
+    keep_for_good(stdin);
+    End::parse(&line).ok_or_else(|| format!("the session on {tty} ended by itself"))
 }
 
-/// The far side of [`command`]: arguments are the terminal, the program's path, and its argv.
+fn keep_for_good(stdin: Option<ChildStdin>) {
+    std::mem::forget(stdin);
+}
+
+/// The session's leader. Arguments are the terminal, the program's path, and its argv.
+pub fn lead(mut args: impl Iterator<Item = String>) -> ! {
+    let tty = args.next().unwrap_or_default();
+    match lead_on(&tty, args) {
+        Ok(end) => {
+            let _ = writeln!(std::io::stdout(), "{end}");
+            // Until init closes the pipe, which it does by powering off.
+            let _ = std::io::stdin().read(&mut [0]);
+            std::process::exit(0)
+        }
+        Err(error) => {
+            crate::complain(&tty, &error);
+            std::process::exit(1)
+        }
+    }
+}
+
+fn lead_on(tty: &str, args: impl Iterator<Item = String>) -> std::io::Result<End> {
+    setsid()?;
+    let terminal: File = OpenOptions::new().read(true).write(true).open(tty)?;
+    set_terminal_mode(&terminal)?;
+    ioctl_tiocsctty(&terminal)?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(PROGRAM_ARG0).args(args).process_group(0);
+    command.stdin(Stdio::piped());
+    command.stdout(Stdio::from(terminal.try_clone()?)).stderr(Stdio::from(terminal.try_clone()?));
+    let mut child = command.spawn()?;
+    if let Some(group) = Pid::from_raw(child.id() as i32) {
+        tcsetpgrp(&terminal, group)?;
+    }
+    // The program waits for this pipe to close: only then is the terminal its own.
+    drop(child.stdin.take());
+    let status = child.wait()?;
+    Ok(match (status.code(), status.signal()) {
+        (Some(code), _) => End::Exit(code),
+        (None, signal) => End::Signal(signal.unwrap_or(0)),
+    })
+}
+
+/// The process that becomes the program: standard output is the terminal already.
 pub fn become_program(mut args: impl Iterator<Item = String>) -> ! {
-    let (Some(tty), Some(path)) = (args.next(), args.next()) else { std::process::exit(127) };
-    if let Err(error) = take_terminal(&tty) {
-        crate::complain(&tty, &error);
+    let _ = std::io::stdin().read(&mut [0]);
+    let Some(path) = args.next() else { std::process::exit(127) };
+    if rustix::stdio::dup2_stdin(std::io::stdout()).is_err() {
         std::process::exit(126);
     }
     let mut command = Command::new(&path);
@@ -40,17 +102,6 @@ pub fn become_program(mut args: impl Iterator<Item = String>) -> ! {
     std::process::exit(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 })
 }
 
-fn take_terminal(path: &str) -> std::io::Result<()> {
-    setsid()?;
-    let tty: File = OpenOptions::new().read(true).write(true).open(path)?;
-    set_terminal_mode(&tty)?;
-    ioctl_tiocsctty(&tty)?;
-    rustix::stdio::dup2_stdin(&tty)?;
-    rustix::stdio::dup2_stdout(&tty)?;
-    rustix::stdio::dup2_stderr(&tty)?;
-    Ok(())
-}
-
 /// No run file: a shell on the console, so that the image is of use when booted by hand.
 pub fn console_shell() -> Result<(), String> {
     let text = "env PATH=/usr/sbin:/usr/bin:/sbin:/bin\nenv HOME=/root\nenv TERM=vt100\n\
@@ -60,9 +111,11 @@ pub fn console_shell() -> Result<(), String> {
 
 /// Runs the first program of `spec` on the kernel's console.
 pub fn on_console(spec: &Spec) -> Result<(), String> {
-    let child = command(spec, &console_tty()).spawn().map_err(|e| format!("cannot start: {e}"))?;
-    let end = wait_for(&child)?;
-    kill_the_rest();
+    let tty = console_tty();
+    let end = run(spec, &tty)?;
+    if let Ok(terminal) = File::open(&tty) {
+        let _ = rustix::termios::tcdrain(&terminal);
+    }
     crate::complain("the program ended", &end);
     Ok(())
 }
