@@ -26,9 +26,10 @@ pub struct Site<'a> {
 /// A page's position for interleaving.
 #[derive(Debug)]
 pub enum Position<'a> {
-    /// It has a place: its offset in pages within the object that the VMA maps (plus, for an
-    /// object with a policy of its own, the object's number, so that small objects do not all
-    /// begin on the same node). Linux places every page of a VMA so, under the task's policy too.
+    /// It has a place: its offset in pages within what the VMA maps. For anonymous memory that
+    /// counts from address 0 at the time of mmap(2), and mremap(2) does not change it. An object
+    /// with a policy of its own adds its inode number, so that small objects do not all begin on
+    /// the same node. Every fault has a place, under the task's policy too.
     At(u64),
     /// It has none (page cache, kernel memory): the task's own turn decides, and moves on.
     Next(&'a mut Interleaver),
