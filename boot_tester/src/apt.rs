@@ -64,7 +64,8 @@ impl Apt {
             "Dir::Etc::SourceParts=/dev/null".into(),
         ];
         let apt = Self { options: options.into() };
-        let updated = apt.command("apt-get").arg("update").output().is_ok_and(|o| o.status.success());
+        let updated =
+            apt.command("apt-get").arg("update").output().is_ok_and(|o| o.status.success());
         updated.then_some(apt)
     }
 

@@ -53,7 +53,8 @@ pub struct WorkDir(tempfile::TempDir);
 
 impl WorkDir {
     pub fn new() -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("proxima-").tempdir().context("temporary directory")?;
+        let dir =
+            tempfile::Builder::new().prefix("proxima-").tempdir().context("temporary directory")?;
         pending().dirs.push(dir.path().into());
         Ok(Self(dir))
     }

@@ -108,7 +108,12 @@ pub struct RunOptions {
     #[arg(long, short)]
     pub interactive: bool,
     /// The program and its arguments
-    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "PROGRAM",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     pub command: Vec<OsString>,
 }
 
@@ -171,7 +176,7 @@ mod tests {
 
     #[test]
     fn errors_are_one_line() {
-        for args in [&["proxima", "run"][..], &["proxima", "run", "--frob", "x"]] {
+        for args in [&["proxima", "run"][..], &["proxima", "test", "--frob"]] {
             let error = Cli::try_parse_from(args).err().unwrap();
             assert_eq!(one_line(&error).lines().count(), 1);
         }

@@ -14,6 +14,7 @@ mod image;
 mod paths;
 mod progress;
 mod size;
+mod suite;
 mod topology;
 
 use std::process::ExitCode;

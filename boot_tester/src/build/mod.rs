@@ -45,8 +45,11 @@ pub fn user(name: &str, progress: &Progress) -> Result<PathBuf> {
     }
     let mut sources = vec![top.join("user").join(name), top.join("user/Cargo.toml")];
     sources.push(top.join("user/Cargo.lock"));
-    // Guest programs may use the ABI crate, and nothing else of the kernel's.
-    sources.push(top.join("kernel/abi"));
+    // A guest program may use the ABI crate, and nothing else of the kernel's.
+    let manifest = fs::read_to_string(top.join("user").join(name).join("Cargo.toml"));
+    if manifest.is_ok_and(|text| text.contains("kernel/abi")) {
+        sources.push(top.join("kernel/abi"));
+    }
     let stamp = Stamp::of(&target.join(format!(".proxima-{name}")), &sources);
     if stamp.is_current() && binary.exists() {
         return Ok(binary);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use object::elf;
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
-use object::{Endianness, LittleEndian, Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
+use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
 use rustc_demangle::demangle;
 
 pub const MAGIC: [u8; 8] = *b"PXKSYMS\0";
@@ -116,11 +116,6 @@ fn table(symbols: &BTreeMap<u32, String>) -> Vec<u8> {
     out
 }
 
-/// True if the file is an ELF program: what `--kernel FILE` is told apart from a bzImage by.
-pub fn is_elf(data: &[u8]) -> bool {
-    elf::FileHeader64::<Endianness>::parse(data).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,8 +157,9 @@ mod tests {
         )
         .ok()?;
         let run = |program: &str, args: &[&str]| {
-            let status = std::process::Command::new(program).args(args).current_dir(dir.path());
-            { status }.status().is_ok_and(|status| status.success())
+            let mut command = std::process::Command::new(program);
+            command.args(args).current_dir(dir.path());
+            command.status().is_ok_and(|status| status.success())
         };
         let done = run("as", &["k.s", "-o", "k.o"])
             && run("ld", &["-T", "k.ld", "-z", "separate-code", "k.o", "-o", "k"]);

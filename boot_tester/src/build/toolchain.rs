@@ -52,7 +52,9 @@ fn is_installed(target: &str) -> bool {
         let path = String::from_utf8_lossy(&output.stdout).trim().to_string();
         let holds_core = |dir: PathBuf| {
             std::fs::read_dir(dir).is_ok_and(|mut entries| {
-                entries.any(|e| e.is_ok_and(|e| e.file_name().to_string_lossy().starts_with("libcore-")))
+                entries.any(|e| {
+                    e.is_ok_and(|e| e.file_name().to_string_lossy().starts_with("libcore-"))
+                })
             })
         };
         output.status.success() && holds_core(path.into())

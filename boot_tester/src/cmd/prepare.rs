@@ -6,7 +6,6 @@ use crate::cli::MachineOptions;
 use crate::error::{Fail, Result};
 use crate::guest::kernel::Choice;
 use crate::guest::machine::{Clock, Machine};
-use crate::progress::Progress;
 use crate::topology::{Topology, file};
 
 /// Four nodes, two CPUs each, 2 GiB, unequal distances.
@@ -52,21 +51,21 @@ pub fn cmdline(kernel: &Choice, clock: Clock, append: &[String]) -> String {
     words.join(" ")
 }
 
-/// Finds or builds the kernel and puts the machine together.
+/// Puts the machine together; `file` is what [`Choice::locate`] gave.
 pub fn machine(
     topology: Topology,
     kernel: &Choice,
+    file: &Path,
     clock: Clock,
     append: &[String],
     image: &Path,
-    progress: &Progress,
-) -> Result<Machine> {
-    Ok(Machine {
+) -> Machine {
+    Machine {
         topology,
-        kernel: kernel.locate(progress)?,
+        kernel: file.into(),
         image: image.into(),
         cmdline: cmdline(kernel, clock, append),
         clock,
         gdb: None,
-    })
+    }
 }

@@ -61,9 +61,9 @@ fn start(
     let work = WorkDir::new()?;
     let image = work.path().join("image.cpio");
     write_image(&image, guest, mode, command, &progress)?;
-    let clock = Clock::Wall;
-    let mut ready =
-        prepare::machine(topology, &kernel, clock, &machine.append, &image, &progress)?;
+    let file = kernel.locate(&progress)?;
+    let append = &machine.append;
+    let mut ready = prepare::machine(topology, &kernel, &file, Clock::Wall, append, &image);
     ready.gdb = guest.gdb.then_some(GDB_PORT);
     if guest.dry_run {
         progress.clear();

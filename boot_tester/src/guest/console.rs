@@ -16,7 +16,11 @@ pub struct Console(Arc<Mutex<VecDeque<u8>>>);
 
 impl Console {
     /// Reads `from` to its end on a thread of its own.
-    pub fn follow(&self, mut from: impl Read + Send + 'static, mut copy: Option<File>) -> JoinHandle<()> {
+    pub fn follow(
+        &self,
+        mut from: impl Read + Send + 'static,
+        mut copy: Option<File>,
+    ) -> JoinHandle<()> {
         let own = self.clone();
         thread::spawn(move || {
             let mut buffer = vec![0; 16 * 1024];
@@ -41,10 +45,14 @@ impl Console {
 
     /// The last lines, without escape sequences and carriage returns, one string each.
     pub fn tail(&self) -> Vec<String> {
-        let bytes: Vec<u8> = self.0.lock().map(|kept| kept.iter().copied().collect()).unwrap_or_default();
+        let bytes: Vec<u8> =
+            self.0.lock().map(|kept| kept.iter().copied().collect()).unwrap_or_default();
         let text = printable(&String::from_utf8_lossy(&bytes));
-        let lines: Vec<String> =
-            text.lines().map(|line| line.trim_end().to_string()).filter(|l| !l.is_empty()).collect();
+        let lines: Vec<String> = text
+            .lines()
+            .map(|line| line.trim_end().to_string())
+            .filter(|l| !l.is_empty())
+            .collect();
         lines[lines.len().saturating_sub(TAIL_LINES)..].to_vec()
     }
 

@@ -53,10 +53,10 @@ fn fetch(dir: &Path) -> Result<()> {
 }
 
 fn download(apt: &Apt, work: &Path) -> Result<PathBuf> {
-    let name = META
-        .iter()
-        .find_map(|meta| apt.real_name(meta, "linux-image-"))
-        .ok_or_else(|| Fail::broken("apt knows no linux-image package (did apt-get update run?)"))?;
+    let name =
+        META.iter().find_map(|meta| apt.real_name(meta, "linux-image-")).ok_or_else(|| {
+            Fail::broken("apt knows no linux-image package (did apt-get update run?)")
+        })?;
     apt.download(&name, work)
 }
 

@@ -5,7 +5,7 @@
 //! A guest dies with the thread that started it, at the latest with the tool.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -113,7 +113,9 @@ impl Session {
     /// its ports.
     pub fn next(&mut self, until: Option<Instant>) -> Option<Event> {
         let received = match until {
-            Some(until) => self.events.recv_timeout(until.saturating_duration_since(Instant::now())),
+            Some(until) => {
+                self.events.recv_timeout(until.saturating_duration_since(Instant::now()))
+            }
             None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match received {
@@ -126,11 +128,6 @@ impl Session {
     /// QEMU's process, for those who may have to end it from another thread.
     pub fn pid(&self) -> Option<rustix::process::Pid> {
         rustix::process::Pid::from_raw(self.child.id() as i32)
-    }
-
-    /// Sends init a line; a guest that is gone is noticed elsewhere.
-    pub fn tell(&self, line: &str) {
-        let _ = (&self.control).write_all(format!("{line}\n").as_bytes());
     }
 
     /// Waits for QEMU's end; what it printed on its stderr comes along.

@@ -44,7 +44,11 @@ pub fn size() -> Option<(u16, u16)> {
 }
 
 /// Sends keys to the guest; when the person asks to leave, `left` is set and `leave` called.
-pub fn send_keys(mut port: UnixStream, left: Arc<AtomicBool>, leave: impl FnOnce() + Send + 'static) {
+pub fn send_keys(
+    mut port: UnixStream,
+    left: Arc<AtomicBool>,
+    leave: impl FnOnce() + Send + 'static,
+) {
     thread::spawn(move || {
         let mut escape = false;
         let mut buffer = [0; 512];

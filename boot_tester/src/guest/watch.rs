@@ -17,7 +17,9 @@ const POWER_OFF: Duration = Duration::from_secs(20);
 pub enum Outcome {
     /// The program's exit code, or 128 plus the signal that killed it.
     Status(u8),
-    TimedOut { booted: bool },
+    TimedOut {
+        booted: bool,
+    },
     /// Kernel panic, reset, or QEMU's own failure: a sentence.
     Crashed(String),
 }

@@ -39,8 +39,21 @@ impl<W: Write> Writer<W> {
         self.next_inode += 1;
         let name_size = header.name.len() as u32 + 1;
         let (major, minor) = header.device;
-        let fields =
-            [inode, header.mode, 0, 0, header.links, 0, header.size, 0, 0, major, minor, name_size, 0];
+        let fields = [
+            inode,
+            header.mode,
+            0,
+            0,
+            header.links,
+            0,
+            header.size,
+            0,
+            0,
+            major,
+            minor,
+            name_size,
+            0,
+        ];
         let mut text = String::from("070701");
         for field in fields {
             text += &format!("{field:08X}");
@@ -60,8 +73,7 @@ impl<W: Write> Writer<W> {
     /// Ends the archive and hands back the sink.
     pub fn finish(mut self) -> io::Result<W> {
         self.next_inode = 0;
-        let trailer =
-            Header { name: b"TRAILER!!!", mode: 0, links: 1, size: 0, device: (0, 0) };
+        let trailer = Header { name: b"TRAILER!!!", mode: 0, links: 1, size: 0, device: (0, 0) };
         self.entry(&trailer, &[])?;
         self.to.flush()?;
         Ok(self.to)

@@ -12,7 +12,10 @@ use object::{Endianness, StringTable};
 #[derive(Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `#!`: the interpreter and at most one argument.
-    Script { interpreter: String, argument: Option<String> },
+    Script {
+        interpreter: String,
+        argument: Option<String>,
+    },
     Static,
     Dynamic(Dynamic),
     /// Neither ELF nor script.

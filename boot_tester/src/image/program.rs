@@ -201,8 +201,7 @@ pub fn library_path() -> Option<String> {
     let own = |dir: &str| {
         let path = Path::new(dir);
         let toolchain = path.components().any(|part| part.as_os_str() == "toolchains");
-        cargos
-            && (toolchain || target.as_ref().is_some_and(|target| path.starts_with(target)))
+        cargos && (toolchain || target.as_ref().is_some_and(|target| path.starts_with(target)))
     };
     let kept: Vec<&str> = value.split(':').filter(|dir| !dir.is_empty() && !own(dir)).collect();
     if kept.is_empty() { None } else { Some(kept.join(":")) }
@@ -216,10 +215,9 @@ fn split_env(item: &OsStr) -> Result<(OsString, OsString)> {
     let wrong = || Fail::usage(format!("--env {shown}: write NAME=VALUE"));
     match bytes.iter().position(|&b| b == b'=') {
         Some(0) => Err(wrong()),
-        Some(at) => Ok((
-            OsStr::from_bytes(&bytes[..at]).into(),
-            OsStr::from_bytes(&bytes[at + 1..]).into(),
-        )),
+        Some(at) => {
+            Ok((OsStr::from_bytes(&bytes[..at]).into(), OsStr::from_bytes(&bytes[at + 1..]).into()))
+        }
         None if bytes.is_empty() => Err(wrong()),
         None => std::env::var_os(item)
             .map(|value| (item.into(), value))

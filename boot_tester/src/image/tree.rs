@@ -23,12 +23,26 @@ const MAX_LINKS: usize = 40;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
-    Directory { mode: u32 },
-    Link { target: PathBuf },
-    Bytes { mode: u32, data: Vec<u8> },
+    Directory {
+        mode: u32,
+    },
+    Link {
+        target: PathBuf,
+    },
+    Bytes {
+        mode: u32,
+        data: Vec<u8>,
+    },
     /// Copied from the host when the archive is written.
-    Host { mode: u32, from: PathBuf },
-    CharDevice { mode: u32, major: u32, minor: u32 },
+    Host {
+        mode: u32,
+        from: PathBuf,
+    },
+    CharDevice {
+        mode: u32,
+        major: u32,
+        minor: u32,
+    },
 }
 
 #[derive(Default)]
@@ -92,7 +106,8 @@ impl Tree {
 
     /// Copies a host file or directory (with all it holds) to `guest`.
     pub fn host(&mut self, from: &Path, guest: &Path) -> Result<()> {
-        let meta = fs::metadata(from).map_err(|e| Fail::usage(format!("{}: {e}", from.display())))?;
+        let meta =
+            fs::metadata(from).map_err(|e| Fail::usage(format!("{}: {e}", from.display())))?;
         let kind = meta.file_type();
         let mode = meta.permissions().mode() & 0o7777;
         if kind.is_file() {
@@ -107,12 +122,16 @@ impl Tree {
             return self.host_directory(from, guest, mode);
         }
         let what = if kind.is_socket() { "a socket" } else { "no regular file" };
-        Err(Fail::usage(format!("{} is {what}: only files and directories can be added", from.display())))
+        Err(Fail::usage(format!(
+            "{} is {what}: only files and directories can be added",
+            from.display()
+        )))
     }
 
     fn host_directory(&mut self, from: &Path, guest: &Path, mode: u32) -> Result<()> {
         self.directory(guest, mode)?;
-        let entries = fs::read_dir(from).map_err(|e| Fail::usage(format!("{}: {e}", from.display())))?;
+        let entries =
+            fs::read_dir(from).map_err(|e| Fail::usage(format!("{}: {e}", from.display())))?;
         for entry in entries {
             let entry = entry.context(from.display())?;
             let target = guest.join(entry.file_name());

@@ -126,7 +126,7 @@ pub fn find(name: &str) -> Result<Topology, Fail> {
 /// Reads and checks a topology file's text.
 pub fn parse(name: &str, text: &str) -> Result<Topology, String> {
     let file: File = toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         format!("line {line}: {}", error.message().replace('\n', " "))
     })?;
     let mut next_cpu = 0;

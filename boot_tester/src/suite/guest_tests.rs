@@ -1,0 +1,73 @@
+//! The project's own suites: the guest program user/tests, which knows its tests by name.
+//!
+//! `tests --list` prints `suite::name` lines (it is a Linux program and is asked on the host);
+//! `tests NAME...` runs those, in that order, and speaks the protocol of [`super::lines`].
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::lines::OwnReader;
+use super::{Reader, Suite};
+use crate::build;
+use crate::error::{Context, Fail, Result};
+use crate::guest::machine::quote;
+use crate::image::base;
+use crate::image::program::environment;
+use crate::image::runfile::{self, Mode, Program, RunFile};
+use crate::progress::Progress;
+
+const GUEST_PATH: &str = "/usr/bin/tests";
+
+pub struct GuestTests {
+    program: PathBuf,
+    init: PathBuf,
+}
+
+impl GuestTests {
+    pub fn build(progress: &Progress) -> Result<Self> {
+        let init = build::user("init", progress)?;
+        Ok(Self { program: build::user("tests", progress)?, init })
+    }
+
+    /// All tests, in the program's order.
+    pub fn list(&self) -> Result<Vec<String>> {
+        let output =
+            Command::new(&self.program).arg("--list").output().context(self.program.display())?;
+        if !output.status.success() {
+            return Err(Fail::broken(format!("{} --list failed", self.program.display())));
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(text.lines().map(str::trim).filter(|l| l.contains("::")).map(String::from).collect())
+    }
+}
+
+impl Suite for GuestTests {
+    fn image(&self, tests: &[String], to: &Path) -> Result<()> {
+        let mut tree = base::skeleton()?;
+        tree.host(&self.program, Path::new(GUEST_PATH))?;
+        base::finish(&mut tree, &self.init)?;
+        let mut args = vec!["tests".into()];
+        args.extend(tests.iter().map(|test| test.into()));
+        let cwd = PathBuf::from("/");
+        let file = RunFile {
+            // No other process beside the tests: they count frames.
+            mode: Mode::Direct,
+            env: environment(&[], &cwd, false)?,
+            cwd,
+            winsize: None,
+            timeout: 0,
+            nonce: String::new(),
+            programs: vec![Program { path: GUEST_PATH.into(), args, name: String::new() }],
+        };
+        tree.bytes(Path::new(runfile::PATH), 0o644, file.text())?;
+        tree.write(to)
+    }
+
+    fn reader(&self) -> Box<dyn Reader> {
+        Box::new(OwnReader::default())
+    }
+
+    fn repeat(&self, test: &str) -> String {
+        quote(test)
+    }
+}
