@@ -5,6 +5,7 @@ use crate::inode::{Entry, Inode, SetAttr};
 use crate::mount::Path;
 use crate::object::MemObject;
 use crate::poll::{PollMask, PollTable};
+use crate::socket::SocketOps;
 use crate::stat::{FileType, Metadata};
 use crate::{dirent, oflag};
 use abi::flags::Prot;
@@ -131,6 +132,11 @@ pub trait FileOps: Any + Send + Sync {
     /// Told that O_NONBLOCK, O_APPEND, O_ASYNC or O_DIRECT changed.
     fn flags_changed(&self, _file: &File) -> Result<()> {
         Ok(())
+    }
+
+    /// The socket, if this is one.
+    fn as_socket(&self) -> Option<&dyn SocketOps> {
+        None
     }
 
     /// Lines for /proc/PID/fdinfo after the common ones.

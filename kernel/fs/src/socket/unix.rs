@@ -1,0 +1,517 @@
+//! AF_UNIX sockets.
+//!
+//! Messages stand in the receiver's inbox. Peers know each other weakly; each socket's state is
+//! under one spinlock, and no two of these are held at once. Whoever finds a full inbox enters its
+//! `stalled` list and is woken through his own queue when the inbox has drained.
+
+mod address;
+mod options;
+mod transfer;
+
+use super::{Control, Kind, Received, Shutdown, SocketOps};
+use crate::context::Caller;
+use crate::env::{self, Ucred};
+use crate::file::{File, FileOps, Seek};
+use crate::inode::{Inode, InodeBase, OpenArgs};
+use crate::mount::Path;
+use crate::poll::{PollMask, PollTable};
+use abi::raw::general as g;
+use abi::{Errno, Result};
+use address::Address;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::any::Any;
+use hal::user::{Sink, Source};
+use options::Options;
+use sync::{Mutex, SpinLock, WaitError, WaitQueue};
+use transfer::Message;
+
+/// Bytes that may wait in an inbox (Linux's default of SO_SNDBUF).
+const BUFFER: usize = 212_992;
+/// Datagrams from strangers that may wait in an inbox (net.unix.max_dgram_qlen).
+const DATAGRAMS: usize = 10;
+/// Longest backlog (net.core.somaxconn).
+const SOMAXCONN: usize = 4096;
+
+/// A socket.
+pub struct UnixSocket {
+    me: Weak<UnixSocket>,
+    base: InodeBase,
+    kind: Kind,
+    state: SpinLock<State>,
+    options: SpinLock<Options>,
+    /// Held by the one who takes messages out.
+    reading: Mutex<()>,
+    /// Something to receive or accept, an end of file, a change of state.
+    readable: Arc<WaitQueue>,
+    /// Room at the peer, or a change of state.
+    writable: Arc<WaitQueue>,
+}
+
+#[derive(Default)]
+struct State {
+    address: Option<Arc<Address>>,
+    /// The name in the file system stays reachable.
+    bound_at: Option<Path>,
+    phase: Phase,
+    /// No more will be sent; none will be taken.
+    write_shut: bool,
+    /// Nothing more comes; what is there can be read.
+    read_shut: bool,
+    peer_creds: Ucred,
+    /// SO_ERROR: reported once.
+    error: Option<Errno>,
+    inbox: VecDeque<Message>,
+    /// Bytes in the inbox, with overhead.
+    charge: usize,
+    stalled: Vec<Weak<UnixSocket>>,
+}
+
+#[derive(Default)]
+enum Phase {
+    #[default]
+    Idle,
+    Listening {
+        backlog: VecDeque<Arc<UnixSocket>>,
+        limit: usize,
+        creds: Ucred,
+    },
+    Connected(Weak<UnixSocket>),
+    /// Was connected; the peer is gone.
+    Orphaned,
+    Closed,
+}
+
+impl UnixSocket {
+    /// An unconnected socket.
+    pub fn new(kind: Kind) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            base: InodeBase::anonymous(8, g::S_IFSOCK | 0o777),
+            kind,
+            state: SpinLock::new(State::default()),
+            options: SpinLock::new(Options::default()),
+            reading: Mutex::new(()),
+            readable: Arc::new(WaitQueue::new()),
+            writable: Arc::new(WaitQueue::new()),
+        })
+    }
+
+    /// Two sockets connected to each other.
+    pub fn pair(kind: Kind) -> (Arc<Self>, Arc<Self>) {
+        let (a, b) = (Self::new(kind), Self::new(kind));
+        let creds = env::env().ucred();
+        for (one, other) in [(&a, &b), (&b, &a)] {
+            let mut state = one.state.lock();
+            state.phase = Phase::Connected(Arc::downgrade(other));
+            state.peer_creds = creds;
+        }
+        (a, b)
+    }
+
+    fn wake(&self) {
+        self.readable.wake_all();
+        self.writable.wake_all();
+    }
+
+    fn connection_oriented(&self) -> bool {
+        self.kind != Kind::Datagram
+    }
+
+    /// The peer, when it is there.
+    fn peer(&self) -> Option<Arc<Self>> {
+        match &self.state.lock().phase {
+            Phase::Connected(peer) => peer.upgrade(),
+            _ => None,
+        }
+    }
+
+    fn take_error(&self) -> Result<()> {
+        self.state.lock().error.take().map_or(Ok(()), Err)
+    }
+
+    /// Sleeps on `queue` for `ready`, at most as long as the option `timeout` (ns; None: no limit)
+    /// says: EAGAIN then. An interrupted wait restarts only without a limit.
+    fn sleep<R>(
+        &self,
+        queue: &WaitQueue,
+        timeout: Option<u64>,
+        ready: impl FnMut() -> Option<R>,
+    ) -> Result<R> {
+        let deadline = timeout.map(|ns| sync::hooks::now().saturating_add(ns));
+        queue.wait_interruptible(deadline, ready).map_err(|error| match error {
+            WaitError::TimedOut => Errno::EAGAIN,
+            WaitError::Interrupted if timeout.is_some() => Errno::EINTR,
+            WaitError::Interrupted => Errno::ERESTARTSYS,
+        })
+    }
+
+    /// The last description is gone.
+    fn close(&self) {
+        let mut old = {
+            let mut state = self.state.lock();
+            core::mem::replace(&mut *state, State { phase: Phase::Closed, ..State::default() })
+        };
+        if let Some(address) = &old.address {
+            address::unbind(address, &self.me);
+        }
+        let unread = !old.inbox.is_empty();
+        match core::mem::replace(&mut old.phase, Phase::Closed) {
+            Phase::Connected(peer) if self.connection_oriented() => {
+                if let Some(peer) = peer.upgrade() {
+                    peer.peer_closed(unread);
+                }
+            }
+            Phase::Listening { backlog, .. } => {
+                // Those who connected and were not accepted: reset.
+                for server in backlog {
+                    if let Some(client) = server.peer() {
+                        client.peer_closed(true);
+                    }
+                    server.close();
+                }
+            }
+            _ => {}
+        }
+        for sender in old.stalled.drain(..).filter_map(|sender| sender.upgrade()) {
+            sender.writable.wake_all();
+        }
+        self.wake();
+        // Files in flight in the inbox are closed here, outside of every lock.
+        drop(old);
+    }
+
+    fn peer_closed(&self, reset: bool) {
+        {
+            let mut state = self.state.lock();
+            if matches!(state.phase, Phase::Connected(_)) {
+                state.phase = Phase::Orphaned;
+                state.read_shut = true;
+                state.write_shut = true;
+                if reset {
+                    state.error = Some(Errno::ECONNRESET);
+                }
+            }
+        }
+        self.wake();
+    }
+
+    fn connect_stream(self: &Arc<Self>, file: &File, listener: &Arc<Self>) -> Result<()> {
+        if !matches!(self.state.lock().phase, Phase::Idle) {
+            let connected = matches!(self.state.lock().phase, Phase::Connected(_));
+            return Err(if connected { Errno::EISCONN } else { Errno::EINVAL });
+        }
+        let server = Self::new(self.kind);
+        let creds = env::env().ucred();
+        let nonblocking = file.nonblocking();
+        let attempt = || {
+            let mut state = listener.state.lock();
+            let address = state.address.clone();
+            let Phase::Listening { backlog, limit, creds: theirs } = &mut state.phase else {
+                return Some(Err(Errno::ECONNREFUSED));
+            };
+            if backlog.len() > *limit {
+                return nonblocking.then_some(Err(Errno::EAGAIN));
+            }
+            let theirs = *theirs;
+            // Nobody else knows the server's socket yet, nor holds two locks: this nesting is
+            // safe.
+            *server.state.lock() = State {
+                address,
+                phase: Phase::Connected(Arc::downgrade(self)),
+                peer_creds: creds,
+                ..State::default()
+            };
+            backlog.push_back(server.clone());
+            Some(Ok(theirs))
+        };
+        let timeout = self.options.lock().send_timeout;
+        let theirs = self.sleep(&listener.writable, timeout, attempt)??;
+        {
+            let mut state = self.state.lock();
+            state.phase = Phase::Connected(Arc::downgrade(&server));
+            state.peer_creds = theirs;
+        }
+        listener.readable.wake_all();
+        self.wake();
+        Ok(())
+    }
+
+    fn connect_datagram(&self, peer: Option<&Arc<Self>>) {
+        let mut state = self.state.lock();
+        state.phase = match peer {
+            Some(peer) => Phase::Connected(Arc::downgrade(peer)),
+            None => Phase::Idle,
+        };
+        drop(state);
+        self.wake();
+    }
+
+    /// Room at the peer for a poller; enters its stalled list when there is none.
+    fn peer_has_room(&self, peer: &Arc<Self>) -> bool {
+        let mut state = peer.state.lock();
+        let from_stranger = self.kind == Kind::Datagram && !peer.is_peer_of(&state, self);
+        let full = state.charge * 4 > BUFFER || (from_stranger && state.inbox.len() > DATAGRAMS);
+        if full {
+            state.stall(&self.me);
+        }
+        !full
+    }
+
+    fn is_peer_of(&self, state: &State, other: &Self) -> bool {
+        matches!(&state.phase, Phase::Connected(peer) if peer.ptr_eq(&other.me))
+    }
+}
+
+impl State {
+    fn stall(&mut self, sender: &Weak<UnixSocket>) {
+        if !self.stalled.iter().any(|known| known.ptr_eq(sender)) {
+            self.stalled.push(sender.clone());
+        }
+    }
+}
+
+impl Inode for UnixSocket {
+    fn base(&self) -> &InodeBase {
+        &self.base
+    }
+    fn open(self: Arc<Self>, _args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
+        Err(Errno::ENXIO)
+    }
+    fn anonymous_name(&self) -> String {
+        alloc::format!("socket:[{}]", self.base.ino)
+    }
+    fn released(&self, _file: &File) {
+        self.close();
+    }
+}
+
+impl FileOps for UnixSocket {
+    fn seekable(&self) -> Seek {
+        Seek::Stream
+    }
+    fn read(&self, file: &File, dst: &mut dyn Sink, _at: u64) -> Result<usize> {
+        self.receive(file, dst, 0).map(|received| received.len)
+    }
+    fn write(&self, file: &File, src: &mut dyn Source, _at: u64) -> Result<usize> {
+        self.send(file, src, None, Control::default(), 0)
+    }
+    fn pollable(&self) -> bool {
+        true
+    }
+    fn as_socket(&self) -> Option<&dyn SocketOps> {
+        Some(self)
+    }
+
+    fn poll(&self, _file: &File, interest: PollMask, table: Option<&mut PollTable>) -> PollMask {
+        if let Some(table) = table {
+            if interest.intersects(PollMask::READ_SIDE) {
+                table.watch(&self.readable);
+            }
+            if interest.intersects(PollMask::WRITE_SIDE.difference(PollMask::ALWAYS)) {
+                table.watch(&self.writable);
+            }
+        }
+        let mut ready = PollMask::empty();
+        let (peer, listening) = {
+            let state = self.state.lock();
+            if state.error.is_some() {
+                ready |= PollMask::ERR;
+            }
+            if !state.inbox.is_empty() {
+                ready |= PollMask::READABLE;
+            }
+            if state.read_shut {
+                ready |= PollMask::READABLE | PollMask::RDHUP;
+            }
+            if state.read_shut && state.write_shut {
+                ready |= PollMask::HUP;
+            }
+            match &state.phase {
+                Phase::Idle | Phase::Closed if self.connection_oriented() => {
+                    ready |= PollMask::HUP;
+                    (None, false)
+                }
+                Phase::Listening { backlog, .. } => {
+                    if !backlog.is_empty() {
+                        ready |= PollMask::READABLE;
+                    }
+                    (None, true)
+                }
+                Phase::Connected(peer) => (peer.upgrade(), false),
+                _ => (None, false),
+            }
+        };
+        let wants_out = interest.intersects(PollMask::WRITABLE);
+        if wants_out && !listening && peer.is_none_or(|peer| self.peer_has_room(&peer)) {
+            ready |= PollMask::WRITABLE | PollMask::WRBAND;
+        }
+        ready & (interest | PollMask::ALWAYS)
+    }
+
+    fn ioctl(&self, _file: &File, cmd: u32, arg: u64) -> Result<u64> {
+        /// SIOCOUTQ, which is TIOCOUTQ.
+        const OUTQ: u32 = 0x5411;
+        let bytes = match cmd {
+            abi::raw::ioctl::FIONREAD => {
+                let state = self.state.lock();
+                if matches!(state.phase, Phase::Listening { .. }) {
+                    return Err(Errno::EINVAL);
+                }
+                match self.kind {
+                    Kind::Datagram => state.inbox.front().map_or(0, Message::len),
+                    _ => state.inbox.iter().map(Message::len).sum(),
+                }
+            }
+            OUTQ => self.peer().map_or(0, |peer| peer.state.lock().charge),
+            _ => return Err(Errno::ENOTTY),
+        };
+        hal::user::write(hal::VirtAddr::new(arg), &(bytes as i32))?;
+        Ok(0)
+    }
+}
+
+impl SocketOps for UnixSocket {
+    fn bind(&self, caller: &Caller<'_>, address: &[u8]) -> Result<()> {
+        if self.state.lock().address.is_some() {
+            return Err(Errno::EINVAL);
+        }
+        let (bound, at) = address::bind(caller, address, &self.me)?;
+        let mut state = self.state.lock();
+        if state.address.is_some() {
+            drop(state);
+            address::unbind(&bound, &self.me);
+            return Err(Errno::EINVAL);
+        }
+        state.address = Some(Arc::new(bound));
+        state.bound_at = at;
+        Ok(())
+    }
+
+    fn listen(&self, backlog: i32) -> Result<()> {
+        if !self.connection_oriented() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let creds = env::env().ucred();
+        // A negative number is a huge one, as on Linux.
+        let limit = (backlog as u32 as usize).min(SOMAXCONN);
+        let mut state = self.state.lock();
+        if state.address.is_none() {
+            return Err(Errno::EINVAL);
+        }
+        match &mut state.phase {
+            Phase::Idle => {
+                state.phase = Phase::Listening { backlog: VecDeque::new(), limit, creds };
+            }
+            Phase::Listening { limit: old, .. } => *old = limit,
+            _ => return Err(Errno::EINVAL),
+        }
+        drop(state);
+        self.writable.wake_all();
+        Ok(())
+    }
+
+    fn accept(&self, file: &File, flags: u32) -> Result<Arc<File>> {
+        if !self.connection_oriented() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let next = || match &mut self.state.lock().phase {
+            Phase::Listening { backlog, .. } => backlog.pop_front().map(Ok),
+            _ => Some(Err(Errno::EINVAL)),
+        };
+        let server = match next() {
+            Some(server) => server?,
+            None if file.nonblocking() => return Err(Errno::EAGAIN),
+            None => {
+                let timeout = self.options.lock().receive_timeout;
+                self.sleep(&self.readable, timeout, next)??
+            }
+        };
+        self.writable.wake_all();
+        let flags = crate::oflag::O_RDWR | (flags & crate::oflag::O_NONBLOCK);
+        Ok(File::anonymous(server, flags))
+    }
+
+    fn connect(&self, file: &File, caller: &Caller<'_>, address: &[u8]) -> Result<()> {
+        let me = self.me.upgrade().ok_or(Errno::EINVAL)?;
+        if address.len() >= 2 && address[..2] == [0, 0] && self.kind == Kind::Datagram {
+            // AF_UNSPEC dissolves the association.
+            self.connect_datagram(None);
+            return Ok(());
+        }
+        let target = address::find(caller, address)?;
+        if target.kind != self.kind {
+            return Err(Errno::EPROTOTYPE);
+        }
+        if self.connection_oriented() {
+            me.connect_stream(file, &target)
+        } else {
+            self.connect_datagram(Some(&target));
+            Ok(())
+        }
+    }
+
+    fn shutdown(&self, how: Shutdown) -> Result<()> {
+        let peer = {
+            let mut state = self.state.lock();
+            if self.connection_oriented() && matches!(state.phase, Phase::Idle) {
+                return Err(Errno::ENOTCONN);
+            }
+            state.read_shut |= how.read;
+            state.write_shut |= how.write;
+            match &state.phase {
+                Phase::Connected(peer) if self.connection_oriented() => peer.upgrade(),
+                _ => None,
+            }
+        };
+        if let Some(peer) = peer {
+            {
+                let mut state = peer.state.lock();
+                state.read_shut |= how.write;
+                state.write_shut |= how.read;
+            }
+            peer.wake();
+        }
+        self.wake();
+        Ok(())
+    }
+
+    fn local_address(&self) -> Vec<u8> {
+        Address::encode(self.state.lock().address.as_deref())
+    }
+
+    fn peer_address(&self) -> Result<Vec<u8>> {
+        let peer = self.peer().ok_or(Errno::ENOTCONN)?;
+        Ok(peer.local_address())
+    }
+
+    fn send(
+        &self,
+        file: &File,
+        src: &mut dyn Source,
+        to: Option<(&Caller<'_>, &[u8])>,
+        control: Control,
+        flags: u32,
+    ) -> Result<usize> {
+        self.send_message(file, src, to, control, flags)
+    }
+
+    fn receive(&self, file: &File, dst: &mut dyn Sink, flags: u32) -> Result<Received> {
+        self.receive_message(file, dst, flags)
+    }
+
+    fn option(&self, level: u32, name: u32) -> Result<Vec<u8>> {
+        self.get_option(level, name)
+    }
+
+    fn set_option(&self, level: u32, name: u32, value: &[u8]) -> Result<()> {
+        self.put_option(level, name, value)
+    }
+}
+
+/// The socket that hangs on an inode or name.
+fn downcast(any: Arc<dyn Any + Send + Sync>) -> Option<Arc<UnixSocket>> {
+    any.downcast().ok()
+}

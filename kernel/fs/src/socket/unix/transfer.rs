@@ -1,0 +1,382 @@
+//! Sending and receiving.
+
+use super::address::{self, Address};
+use super::{BUFFER, DATAGRAMS, Phase, State, UnixSocket};
+use crate::context::Caller;
+use crate::env::{self, Ucred};
+use crate::file::File;
+use crate::socket::{Control, Kind, Received, msg};
+use abi::{Errno, Result};
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use hal::user::{Sink, Source};
+
+/// What a message costs beyond its bytes, so that empty ones cannot pile up without end.
+const OVERHEAD: usize = 576;
+/// Bytes of one message of a stream.
+const CHUNK: usize = 32 * 1024;
+/// Sender when nobody asked for credentials (the overflow ids).
+const UNKNOWN: Ucred = Ucred { pid: 0, uid: 65534, gid: 65534 };
+
+/// A message in an inbox.
+pub(super) struct Message {
+    data: Vec<u8>,
+    /// Bytes of `data` that were read already (streams).
+    start: usize,
+    from: Option<Arc<Address>>,
+    creds: Ucred,
+    files: Vec<Arc<File>>,
+}
+
+impl Message {
+    /// Bytes that are left.
+    pub(super) fn len(&self) -> usize {
+        self.data.len() - self.start
+    }
+    fn charge(&self) -> usize {
+        self.len() + OVERHEAD
+    }
+}
+
+/// Where a message goes.
+enum Delivery {
+    Done,
+    /// No room: the message comes back.
+    Full(Message),
+    Failed(Errno),
+}
+
+impl UnixSocket {
+    /// Puts a message in `to`'s inbox.
+    fn deliver(&self, to: &Arc<Self>, message: Message) -> Delivery {
+        let mut state = to.state.lock();
+        if matches!(state.phase, Phase::Closed) {
+            let gone = self.connection_oriented();
+            return Delivery::Failed(if gone { Errno::EPIPE } else { Errno::ECONNREFUSED });
+        }
+        if state.read_shut {
+            return Delivery::Failed(Errno::EPIPE);
+        }
+        let stranger = self.kind == Kind::Datagram && !to.is_peer_of(&state, self);
+        if stranger && matches!(state.phase, Phase::Connected(_)) {
+            // It is connected to somebody else.
+            return Delivery::Failed(Errno::EPERM);
+        }
+        let full = state.charge >= BUFFER || (stranger && state.inbox.len() > DATAGRAMS);
+        if full {
+            state.stall(&self.me);
+            return Delivery::Full(message);
+        }
+        state.charge += message.charge();
+        state.inbox.push_back(message);
+        drop(state);
+        to.readable.wake_all();
+        Delivery::Done
+    }
+
+    fn has_room(&self, to: &Arc<Self>) -> bool {
+        let mut state = to.state.lock();
+        let stranger = self.kind == Kind::Datagram && !to.is_peer_of(&state, self);
+        let full = state.charge >= BUFFER || (stranger && state.inbox.len() > DATAGRAMS);
+        let alive = !matches!(state.phase, Phase::Closed) && !state.read_shut;
+        if full && alive {
+            state.stall(&self.me);
+        }
+        !full || !alive
+    }
+
+    fn target(&self, to: Option<(&Caller<'_>, &[u8])>) -> Result<Arc<Self>> {
+        if let Some((caller, address)) = to.filter(|(_, address)| !address.is_empty()) {
+            if self.connection_oriented() {
+                let connected = matches!(self.state.lock().phase, Phase::Connected(_));
+                return Err(if connected { Errno::EISCONN } else { Errno::EOPNOTSUPP });
+            }
+            let target = address::find(caller, address)?;
+            if target.kind != self.kind {
+                return Err(Errno::EPROTOTYPE);
+            }
+            return Ok(target);
+        }
+        let state = self.state.lock();
+        match &state.phase {
+            Phase::Connected(peer) => match peer.upgrade() {
+                Some(peer) => Ok(peer),
+                None if self.connection_oriented() => Err(Errno::EPIPE),
+                None => Err(Errno::ECONNREFUSED),
+            },
+            Phase::Orphaned => Err(Errno::EPIPE),
+            _ => Err(Errno::ENOTCONN),
+        }
+    }
+
+    /// sendmsg(2).
+    pub(super) fn send_message(
+        &self,
+        file: &File,
+        src: &mut dyn Source,
+        to: Option<(&Caller<'_>, &[u8])>,
+        mut control: Control,
+        flags: u32,
+    ) -> Result<usize> {
+        if flags & msg::OOB != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        self.take_error()?;
+        let target = self.target(to)?;
+        if self.state.lock().write_shut {
+            return Err(Errno::EPIPE);
+        }
+        let nonblocking = file.nonblocking() || flags & msg::DONTWAIT != 0;
+        let wanted = self.options.lock().pass_creds || target.options.lock().pass_creds;
+        let creds = match control.creds {
+            Some(creds) => creds,
+            None if wanted => env::env().ucred(),
+            None => UNKNOWN,
+        };
+        let from = self.state.lock().address.clone();
+        let timeout = self.options.lock().send_timeout;
+        let whole = self.kind != Kind::Stream;
+        if whole && src.left() > BUFFER - 32 {
+            return Err(Errno::EMSGSIZE);
+        }
+        let mut done = 0;
+        loop {
+            if !whole && src.left() == 0 && (done > 0 || control.files.is_empty()) {
+                return Ok(done);
+            }
+            let want = if whole { src.left() } else { src.left().min(CHUNK) };
+            let mut data = vec![0; want];
+            let got = if want == 0 { Ok(0) } else { src.get(&mut data) };
+            match got {
+                Ok(n) if n == want => {}
+                Ok(n) if !whole && n > 0 => data.truncate(n),
+                Ok(_) | Err(_) if done > 0 => return Ok(done),
+                Ok(_) => return Err(Errno::EFAULT),
+                Err(error) => return Err(error),
+            }
+            let len = data.len();
+            let files = core::mem::take(&mut control.files);
+            let mut message = Message { data, start: 0, from: from.clone(), creds, files };
+            loop {
+                message = match self.deliver(&target, message) {
+                    Delivery::Done => break,
+                    Delivery::Failed(_) if done > 0 => return Ok(done),
+                    Delivery::Failed(error) => return Err(error),
+                    Delivery::Full(_) if nonblocking => {
+                        return if done > 0 { Ok(done) } else { Err(Errno::EAGAIN) };
+                    }
+                    Delivery::Full(message) => message,
+                };
+                let ready = || {
+                    let shut = self.state.lock().write_shut;
+                    (shut || self.has_room(&target)).then_some(shut)
+                };
+                match self.sleep(&self.writable, timeout, ready) {
+                    Ok(false) => {}
+                    Ok(true) | Err(_) if done > 0 => return Ok(done),
+                    Ok(true) => return Err(Errno::EPIPE),
+                    Err(error) => return Err(error),
+                }
+            }
+            done += len;
+            if whole {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Waits for the inbox; false at the end of file.
+    fn wait_readable(&self, nonblocking: bool) -> Result<bool> {
+        let look = |state: &mut State| -> Option<Result<bool>> {
+            if !state.inbox.is_empty() {
+                return Some(Ok(true));
+            }
+            if let Some(error) = state.error.take() {
+                return Some(Err(error));
+            }
+            if state.read_shut {
+                return Some(Ok(false));
+            }
+            match state.phase {
+                Phase::Connected(_) => None,
+                Phase::Orphaned | Phase::Closed => Some(Ok(false)),
+                _ if self.connection_oriented() => {
+                    let seq = self.kind == Kind::SeqPacket;
+                    Some(Err(if seq { Errno::ENOTCONN } else { Errno::EINVAL }))
+                }
+                _ => None,
+            }
+        };
+        if let Some(found) = look(&mut self.state.lock()) {
+            return found;
+        }
+        if nonblocking {
+            return Err(Errno::EAGAIN);
+        }
+        let timeout = self.options.lock().receive_timeout;
+        self.sleep(&self.readable, timeout, || look(&mut self.state.lock()))?
+    }
+
+    /// Wakes senders when enough has drained.
+    fn drained(&self) {
+        let stalled = {
+            let mut state = self.state.lock();
+            let strangers_fit = self.kind == Kind::Datagram && state.inbox.len() <= DATAGRAMS;
+            if state.stalled.is_empty() || (state.charge * 4 > BUFFER && !strangers_fit) {
+                return;
+            }
+            core::mem::take(&mut state.stalled)
+        };
+        for sender in stalled.iter().filter_map(|sender| sender.upgrade()) {
+            sender.writable.wake_all();
+        }
+    }
+
+    /// recvmsg(2).
+    pub(super) fn receive_message(
+        &self,
+        file: &File,
+        dst: &mut dyn Sink,
+        flags: u32,
+    ) -> Result<Received> {
+        if flags & msg::OOB != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let nonblocking = file.nonblocking() || flags & msg::DONTWAIT != 0;
+        if self.kind == Kind::Stream {
+            return self.receive_stream(dst, flags, nonblocking);
+        }
+        loop {
+            if !self.wait_readable(nonblocking)? {
+                return Ok(Received::default());
+            }
+            let _reading = self.reading.lock();
+            let Some(mut message) = self.pop() else { continue };
+            let full = message.len();
+            let take = full.min(dst.room());
+            let copied = if take == 0 { Ok(0) } else { dst.put(&message.data[..take]) };
+            let mut received = Received::default();
+            received.flags |= if take < full { msg::TRUNC } else { 0 };
+            received.flags |= if self.kind == Kind::SeqPacket { msg::EOR } else { 0 };
+            received.len = if flags & msg::TRUNC != 0 { full } else { take };
+            received.from = Address::encode(message.from.as_deref());
+            received.creds = self.options.lock().pass_creds.then_some(message.creds);
+            if flags & msg::PEEK != 0 {
+                received.files = message.files.clone();
+                self.push_front(message);
+            } else {
+                received.files = core::mem::take(&mut message.files);
+                self.drained();
+            }
+            return match copied {
+                Ok(n) if n == take => Ok(received),
+                _ => Err(Errno::EFAULT),
+            };
+        }
+    }
+
+    fn pop(&self) -> Option<Message> {
+        let mut state = self.state.lock();
+        let message = state.inbox.pop_front()?;
+        state.charge -= message.charge();
+        Some(message)
+    }
+
+    fn push_front(&self, message: Message) {
+        let mut state = self.state.lock();
+        if matches!(state.phase, Phase::Closed) {
+            drop(state);
+            // Closed meanwhile: nobody will read it.
+            drop(message);
+            return;
+        }
+        state.charge += message.charge();
+        state.inbox.push_front(message);
+    }
+
+    fn receive_stream(
+        &self,
+        dst: &mut dyn Sink,
+        flags: u32,
+        nonblocking: bool,
+    ) -> Result<Received> {
+        let mut received = Received::default();
+        if dst.room() == 0 {
+            return Ok(received);
+        }
+        let pass_creds = self.options.lock().pass_creds;
+        let peek = flags & msg::PEEK != 0;
+        let mut sender = None;
+        loop {
+            match self.wait_readable(nonblocking || (received.len > 0 && flags & msg::WAITALL == 0))
+            {
+                Ok(true) => {}
+                Ok(false) => return Ok(received),
+                Err(_) if received.len > 0 => return Ok(received),
+                Err(error) => return Err(error),
+            }
+            let reading = self.reading.lock();
+            // With MSG_PEEK messages are looked at in turn and put back in the end.
+            let mut seen = Vec::new();
+            let mut outcome = Ok(());
+            let mut stop = false;
+            while dst.room() > 0 && !stop {
+                let Some(mut message) = self.pop() else { break };
+                if received.len > 0 && pass_creds && sender != Some(message.creds) {
+                    // Bytes of different senders do not mix.
+                    self.push_front(message);
+                    stop = true;
+                    break;
+                }
+                sender = Some(message.creds);
+                let take = message.len().min(dst.room());
+                let copied = dst.put(&message.data[message.start..message.start + take]);
+                let n = match copied {
+                    Ok(n) => n,
+                    Err(error) => {
+                        self.push_front(message);
+                        outcome = Err(error);
+                        break;
+                    }
+                };
+                received.len += n;
+                stop = n < take;
+                if !message.files.is_empty() {
+                    // What came with files ends the read, so that they go with their bytes.
+                    stop = true;
+                    received.files = if peek {
+                        message.files.clone()
+                    } else {
+                        core::mem::take(&mut message.files)
+                    };
+                }
+                if peek {
+                    seen.push(message);
+                } else {
+                    message.start += n;
+                    if message.len() > 0 {
+                        self.push_front(message);
+                    }
+                }
+            }
+            for message in seen.into_iter().rev() {
+                self.push_front(message);
+            }
+            drop(reading);
+            if !peek {
+                self.drained();
+            }
+            received.creds = pass_creds.then_some(sender).flatten();
+            match outcome {
+                Err(error) if received.len == 0 => return Err(error),
+                Err(_) => return Ok(received),
+                Ok(()) => {}
+            }
+            let waits = flags & msg::WAITALL != 0 && !peek && !stop && dst.room() > 0;
+            if received.len > 0 && !waits {
+                return Ok(received);
+            }
+        }
+    }
+}
