@@ -23,6 +23,8 @@ pub enum Command {
     Test(Box<crate::cmd::test::TestOptions>),
     /// Build the kernel and the guest's programs
     Build(BuildOptions),
+    /// Lint the kernel and the guest's programs
+    Check,
     /// Look at topologies
     #[command(subcommand)]
     Topo(TopoCommand),
@@ -41,9 +43,12 @@ pub enum TopoCommand {
 
 #[derive(Args)]
 pub struct BuildOptions {
-    /// Print the path of what was built and nothing else
+    /// Print only the directory of the guest's programs
     #[arg(long)]
-    pub quiet: bool,
+    pub programs: bool,
+    /// Show cargo's own words
+    #[arg(long, short)]
+    pub verbose: bool,
 }
 
 /// Which machine, which kernel, and for how long.

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod check;
 pub mod prepare;
 pub mod run;
 pub mod test;
@@ -11,18 +12,28 @@ use crate::paths;
 use crate::progress::Progress;
 
 /// Guest programs, of which those that exist are built.
-pub const PROGRAMS: &[&str] = &["init", "tests", "bench", "perf"];
+pub const PROGRAMS: &[&str] = &["init", "tests", "bench", "perf", "demo"];
 
 /// `proxima build`: everything a guest boots.
 pub fn build(options: &BuildOptions) -> Result<u8> {
-    let progress = Progress::new(!options.quiet);
+    let progress = Progress::new(options.verbose);
     let kernel = build::kernel(&progress)?;
-    println!("{}", paths::shown(&kernel));
+    let mut files = vec![kernel];
     for name in PROGRAMS {
         let source = paths::source().map(|top| top.join("user").join(name).join("Cargo.toml"));
         if source.is_none_or(|manifest| manifest.exists()) {
-            println!("{}", paths::shown(&build::user(name, &progress)?));
+            files.push(build::user(name, &progress)?);
         }
+    }
+    progress.clear();
+    if options.programs {
+        // All guest programs lie in one directory.
+        let dir = files.last().and_then(|file| file.parent()).unwrap_or(&files[0]);
+        println!("{}", dir.display());
+        return Ok(0);
+    }
+    for file in files {
+        println!("{}", paths::shown(&file));
     }
     Ok(0)
 }

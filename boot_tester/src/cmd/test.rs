@@ -10,12 +10,13 @@ use regex::Regex;
 use crate::error::{Context, Fail, Result, USAGE};
 use crate::guest::kernel::Choice;
 use crate::guest::linux;
+use crate::paths;
 use crate::progress::Progress;
 use crate::suite::dir::DirSuite;
 use crate::suite::guest_tests::GuestTests;
 use crate::suite::report::{Report, table};
 use crate::suite::runner::{Job, select};
-use crate::suite::{Record, Suite, Verdict, junit, suite_of};
+use crate::suite::{Record, Suite, Verdict, host, junit, suite_of};
 use crate::topology::{Topology, file};
 
 /// Seconds a single test may take unless told otherwise.
@@ -53,6 +54,12 @@ pub struct TestOptions {
     /// Run the test programs in a directory (its proxima.toml may say which and with what)
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Run the crates' own tests on this machine first
+    #[arg(long)]
+    pub host: bool,
+    /// Run the crates' own tests and no guest
+    #[arg(long)]
+    pub host_only: bool,
     /// Seconds a single test may take [default: 60]
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
@@ -74,24 +81,94 @@ pub fn test(options: &TestOptions) -> Result<u8> {
         })
         .transpose()?;
     let topologies = topologies(options)?;
+    if options.list {
+        progress.clear();
+        return list(options, filter.as_ref());
+    }
+    let report = Report::new(options.verbose);
+    if options.host || options.host_only {
+        progress.clear();
+        run_host(&report)?;
+    }
+    if options.host_only {
+        return finish(options, report, &[]);
+    }
     match &options.dir {
         Some(dir) => {
             let suite = DirSuite::open(dir, options.timeout, &progress)?;
             let tests = select(&suite.list()?, &options.suites, filter.as_ref())?;
-            let (tests, left_out): (Vec<_>, Vec<_>) =
-                tests.into_iter().partition(|test| suite.skipped(test).is_none());
-            let reason = |test: &str| suite.skipped(test).unwrap_or_default().to_string();
             // The guest's init ends a test that hangs; only if it cannot, the guest is ended.
             let limit = options.timeout.or(suite.timeout()).unwrap_or(LIMIT) + GRACE;
-            run(options, &suite, tests, &left_out, &reason, topologies, Some(limit), progress)
+            let (tests, left_out) = tests.into_iter().partition(|t| suite.skipped(t).is_none());
+            let plan = Plan { suite: &suite, tests, topologies, limit };
+            let left_out: Vec<String> = left_out;
+            let skips: Vec<(String, String)> = left_out
+                .into_iter()
+                .map(|test| (suite.skipped(&test).unwrap_or_default().to_string(), test))
+                .map(|(why, test)| (test, why))
+                .collect();
+            run(options, plan, &skips, report, progress)
         }
         None => {
             let suite = GuestTests::build(&progress)?;
             let tests = select(&suite.list()?, &options.suites, filter.as_ref())?;
-            let reason = |_: &str| String::new();
-            run(options, &suite, tests, &[], &reason, topologies, options.timeout, progress)
+            let limit = options.timeout.unwrap_or(LIMIT);
+            run(options, Plan { suite: &suite, tests, topologies, limit }, &[], report, progress)
         }
     }
+}
+
+/// What is to be run, once for each kernel.
+struct Plan<'a> {
+    suite: &'a dyn Suite,
+    tests: Vec<String>,
+    topologies: Vec<(String, Topology)>,
+    /// Seconds a single test may take.
+    limit: u64,
+}
+
+fn list(options: &TestOptions, filter: Option<&Regex>) -> Result<u8> {
+    let progress = Progress::new(false);
+    let all = match &options.dir {
+        Some(dir) => DirSuite::open(dir, options.timeout, &progress)?.list()?,
+        None => GuestTests::build(&progress)?.list()?,
+    };
+    progress.clear();
+    for test in select(&all, &options.suites, filter)? {
+        println!("{test}");
+    }
+    Ok(0)
+}
+
+/// The crates' tests: a suite for each.
+fn run_host(report: &Report) -> Result<()> {
+    let top = paths::source().ok_or_else(|| Fail::broken("there is no source tree here"))?;
+    let target = paths::target().unwrap_or_else(|| top.join("target"));
+    for package in host::packages(top)? {
+        report.busy(&format!("cargo test -p {}", package.name));
+        let records = host::test(&package, &target)?;
+        for record in &records {
+            report.expect(record.suite(), &record.topology, &record.kernel, 1);
+        }
+        for record in records {
+            report.add(record);
+        }
+    }
+    Ok(())
+}
+
+/// Differences, the table where there is something to compare, the JUnit file, the summary line.
+fn finish(options: &TestOptions, report: Report, kernels: &[String]) -> Result<u8> {
+    let (records, totals) = report.finish();
+    if options.dir.is_some() || kernels.len() > 1 {
+        let guests: Vec<Record> = records.iter().filter(|r| r.kernel != "-").cloned().collect();
+        print!("{}", table(&guests, kernels));
+    }
+    if let Some(path) = &options.junit {
+        std::fs::write(path, junit::xml(&records)).context(path.display())?;
+    }
+    println!("{}", totals.line());
+    Ok(u8::from(!totals.all_well()))
 }
 
 fn topologies(options: &TestOptions) -> Result<Vec<(String, Topology)>> {
@@ -111,24 +188,13 @@ fn kernels(text: &str) -> Vec<Choice> {
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "two callers, each with its own kind of suite")]
 fn run(
     options: &TestOptions,
-    suite: &dyn Suite,
-    tests: Vec<String>,
-    left_out: &[String],
-    reason: &dyn Fn(&str) -> String,
-    topologies: Vec<(String, Topology)>,
-    limit: Option<u64>,
+    plan: Plan,
+    skips: &[(String, String)],
+    report: Report,
     progress: Progress,
 ) -> Result<u8> {
-    if options.list {
-        progress.clear();
-        for test in &tests {
-            println!("{test}");
-        }
-        return Ok(0);
-    }
     // Built or fetched before guests run beside each other.
     let kernels: Vec<(Choice, PathBuf)> = kernels(&options.kernel)
         .into_iter()
@@ -140,55 +206,39 @@ fn run(
     {
         println!("linux is Debian's {release}");
     }
-    let limit = Duration::from_secs(limit.unwrap_or(LIMIT).max(1));
     let jobs: VecDeque<Job> = kernels
         .iter()
-        .flat_map(|kernel| topologies.iter().map(move |topology| (kernel, topology)))
+        .flat_map(|kernel| plan.topologies.iter().map(move |topology| (kernel, topology)))
         .map(|((kernel, file), (name, topology))| Job {
-            suite,
+            suite: plan.suite,
             kernel: kernel.clone(),
             kernel_file: file.clone(),
             topology_name: name.clone(),
             topology: topology.clone(),
-            tests: tests.clone(),
-            limit,
+            tests: plan.tests.clone(),
+            limit: Duration::from_secs(plan.limit.max(1)),
             append: options.append.clone(),
         })
         .collect();
-    let report = Report::new(jobs.len() * (tests.len() + left_out.len()), options.verbose);
-    announce(&report, &jobs, left_out, reason);
+    announce(&report, &jobs, skips);
     run_jobs(jobs, options.jobs, &report)?;
-    let (records, totals) = report.finish();
-    if options.dir.is_some() || kernels.len() > 1 {
-        let names: Vec<String> = kernels.iter().map(|(kernel, _)| kernel.name()).collect();
-        print!("{}", table(&records, &names));
-    }
-    if let Some(path) = &options.junit {
-        std::fs::write(path, junit::xml(&records)).context(path.display())?;
-    }
-    println!("{}", totals.line());
-    Ok(u8::from(!totals.all_well()))
+    let names: Vec<String> = kernels.iter().map(|(kernel, _)| kernel.name()).collect();
+    finish(options, report, &names)
 }
 
 /// Tells the report what to expect, and at once the verdicts of tests that are left out.
-fn announce(
-    report: &Report,
-    jobs: &VecDeque<Job>,
-    left_out: &[String],
-    reason: &dyn Fn(&str) -> String,
-) {
+fn announce(report: &Report, jobs: &VecDeque<Job>, skips: &[(String, String)]) {
     for job in jobs {
         let kernel = job.kernel.name();
-        // Tests of a directory have no suite: a line for each would say everything twice.
-        for test in job.tests.iter().filter(|test| test.contains("::")) {
+        for test in &job.tests {
             report.expect(suite_of(test), &job.topology_name, &kernel, 1);
         }
-        for test in left_out {
+        for (test, why) in skips {
             report.add(Record {
                 test: test.clone(),
                 kernel: kernel.clone(),
                 topology: job.topology_name.clone(),
-                verdict: Verdict::Skip(reason(test)),
+                verdict: Verdict::Skip(why.clone()),
                 millis: 0,
                 parts: Vec::new(),
             });

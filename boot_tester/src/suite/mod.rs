@@ -6,6 +6,7 @@
 
 pub mod dir;
 pub mod guest_tests;
+pub mod host;
 pub mod junit;
 pub mod lines;
 pub mod report;

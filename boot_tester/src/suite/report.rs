@@ -34,10 +34,9 @@ pub struct Totals {
 }
 
 impl Report {
-    /// `total` verdicts are expected.
-    pub fn new(total: usize, verbose: bool) -> Self {
+    pub fn new(verbose: bool) -> Self {
         let bar = stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(total as u64);
+            let bar = ProgressBar::new(0);
             let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {elapsed}");
             if let Ok(style) = style {
                 bar.set_style(style);
@@ -48,10 +47,20 @@ impl Report {
         Self { state: Mutex::default(), bar, verbose }
     }
 
+    /// What is being waited for.
+    pub fn busy(&self, what: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(what.to_string());
+        }
+    }
+
     /// Announces that these tests will be run there.
     pub fn expect(&self, suite: &str, topology: &str, kernel: &str, tests: usize) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *state.open.entry((suite.into(), topology.into(), kernel.into())).or_default() += tests;
+        if let Some(bar) = &self.bar {
+            bar.inc_length(tests as u64);
+        }
     }
 
     pub fn add(&self, record: Record) {
@@ -63,11 +72,13 @@ impl Report {
         if self.verbose || matches!(record.verdict, Verdict::Fail(_)) {
             self.print(&line(&record));
         }
+        let has_suite = record.test.contains("::");
         let key = (record.suite().to_string(), record.topology.clone(), record.kernel.clone());
         state.records.push(record);
         if let Some(count) = state.open.get_mut(&key) {
             *count = count.saturating_sub(1);
-            if *count == 0 {
+            // Tests of a directory are suites of one: the table at the end says it.
+            if *count == 0 && has_suite {
                 self.print(&suite_line(&state.records, &key));
             }
         }
@@ -256,7 +267,7 @@ mod tests {
 
     #[test]
     fn the_summary_ends_in_the_three_counts() {
-        let report = Report::new(2, false);
+        let report = Report::new(false);
         report.expect("a", "one-node", "linux", 2);
         report.add(record("a::b", "linux", Verdict::Pass));
         report.add(record("a::c", "linux", Verdict::Skip("no".into())));

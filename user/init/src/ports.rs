@@ -33,7 +33,8 @@ impl Ports {
 }
 
 fn open_raw(path: &str) -> io::Result<File> {
-    let file = File::from(open(path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?);
+    let file =
+        File::from(open(path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?);
     let mut termios = tcgetattr(&file)?;
     termios.make_raw();
     without_flow_control(&mut termios);

@@ -92,11 +92,9 @@ impl Stdin {
     }
 
     fn close_if_ended(&self) {
-        let ended = self
-            .0
-            .end
-            .lock()
-            .is_ok_and(|end| end.is_some_and(|total| self.0.passed.load(Ordering::Relaxed) >= total));
+        let ended = self.0.end.lock().is_ok_and(|end| {
+            end.is_some_and(|total| self.0.passed.load(Ordering::Relaxed) >= total)
+        });
         if ended && let Ok(mut pipe) = self.0.pipe.lock() {
             *pipe = None;
         }

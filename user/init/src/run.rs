@@ -67,7 +67,8 @@ pub fn piped(spec: &Spec, out: File, err: File, control: &mut Control) -> Result
     let end = wait_for(&child)?;
     // Whoever still holds the pipes would keep the pumps waiting; the machine ends here anyway.
     kill_the_rest();
-    let count = |pump: Option<std::thread::JoinHandle<u64>>| pump.and_then(|p| p.join().ok()).unwrap_or(0);
+    let count =
+        |pump: Option<std::thread::JoinHandle<u64>>| pump.and_then(|p| p.join().ok()).unwrap_or(0);
     let (out, err) = (count(stdout), count(stderr));
     Ok(format!("{end} out {out} err {err}"))
 }

@@ -52,7 +52,8 @@ impl Spec {
         };
         for line in text.lines() {
             let (key, value) = line.split_once(' ').unwrap_or((line, ""));
-            spec.take(key, value).ok_or_else(|| format!("cannot read the line {line:?} of the run file"))?;
+            spec.take(key, value)
+                .ok_or_else(|| format!("cannot read the line {line:?} of the run file"))?;
         }
         if spec.programs.is_empty() {
             return Err("the run file names no program".into());
@@ -132,7 +133,8 @@ mod tests {
 
     #[test]
     fn malformed_run_files_are_refused() {
-        for text in ["", "mode maybe", "arg x", "env NOEQUALS\nprogram /x", "program %4", "what 1"] {
+        for text in ["", "mode maybe", "arg x", "env NOEQUALS\nprogram /x", "program %4", "what 1"]
+        {
             assert!(Spec::parse(text).is_err(), "{text:?}");
         }
     }

@@ -1,0 +1,56 @@
+# The front door. `make run` and `make test` do everything, set-up included.
+
+CARGO ?= cargo
+PROXIMA := $(CARGO) run -q -p boot_tester --
+PREFIX ?= /usr/local
+# Crates that build on the host; the kernel itself and the guest's programs have targets of their own.
+TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+
+.PHONY: all setup build run test test-all bench check install clean
+
+all: build
+
+setup:
+	@sh scripts/setup.sh
+
+# The kernel at target/proxima, and the guest's programs.
+build: setup
+	@$(PROXIMA) build
+
+# The demo: four nodes, unequal distances, numactl, page placement, a live migration.
+run: setup
+	@sh sysroot/demo/run.sh $(PROXIMA)
+
+# Host tests, guest suites on five topologies, and a comparison with Linux.
+test: setup
+	@$(PROXIMA) test --host
+
+# Everything, on every topology, on both kernels.
+test-all: setup
+	@$(PROXIMA) test --host --kernel both --topology one-node --topology two-socket \
+		--topology ring-4 --topology memoryless --topology cxl --topology epyc-nps4-2s \
+		--topology glueless-8 --topology wide-64
+
+bench: setup
+	@$(PROXIMA) bench --kernel both
+
+# What must hold before a commit: format, lints (host, kernel, guest), host tests.
+check: setup
+	$(CARGO) fmt --check
+	cd user && $(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	@$(PROXIMA) check
+	@$(PROXIMA) test --host-only
+
+install: build
+	$(CARGO) build --release -p boot_tester
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/proxima
+	install $(TARGET_DIR)/release/proxima $(DESTDIR)$(PREFIX)/bin/proxima
+	install -m 644 $(TARGET_DIR)/proxima $(TARGET_DIR)/proxima.debug $(DESTDIR)$(PREFIX)/share/proxima
+	for program in init tests bench perf demo; do \
+		file=$(TARGET_DIR)/x86_64-unknown-linux-musl/release/$$program; \
+		if [ -e $$file ]; then install $$file $(DESTDIR)$(PREFIX)/share/proxima; fi; \
+	done
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,21 @@
+#!/bin/sh
+# The demo, inside the guest: everything here is an unmodified Linux program.
+set -e
+say() { printf '\n== %s\n' "$*"; }
+
+say "$(uname -sr): numactl --hardware"
+numactl --hardware
+
+say "numactl --membind=2: the node of each of 256 pages"
+numactl --membind=2 demo pages
+
+say "numactl --interleave=all: the same"
+numactl --interleave=all demo pages
+
+say "migratepages, from node 0 to node 3, while two threads write"
+numactl --preferred=0 demo migrate 0 3
+
+if [ -x /usr/bin/perf ]; then
+    say "perf: where the time goes"
+    perf demo
+fi
