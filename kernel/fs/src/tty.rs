@@ -1,0 +1,354 @@
+//! Terminals: line discipline, job control, serial lines and pseudo terminals.
+//!
+//! A driver pushes input bytes by [`Tty::receive`], from interrupt context or not; they are
+//! handled later in task context by [`Tty::process_input`], which [`TtyHooks::defer`] arranges.
+//! Sessions' controlling terminals are kept here; the kernel tells when a session ends.
+
+mod control;
+mod discipline;
+mod file;
+mod ioctl;
+mod job;
+mod pty;
+mod termios;
+
+pub use file::{TtyFile, register_char_devices, set_console};
+pub use job::{Job, TtyHooks, controlling, register_hooks, session_ended};
+pub use pty::{devpts, open_peer as open_pty_peer};
+pub use termios::Termios;
+
+use crate::poll::PollMask;
+use crate::stat::DevId;
+use abi::{Errno, Result};
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use discipline::{Discipline, Effects};
+use sync::{IrqLock, Mutex, SpinLock, WaitQueue};
+
+/// Bytes that may wait between the interrupt and the line discipline; more are lost.
+const RAW_RING: usize = 8192;
+
+/// The hardware side of a terminal.
+pub trait TtyDriver: Send + Sync {
+    /// Takes bytes to send; how many. Fewer than given only when `room` said so.
+    fn write(&self, data: &[u8]) -> usize;
+    /// Bytes that can be taken now.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+    /// The line settings changed (speed, character size).
+    fn configure(&self, _termios: &Termios) {}
+    /// The reader made room for input again.
+    fn unthrottle(&self) {}
+    /// Waits until everything is sent.
+    fn drain(&self) {}
+    /// Drops what is not sent yet.
+    fn flush_output(&self) {}
+    /// The terminal was opened.
+    fn opened(&self) {}
+    /// The last opening of the terminal was closed.
+    fn closed(&self) {}
+    /// True for a pseudo terminal.
+    fn is_pty(&self) -> bool {
+        false
+    }
+}
+
+/// Rows, columns, and pixels: `struct winsize`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WindowSize {
+    pub rows: u16,
+    pub columns: u16,
+    pub x_pixels: u16,
+    pub y_pixels: u16,
+}
+
+/// A terminal.
+pub struct Tty {
+    me: Weak<Tty>,
+    device: DevId,
+    name: String,
+    driver: Arc<dyn TtyDriver>,
+    termios: SpinLock<Termios>,
+    window: SpinLock<WindowSize>,
+    raw: IrqLock<VecDeque<u8>>,
+    discipline: SpinLock<Discipline>,
+    /// One reader and one writer at a time.
+    reading: Mutex<()>,
+    writing: Mutex<()>,
+    /// Output column, for tabs and erasing.
+    column: AtomicU32,
+    /// Session and foreground process group; 0 for none.
+    session: AtomicU32,
+    foreground: AtomicU32,
+    /// Output is stopped (^S).
+    stopped: AtomicBool,
+    hung_up: AtomicBool,
+    exclusive: AtomicBool,
+    opens: AtomicU32,
+    readable: Arc<WaitQueue>,
+    writable: Arc<WaitQueue>,
+}
+
+impl Tty {
+    /// A terminal on `driver`. `name` is that under /dev ("ttyS0").
+    pub fn new(device: DevId, name: &str, driver: Arc<dyn TtyDriver>) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            device,
+            name: String::from(name),
+            driver,
+            termios: SpinLock::new(Termios::default()),
+            window: SpinLock::new(WindowSize::default()),
+            raw: IrqLock::new(VecDeque::with_capacity(RAW_RING)),
+            discipline: SpinLock::new(Discipline::default()),
+            reading: Mutex::new(()),
+            writing: Mutex::new(()),
+            column: AtomicU32::new(0),
+            session: AtomicU32::new(0),
+            foreground: AtomicU32::new(0),
+            stopped: AtomicBool::new(false),
+            hung_up: AtomicBool::new(false),
+            exclusive: AtomicBool::new(false),
+            opens: AtomicU32::new(0),
+            readable: Arc::new(WaitQueue::new()),
+            writable: Arc::new(WaitQueue::new()),
+        })
+    }
+
+    /// The device number.
+    pub fn device(&self) -> DevId {
+        self.device
+    }
+    /// The name under /dev.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// The present settings.
+    pub fn termios(&self) -> Termios {
+        *self.termios.lock()
+    }
+    /// Foreground process group; 0 for none.
+    pub fn foreground(&self) -> u32 {
+        self.foreground.load(Relaxed)
+    }
+    /// Session; 0 for none.
+    pub fn session(&self) -> u32 {
+        self.session.load(Relaxed)
+    }
+    /// Sets the size without a signal (at boot).
+    pub fn set_window(&self, size: WindowSize) {
+        *self.window.lock() = size;
+    }
+
+    /// Input from the driver. Callable in interrupt context: only stores the bytes and asks for
+    /// [`Tty::process_input`] to be called. Bytes beyond the ring's capacity are lost.
+    pub fn receive(&self, data: &[u8]) {
+        {
+            let mut raw = self.raw.lock();
+            let room = RAW_RING - raw.len();
+            raw.extend(&data[..data.len().min(room)]);
+        }
+        if let Some(me) = self.me.upgrade() {
+            match job::hooks() {
+                Some(hooks) => hooks.defer(&me),
+                None => me.process_input(),
+            }
+        }
+    }
+
+    /// Hands received bytes to the line discipline. Task context.
+    pub fn process_input(&self) {
+        loop {
+            let mut chunk = [0; 64];
+            let mut len = 0;
+            {
+                let mut raw = self.raw.lock();
+                while len < chunk.len() {
+                    let Some(byte) = raw.pop_front() else { break };
+                    chunk[len] = byte;
+                    len += 1;
+                }
+            }
+            if len == 0 {
+                return;
+            }
+            let taken = self.input(&chunk[..len]);
+            if taken < len {
+                // The reader is behind: the rest waits for it.
+                let mut raw = self.raw.lock();
+                for &byte in chunk[taken..len].iter().rev() {
+                    raw.push_front(byte);
+                }
+                return;
+            }
+        }
+    }
+
+    /// Hands bytes to the line discipline; how many it took (fewer when the reader is behind).
+    /// Task context.
+    pub fn input(&self, data: &[u8]) -> usize {
+        if self.hung_up.load(Acquire) {
+            return data.len();
+        }
+        let termios = self.termios();
+        let mut effects = Effects::default();
+        let taken = {
+            let mut discipline = self.discipline.lock();
+            let column = self.column.load(Relaxed);
+            discipline.receive(data, &termios, column, &mut effects)
+        };
+        self.apply(&termios, effects);
+        taken
+    }
+
+    fn apply(&self, termios: &Termios, effects: Effects) {
+        if let Some(stop) = effects.flow {
+            self.set_stopped(stop);
+        }
+        for signal in effects.signals {
+            self.signal_foreground(signal);
+        }
+        if effects.flush_output {
+            self.driver.flush_output();
+        }
+        if !effects.echo.is_empty() {
+            let mut out = Vec::with_capacity(effects.echo.len());
+            for &byte in &effects.echo {
+                self.cook(byte, termios, &mut out);
+            }
+            // Echo that finds no room is dropped, as on Linux.
+            self.driver.write(&out);
+        }
+        if effects.readable {
+            self.readable.wake_all();
+        }
+    }
+
+    fn set_stopped(&self, stop: bool) {
+        self.stopped.store(stop, Release);
+        if !stop {
+            self.writable.wake_all();
+        }
+    }
+
+    fn signal_foreground(&self, signal: u32) {
+        let group = self.foreground();
+        if group != 0
+            && let Some(hooks) = job::hooks()
+        {
+            hooks.signal_group(group, signal);
+        }
+    }
+
+    /// Output processing of one byte.
+    fn cook(&self, byte: u8, termios: &Termios, out: &mut Vec<u8>) {
+        use termios::{OCRNL, OLCUC, ONLCR, ONLRET, ONOCR, OPOST, TAB3};
+        if termios.oflag & OPOST == 0 {
+            out.push(byte);
+            return;
+        }
+        let column = self.column.load(Relaxed);
+        let mut next = column;
+        match byte {
+            b'\n' => {
+                if termios.oflag & ONLRET != 0 {
+                    next = 0;
+                }
+                if termios.oflag & ONLCR != 0 {
+                    out.push(b'\r');
+                    next = 0;
+                }
+                out.push(b'\n');
+            }
+            b'\r' if termios.oflag & ONOCR != 0 && column == 0 => {}
+            b'\r' if termios.oflag & OCRNL != 0 => {
+                out.push(b'\n');
+                if termios.oflag & ONLRET != 0 {
+                    next = 0;
+                }
+            }
+            b'\r' => {
+                out.push(b'\r');
+                next = 0;
+            }
+            b'\t' => {
+                let spaces = 8 - column % 8;
+                next = column + spaces;
+                if termios.oflag & TAB3 == TAB3 {
+                    out.extend(core::iter::repeat_n(b' ', spaces as usize));
+                } else {
+                    out.push(b'\t');
+                }
+            }
+            0x08 => {
+                out.push(byte);
+                next = column.saturating_sub(1);
+            }
+            _ => {
+                let shown =
+                    if termios.oflag & OLCUC != 0 { byte.to_ascii_uppercase() } else { byte };
+                out.push(shown);
+                // Continuation bytes of UTF-8 take no column of their own.
+                if !byte.is_ascii_control() && byte & 0xc0 != 0x80 {
+                    next = column + 1;
+                }
+            }
+        }
+        self.column.store(next, Relaxed);
+    }
+
+    /// Changes the settings; the discipline keeps what was typed.
+    fn set_termios(&self, new: Termios) {
+        let old = {
+            let mut termios = self.termios.lock();
+            core::mem::replace(&mut *termios, new)
+        };
+        self.discipline.lock().mode_changed(&old, &new);
+        if new.iflag & termios::IXON == 0 {
+            self.set_stopped(false);
+        }
+        self.driver.configure(&new);
+        self.readable.wake_all();
+    }
+
+    /// The line is gone (modem hang-up, pty master closed, vhangup): readers see the end of file,
+    /// writers EIO; the session's leader gets SIGHUP, its foreground group SIGHUP and SIGCONT.
+    pub fn hang_up(&self) {
+        if self.hung_up.swap(true, Release) {
+            return;
+        }
+        job::detach_session(self);
+        self.readable.wake_all();
+        self.writable.wake_all();
+    }
+
+    /// What poll(2) tells.
+    fn readiness(&self) -> PollMask {
+        let mut ready = PollMask::empty();
+        if self.hung_up.load(Acquire) {
+            return PollMask::READABLE | PollMask::WRITABLE | PollMask::HUP | PollMask::ERR;
+        }
+        if self.discipline.lock().available(&self.termios()) > 0
+            || self.discipline.lock().at_eof()
+        {
+            ready |= PollMask::READABLE;
+        }
+        if self.driver.room() > 0 && !self.stopped.load(Acquire) {
+            ready |= PollMask::WRITABLE;
+        }
+        ready
+    }
+
+    /// Input would be taken now.
+    fn accepts_input(&self) -> bool {
+        self.hung_up.load(Acquire) || self.discipline.lock().accepts(&self.termios())
+    }
+
+    fn check_alive(&self) -> Result<()> {
+        if self.hung_up.load(Acquire) { Err(Errno::EIO) } else { Ok(()) }
+    }
+}
