@@ -43,7 +43,7 @@ pub enum TopoCommand {
 
 #[derive(Args)]
 pub struct BuildOptions {
-    /// Print only the directory of the guest's programs
+    /// Build the guest's programs only, and print the directory they are in
     #[arg(long)]
     pub programs: bool,
     /// Show cargo's own words

@@ -10,4 +10,4 @@ exec "$@" run --nodes 4 --cpus 8 --memory 2G \
     --distance 0,1=16 --distance 0,2=22 --distance 0,3=16 \
     --distance 1,2=16 --distance 1,3=22 --distance 2,3=16 \
     ${KERNEL:+--kernel "$KERNEL"} \
-    --with numactl --with migratepages $with -- sh sysroot/demo/demo.sh
+    --with numactl --with migratepages $with -- ./sysroot/demo/demo.sh

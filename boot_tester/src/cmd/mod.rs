@@ -17,8 +17,10 @@ pub const PROGRAMS: &[&str] = &["init", "tests", "bench", "perf", "demo"];
 /// `proxima build`: everything a guest boots.
 pub fn build(options: &BuildOptions) -> Result<u8> {
     let progress = Progress::new(options.verbose);
-    let kernel = build::kernel(&progress)?;
-    let mut files = vec![kernel];
+    let mut files = Vec::new();
+    if !options.programs {
+        files.push(build::kernel(&progress)?);
+    }
     for name in PROGRAMS {
         let source = paths::source().map(|top| top.join("user").join(name).join("Cargo.toml"));
         if source.is_none_or(|manifest| manifest.exists()) {
@@ -27,10 +29,8 @@ pub fn build(options: &BuildOptions) -> Result<u8> {
     }
     progress.clear();
     if options.programs {
-        // All guest programs lie in one directory.
-        let dir = files.last().and_then(|file| file.parent()).unwrap_or(&files[0]);
-        println!("{}", dir.display());
-        return Ok(0);
+        // They all lie in one directory.
+        files = files.last().and_then(|file| file.parent()).map(Into::into).into_iter().collect();
     }
     for file in files {
         println!("{}", paths::shown(&file));
