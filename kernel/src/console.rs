@@ -127,3 +127,18 @@ pub fn print_emergency(args: fmt::Arguments<'_>) {
     let mut uart = OUTPUT.try_lock().map_or(Uart::port(0), |guard| *guard);
     let _ = Console(&mut uart).write_fmt(args);
 }
+
+/// A message that a program wrote to /dev/kmsg: `priority` is facility * 8 + severity.
+pub fn user_message(priority: u32, line: &[u8]) {
+    let text = alloc::string::String::from_utf8_lossy(line);
+    let text = text.trim_end_matches('\n');
+    let ns = hal::time::now();
+    let stamp = (ns / 1_000_000_000, ns / 1000 % 1_000_000);
+    {
+        let mut ring = LOG.lock();
+        let _ = writeln!(ring, "<{priority}>[{:5}.{:06}] {text}", stamp.0, stamp.1);
+    }
+    if (priority & 7) < u32::from(PRINT_BELOW.load(Ordering::Relaxed)) {
+        print(format_args!("[{:5}.{:06}] {text}\n", stamp.0, stamp.1));
+    }
+}

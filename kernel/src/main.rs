@@ -6,11 +6,32 @@
 extern crate alloc;
 
 mod boot;
+mod clone;
 mod console;
+mod creds;
+mod creds_calls;
+mod elf;
 mod entry;
+mod exec;
+mod exit;
+mod files;
+mod futex;
+mod interrupts;
+mod limits;
 mod panic;
+mod random;
+mod rootfs;
+mod sched;
+mod signal;
+mod syscalls;
+mod task;
+mod time;
+mod trap;
+mod vdso;
+mod wait;
 
 use hal::pvh;
+pub use vm::env::machine;
 
 /// The kernel's first Rust function (called by `hal::boot` through [`entry`]).
 pub fn main(start_info: u64) -> ! {
@@ -20,7 +41,29 @@ pub fn main(start_info: u64) -> ! {
     console::configure(&info);
     log::info!("Proxima {} booting", env!("CARGO_PKG_VERSION"));
     let firmware = boot::memory::init(&info);
-    boot::cpus::init(&firmware);
+    boot::cpus::prepare(&firmware);
+    hal::trap::register(&trap::HANDLERS);
+    vm::env::set_environment(&task::env::Environment);
+    fs::env::register(&files::env::Environment);
+    let idle = boot::start_scheduler(&firmware);
+    interrupts::route(&firmware, &[3, 4]);
+    boot::cpus::start_others(&firmware, |cpu| idle[cpu.index()].stack_top(), secondary);
     boot::report(&firmware);
-    hal::acpi::power_off()
+    boot::init::start();
+    drop(idle);
+    idle_loop()
+}
+
+/// Where the other CPUs arrive.
+extern "C" fn secondary(cpu: u64) -> ! {
+    let cpu = numa::CpuId::new(cpu as u16);
+    boot::cpus::arrive(cpu);
+    sched::adopt_idle(cpu);
+    idle_loop()
+}
+
+/// The boot code of a CPU becomes its idle task.
+fn idle_loop() -> ! {
+    hal::percpu::preempt_enable_no_resched();
+    sched::idle::run()
 }

@@ -72,3 +72,8 @@ fn finish() -> ! {
         }
     }
 }
+
+/// A panic is under way.
+pub fn is_panicking() -> bool {
+    PANICKING.load(Ordering::Relaxed)
+}

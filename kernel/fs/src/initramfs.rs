@@ -76,6 +76,7 @@ pub fn unpack(root: &Path, image: &[u8]) -> Result<(), UnpackError> {
             if rest[0] == b'0' && at.is_multiple_of(4) {
                 at += unpacker.archive(rest)?;
             } else if rest.starts_with(&[0x1f, 0x8b]) {
+                unpacker.begin();
                 at += gzip::inflate(rest, &mut |data| unpacker.stream(data))?;
                 unpacker.stream_ended()?;
             } else {

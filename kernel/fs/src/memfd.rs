@@ -1,6 +1,7 @@
 //! memfd_create(2): nameless tmpfs files with seals.
 
 use crate::file::{File, Place};
+use crate::object::ObjectKind;
 use crate::oflag;
 use crate::tmpfs::TmpInode;
 use abi::raw::general as g;
@@ -31,7 +32,7 @@ pub fn create(name: &[u8], flags: u32) -> Result<Arc<File>> {
     let mut text = Vec::from(b"/memfd:" as &[u8]);
     text.extend_from_slice(name);
     text.extend_from_slice(b" (deleted)");
-    let inode = TmpInode::nameless(mode, seals, text);
+    let inode = TmpInode::nameless(mode, seals, text, ObjectKind::Memfd);
     let flags = oflag::O_RDWR | oflag::O_LARGEFILE;
     Ok(File::new(inode.clone(), Place::Anonymous(inode), flags))
 }

@@ -72,3 +72,12 @@ pub fn disable() {
     // SAFETY: clearing IF is always sound.
     unsafe { core::arch::asm!("cli") };
 }
+
+/// Turns interrupts on where the kernel's code knows that they may come: with the per-CPU data
+/// installed, the handlers registered, and no lock held that a handler takes.
+#[cfg(target_os = "none")]
+#[inline(always)]
+pub fn allow() {
+    // SAFETY: the conditions above hold wherever the kernel calls this.
+    unsafe { enable() }
+}

@@ -75,8 +75,9 @@ pub fn init(info: &BootInfo) -> Description {
     for &(start, end) in &reserved {
         memory.reserve(start, end);
     }
-    let metadata_end = map_metadata(&mut memory);
-    start_allocators(&memory, &description, info, metadata_end);
+    map_metadata(&mut memory);
+    start_allocators(&memory, &description, info);
+    vm::env::set_machine(description.machine.clone());
     description
 }
 
@@ -137,11 +138,10 @@ fn map_kernel(info: &BootInfo, image: &hal::boot::Image, table: &mut dyn FnMut()
     hal::boot::use_tables(mapper);
 }
 
-/// Maps and zeroes the metadata of every frame, on the frame's own node. Returns nothing to undo:
-/// what it took is reserved in `memory`.
-fn map_metadata(memory: &mut BootMemory) -> u64 {
+/// Maps and zeroes the metadata of every frame, on the frame's own node; what that takes is reserved
+/// in `memory`.
+fn map_metadata(memory: &mut BootMemory) {
     const PER_BLOCK: u64 = 1 << frames::MAX_ORDER;
-    let mut taken = 0;
     let mut done = 0;
     let all = memory.all().to_vec();
     for range in all {
@@ -165,10 +165,8 @@ fn map_metadata(memory: &mut BootMemory) -> u64 {
         };
         let align = if count >= 512 { 512 } else { 1 };
         let pa = carve(count, align, offset % align);
-        taken += count;
         let mut table = || {
             let pa = carve(1, 1, 0);
-            taken += 1;
             phys::zero(Pfn::containing(pa));
             Pfn::containing(pa)
         };
@@ -177,15 +175,9 @@ fn map_metadata(memory: &mut BootMemory) -> u64 {
             phys::zero(Pfn::containing(pa) + page);
         }
     }
-    taken
 }
 
-fn start_allocators(
-    memory: &BootMemory,
-    description: &Description,
-    info: &BootInfo,
-    _metadata: u64,
-) {
+fn start_allocators(memory: &BootMemory, description: &Description, info: &BootInfo) {
     let machine = &description.machine;
     let initramfs = info.initramfs.map(|(at, len)| (at.raw() / 4096, (at.raw() + len as u64).div_ceil(4096)));
     let nodes: Vec<_> = machine

@@ -4,15 +4,15 @@
 //! if it does not hold; a waker changes the condition first and then wakes. So no wake-up is lost.
 //! Pollers (poll, select, epoll) enter a [`Notify`] instead of a task.
 
-use crate::SpinLock;
+use crate::IrqLock;
 use crate::hooks::{Park, scheduler};
 use abi::Errno;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
 
-/// Told that the queue's condition may have changed. Called under the queue's spinlock: short, no
-/// sleeping, and it must not touch the same queue.
+/// Told that the queue's condition may have changed. Called under the queue's lock with interrupts
+/// off, possibly in an interrupt: short, no sleeping, only [`IrqLock`]s, and not the same queue.
 pub trait Notify: Send + Sync {
     /// Look again.
     fn notify(&self);
@@ -55,7 +55,7 @@ struct Entry {
 pub struct WaitQueue {
     /// Number of entries: wakers of an empty queue touch nothing else.
     count: AtomicUsize,
-    entries: SpinLock<Entries>,
+    entries: IrqLock<Entries>,
 }
 
 struct Entries {
@@ -74,7 +74,7 @@ impl WaitQueue {
     pub const fn new() -> Self {
         Self {
             count: AtomicUsize::new(0),
-            entries: SpinLock::new(Entries { next_id: 0, list: VecDeque::new() }),
+            entries: IrqLock::new(Entries { next_id: 0, list: VecDeque::new() }),
         }
     }
 

@@ -255,10 +255,9 @@ impl Mm {
                 Some(Page::from_raw(pfn))
             }
             State::Migrating(pfn) => {
-                // The migration holds its own reference; the entry's is given back here.
+                // The migration took the entry's reference over; it will find the entry gone.
                 self.count_mapped(pfn, shared_area, -1);
-                frame(pfn).remove_map();
-                Some(Page::from_raw(pfn))
+                None
             }
             State::Empty | State::Special(_) => None,
         }

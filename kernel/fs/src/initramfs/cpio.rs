@@ -71,7 +71,7 @@ enum State {
     /// Name (or name and link target), being gathered.
     Name(Header),
     /// A file's contents: what is left of them.
-    Body { file: Option<Arc<File>>, left: u64 },
+    Body { file: Option<Arc<File>>, left: u64, mtime: u32 },
     /// After the trailer: only zeroes, until something begins.
     Between,
 }
@@ -110,15 +110,28 @@ impl<'a> Unpacker<'a> {
         }
     }
 
+    /// A new archive or stream begins.
+    pub(super) fn begin(&mut self) {
+        self.state = State::Header;
+        self.gathered.clear();
+        self.offset = 0;
+        self.padding = 0;
+    }
+
     /// An uncompressed archive at the start of `data`, to its trailer; bytes it occupied.
     pub(super) fn archive(&mut self, data: &[u8]) -> Result<usize, UnpackError> {
-        self.state = State::Header;
-        self.offset = 0;
+        self.begin();
         let taken = self.feed(data, true)?;
-        if !matches!(self.state, State::Between) {
-            return Err(UnpackError::Truncated);
+        if self.at_boundary() { Ok(taken) } else { Err(UnpackError::Truncated) }
+    }
+
+    /// Between entries. An archive may lack its trailer, as Linux allows.
+    fn at_boundary(&self) -> bool {
+        match self.state {
+            State::Between => true,
+            State::Header => self.gathered.is_empty(),
+            _ => false,
         }
-        Ok(taken)
     }
 
     /// Decompressed data: any number of archives.
@@ -128,15 +141,7 @@ impl<'a> Unpacker<'a> {
 
     /// A compressed stream is over.
     pub(super) fn stream_ended(&mut self) -> Result<(), UnpackError> {
-        let complete = match self.state {
-            State::Between => true,
-            State::Header => self.gathered.is_empty(),
-            _ => false,
-        };
-        self.state = State::Header;
-        self.offset = 0;
-        self.padding = 0;
-        if complete { Ok(()) } else { Err(UnpackError::Truncated) }
+        if self.at_boundary() { Ok(()) } else { Err(UnpackError::Truncated) }
     }
 
     /// Sets directories' times, and reports what could not be written.
@@ -243,7 +248,7 @@ impl<'a> Unpacker<'a> {
 
     fn body(&mut self, data: &[u8]) {
         self.advance(data.len());
-        let State::Body { file, left } = &mut self.state else { return };
+        let State::Body { file, left, mtime } = &mut self.state else { return };
         *left -= data.len() as u64;
         let done = *left == 0;
         let mut source = KernelSource(data);
@@ -260,6 +265,11 @@ impl<'a> Unpacker<'a> {
             }
         }
         if done {
+            if let Some(file) = file {
+                let time = TimeChange::Set(*mtime as i64 * 1_000_000_000);
+                // Times are a nicety: nothing depends on them.
+                let _ = self.caller.set_times(file.place(), TimeChange::Keep, time);
+            }
             self.state = State::Header;
             self.pad();
         }
@@ -274,7 +284,7 @@ impl<'a> Unpacker<'a> {
         let name = name.split(|&b| b == 0).next().unwrap_or(&[]);
         let has_body = !matches!(FileType::from_mode(header.mode), Some(FileType::Symlink));
         if has_body && header.size > 0 {
-            self.state = State::Body { file: None, left: header.size as u64 };
+            self.state = State::Body { file: None, left: header.size as u64, mtime: 0 };
         }
         if name == b"TRAILER!!!" {
             self.links.clear();
@@ -341,7 +351,8 @@ impl<'a> Unpacker<'a> {
             Ok(file) => {
                 self.adopt(&header, name);
                 if header.size > 0 {
-                    self.state = State::Body { file: Some(file), left: header.size as u64 };
+                    let (left, mtime) = (header.size as u64, header.mtime);
+                    self.state = State::Body { file: Some(file), left, mtime };
                 }
             }
             Err(_) => self.failed = true,

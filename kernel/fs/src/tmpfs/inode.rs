@@ -54,9 +54,15 @@ impl TmpInode {
         Arc::new(Self { base, fs, kind: Kind::Directory(Mutex::default()), label: None })
     }
 
-    fn file(fs: Arc<Tmpfs>, base: InodeBase, seals: u32, label: Option<Box<[u8]>>) -> Arc<Self> {
+    fn file(
+        fs: Arc<Tmpfs>,
+        base: InodeBase,
+        seals: u32,
+        label: Option<Box<[u8]>>,
+        sort: ObjectKind,
+    ) -> Arc<Self> {
         let kind = Kind::File(FileData {
-            object: MemObject::new(ObjectKind::Tmpfs),
+            object: MemObject::new(sort),
             writing: Mutex::new(()),
             seals: AtomicU32::new(seals),
             charged: AtomicU64::new(0),
@@ -66,7 +72,7 @@ impl TmpInode {
 
     /// A file of the kernel's own unlimited tmpfs, without a name (memfd, SysV shared memory).
     /// `label`: what /proc/PID/fd and maps show.
-    pub fn nameless(mode: u32, seals: u32, label: Vec<u8>) -> Arc<Self> {
+    pub fn nameless(mode: u32, seals: u32, label: Vec<u8>, sort: ObjectKind) -> Arc<Self> {
         static INTERNAL: Once<Arc<Tmpfs>> = Once::new();
         let fs = INTERNAL
             .call_once(|| Tmpfs::build("tmpfs", TMPFS_MAGIC, &Options::unlimited()))
@@ -77,7 +83,7 @@ impl TmpInode {
         let base = InodeBase::new(fs.dev, ino, g::S_IFREG | mode, who.uid, who.gid);
         // No name leads to it.
         base.set_nlink(0);
-        Self::file(fs, base, seals, Some(label.into_boxed_slice()))
+        Self::file(fs, base, seals, Some(label.into_boxed_slice()), sort)
     }
 
     fn names(&self) -> Result<&Mutex<Names>> {
@@ -99,7 +105,9 @@ impl TmpInode {
         let base = self.fs.base(node.mode, node.uid, node.gid)?;
         Ok(match FileType::from_mode(node.mode) {
             Some(FileType::Directory) => Self::directory(self.fs.clone(), base),
-            Some(FileType::Regular) => Self::file(self.fs.clone(), base, g::F_SEAL_SEAL, None),
+            Some(FileType::Regular) => {
+                Self::file(self.fs.clone(), base, g::F_SEAL_SEAL, None, ObjectKind::Tmpfs)
+            }
             Some(FileType::Symlink) | None => return Err(Errno::EINVAL),
             Some(_) => {
                 let base = base.with_rdev(node.rdev);
@@ -403,6 +411,29 @@ impl FileOps for TmpInode {
         let _writing = data.writing.lock();
         let at = data.object.len();
         self.store(data, src, at).map(|n| (at, n))
+    }
+
+    fn seek_hole(&self, at: u64, size: u64, hole: bool) -> Result<u64> {
+        const PAGE: u64 = PAGE_SIZE as u64;
+        if at >= size {
+            return Err(Errno::ENXIO);
+        }
+        let object = &self.data()?.object;
+        let mut index = at / PAGE;
+        if !hole {
+            return match object.next_resident(index) {
+                Some((found, _)) if found * PAGE < size => Ok(at.max(found * PAGE)),
+                _ => Err(Errno::ENXIO),
+            };
+        }
+        // Where the run of pages that are there ends.
+        while index * PAGE < size {
+            match object.next_resident(index) {
+                Some((found, _)) if found == index => index += 1,
+                _ => break,
+            }
+        }
+        Ok((index * PAGE).clamp(at, size))
     }
 
     fn fsync(&self, _file: &File) -> Result<()> {

@@ -8,6 +8,18 @@ use fs::{Caller, Creds, File, FsContext, Metadata, Mount};
 use hal::user::{KernelSink, KernelSource};
 use std::sync::Arc;
 
+/// Simulated memory for file contents, set up once: 256 MiB.
+pub fn memory() {
+    static START: std::sync::Once = std::sync::Once::new();
+    START.call_once(|| {
+        let id = numa::NodeId::new(0);
+        vm::env::set_machine(numa::Machine::single_node(numa::CpuMask::first_n(1)));
+        let span = (hal::Pfn::new(0x1000), hal::Pfn::new(0x11000));
+        let memory = frames::node::NodeMemory { id, present: 0x10000, free: vec![span], span, early: 0 };
+        frames::node::init(vec![memory], 1);
+    });
+}
+
 pub struct World {
     pub context: FsContext,
     pub creds: Creds,
@@ -15,6 +27,7 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
+        memory();
         fs::dev::mem::register();
         let sb = Tmpfs::ramfs("rootfs").expect("ramfs");
         let mount = Mount::new(sb, "rootfs", 0);

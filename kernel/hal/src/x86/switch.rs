@@ -82,3 +82,40 @@ pub fn read_user_bases() -> (u64, u64) {
     };
     (fs, super::cpu::rdmsr(0xc000_0102))
 }
+
+/// [`switch_stacks`] as the scheduler calls it.
+///
+/// The scheduler's promises: `save` is the running task's, `next` was saved by a switch or made by
+/// [`new_stack`], its task is on this CPU alone, interrupts are off.
+#[inline]
+pub fn switch_to(save: *mut u64, next: u64) {
+    // SAFETY: the scheduler's promises above: `on_cpu` keeps a stack from running twice.
+    unsafe { switch_stacks(save, next) }
+}
+
+/// [`prepare_stack`] for a fresh kernel stack that ends at `top`.
+pub fn new_stack(top: u64, entry: extern "C" fn(u64) -> !, arg: u64) -> u64 {
+    // SAFETY: kernel stacks are mapped, 16 KiB, and this one has never run.
+    unsafe { prepare_stack(top, entry, arg) }
+}
+
+/// Copies `frame` to the top of the fresh kernel stack that ends at `top`; where it lies.
+pub fn place_frame(top: u64, frame: &super::trap::TrapFrame) -> u64 {
+    // The entry code builds its frame at the very top, so that is where user frames live.
+    let at = top - size_of::<super::trap::TrapFrame>() as u64;
+    // SAFETY: inside a mapped kernel stack that nobody runs on yet.
+    unsafe { (at as *mut super::trap::TrapFrame).write(*frame) };
+    at
+}
+
+/// Leaves for user mode, for good, with the frame at `frame` (at the top of this task's kernel
+/// stack), after `last` has had its look at it.
+pub fn leave_to_user(frame: u64, last: fn(&mut super::trap::TrapFrame)) -> ! {
+    crate::irq::disable();
+    // SAFETY: the frame was placed by `place_frame` (or entry code) on this task's own stack, and
+    // nothing else refers to it now.
+    unsafe {
+        last(&mut *(frame as *mut super::trap::TrapFrame));
+        super::trap::enter_user(frame as *const super::trap::TrapFrame)
+    }
+}

@@ -182,3 +182,17 @@ pub fn exports() -> [(&'static str, u64); 6] {
         ("__vdso_rt_sigreturn", offset(vdso_rt_sigreturn)),
     ]
 }
+
+/// Writes the clock's parameters into the data page, so that readers never see a mixture.
+pub fn write_data(page: &mut [u8], base: u64, mult: u64, wall: u64) {
+    use core::sync::atomic::{AtomicU64, Ordering};
+    let words = page.as_mut_ptr().cast::<AtomicU64>();
+    // SAFETY: a page holds more than four aligned words; readers only load them.
+    unsafe {
+        (*words).fetch_add(1, Ordering::AcqRel);
+        for (i, value) in [base, mult, wall].into_iter().enumerate() {
+            (*words.add(i + 1)).store(value, Ordering::Relaxed);
+        }
+        (*words).fetch_add(1, Ordering::Release);
+    }
+}

@@ -1,0 +1,281 @@
+//! New threads and processes: fork, vfork, clone, clone3.
+
+use crate::signal::{ProcessSignals, TaskSignals};
+use crate::task::process::{Place, Use};
+use crate::task::stack::KernelStack;
+use crate::task::{NewTask, Process, Task, TaskRef, VforkDone, current, process, table};
+use abi::raw::general as g;
+use abi::{Errno, Result};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use hal::VirtAddr;
+use hal::trap::TrapFrame;
+use sync::{SpinLock, WaitQueue};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CloneArgs {
+    pub flags: u64,
+    pub exit_signal: i32,
+    /// Top of the child's stack; 0 for the parent's.
+    pub stack: u64,
+    pub tls: u64,
+    pub parent_tid: u64,
+    pub child_tid: u64,
+    pub pidfd: u64,
+}
+
+const NAMESPACES: u64 = g::CLONE_NEWNS as u64
+    | g::CLONE_NEWCGROUP as u64
+    | g::CLONE_NEWUTS as u64
+    | g::CLONE_NEWIPC as u64
+    | g::CLONE_NEWUSER as u64
+    | g::CLONE_NEWPID as u64
+    | g::CLONE_NEWNET as u64
+    | g::CLONE_NEWTIME as u64;
+
+fn has(flags: u64, flag: u32) -> bool {
+    flags & u64::from(flag) != 0
+}
+
+fn check(args: &CloneArgs) -> Result<()> {
+    let f = args.flags;
+    if has(f, g::CLONE_SIGHAND) && !has(f, g::CLONE_VM)
+        || has(f, g::CLONE_THREAD) && !has(f, g::CLONE_SIGHAND)
+        || has(f, g::CLONE_FS) && has(f, g::CLONE_NEWNS)
+    {
+        return Err(Errno::EINVAL);
+    }
+    // Namespaces, pidfds and cgroups are not there.
+    if f & NAMESPACES != 0 || has(f, g::CLONE_PIDFD) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
+/// Makes a child of the running task and starts it; its id. The parent of a vfork child returns
+/// when the child has executed another program or ended.
+pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
+    check(&args)?;
+    crate::exit::reap_buried();
+    let f = args.flags;
+    let parent = current();
+    let thread = has(f, g::CLONE_THREAD);
+    if !thread && crate::limits::too_many_processes() {
+        return Err(Errno::EAGAIN);
+    }
+    let stack = KernelStack::new(vm::env::local_node()).ok_or(Errno::ENOMEM)?;
+    let mm = {
+        let own = parent.mm().map(|mm| mm.clone()).ok_or(Errno::EINVAL)?;
+        if has(f, g::CLONE_VM) {
+            own.join();
+            own
+        } else {
+            own.fork()?
+        }
+    };
+    let tid = table::alloc_tid();
+    let fpu = {
+        let mut state = parent.fpu();
+        state.save();
+        state.clone()
+    };
+    let files = if has(f, g::CLONE_FILES) {
+        parent.files.lock().clone()
+    } else {
+        let files = parent.files.lock().clone();
+        Arc::new(files.duplicate())
+    };
+    let fs = if has(f, g::CLONE_FS) {
+        parent.fs.lock().clone()
+    } else {
+        let fs = parent.fs.lock().clone();
+        Arc::new(fs.duplicate())
+    };
+    let (user_fs, user_gs) = hal::switch::read_user_bases();
+    let bases = (if has(f, g::CLONE_SETTLS) { args.tls } else { user_fs }, user_gs);
+    let process = if thread {
+        parent.process.clone()
+    } else {
+        new_process(tid, &args, &mm)
+    };
+    let handle = parent.handle();
+    let (_, params) = crate::sched::stats_of(&handle);
+    let child = Task::new(NewTask {
+        tid,
+        process: process.clone(),
+        stack: Some(stack),
+        params,
+        affinity: *parent.affinity.lock(),
+        numa: parent.numa.lock().clone(),
+        mm: Some(mm),
+        fpu,
+        bases,
+        files,
+        fs,
+        creds: parent.creds.lock().clone(),
+        signals: TaskSignals::inherit(&parent, thread, has(f, g::CLONE_VM) && !has(f, g::CLONE_VFORK)),
+        comm: *parent.comm.lock(),
+        kernel_thread: false,
+    });
+    child.timer_slack.store(parent.timer_slack.load(Ordering::Relaxed), Ordering::Relaxed);
+    if has(f, g::CLONE_CHILD_CLEARTID) {
+        child.clear_child_tid.store(args.child_tid, Ordering::Relaxed);
+    }
+    if !has(f, g::CLONE_VM) {
+        *child.rseq.lock() = *parent.rseq.lock();
+    }
+    if has(f, g::CLONE_PARENT_SETTID) {
+        hal::user::write(VirtAddr::new(args.parent_tid), &tid)?;
+    }
+    prepare_context(&child, frame, &args);
+    if has(f, g::CLONE_CHILD_SETTID) {
+        // In the child's memory: a shared one is written here, a copied one by the child itself.
+        child.set_child_tid.store(args.child_tid, Ordering::Relaxed);
+    }
+    let vfork = has(f, g::CLONE_VFORK).then(|| Arc::new(VforkDone::default()));
+    *child.vfork_done.lock() = vfork.clone();
+    {
+        let _tree = table::TREE.lock();
+        if parent.process.exiting.load(Ordering::Acquire) {
+            drop(_tree);
+            abandon(&child);
+            return Err(Errno::ERESTARTNOINTR);
+        }
+        process.place.lock().threads.push(child.clone());
+        if !thread {
+            let real_parent = if has(f, g::CLONE_PARENT) {
+                parent.process.place.lock().parent.upgrade()
+            } else {
+                None
+            }
+            .unwrap_or_else(|| parent.process.clone());
+            {
+                let from = parent.process.place.lock();
+                let (pgid, sid) = (from.pgid, from.sid);
+                drop(from);
+                let mut place = process.place.lock();
+                place.parent = Arc::downgrade(&real_parent);
+                place.pgid = pgid;
+                place.sid = sid;
+            }
+            real_parent.place.lock().children.push(process.clone());
+            table::add_process(&process);
+        }
+        table::add_task(&child);
+    }
+    crate::sched::start(&child);
+    if let Some(vfork) = vfork {
+        // Only a fatal signal would end this wait on Linux too; the child always completes it.
+        vfork.waiters.wait_until(|| vfork.done.load(Ordering::Acquire).then_some(()));
+    }
+    Ok(tid)
+}
+
+/// Gives back what a child that never started holds.
+fn abandon(child: &TaskRef) {
+    if let Some(mm) = child.switching_mm().as_ref() {
+        mm.quit();
+    }
+}
+
+fn new_process(pid: i32, args: &CloneArgs, mm: &Arc<vm::Mm>) -> Arc<Process> {
+    let parent = current();
+    let from = &parent.process;
+    let process = bare_process(pid);
+    *process.mm.lock() = Some(mm.clone());
+    *process.limits.lock() = *from.limits.lock();
+    *process.exe.lock() = from.exe.lock().clone();
+    process.signals.inherit(&from.signals, args.flags);
+    process.uid.store(parent.creds.lock().uid, Ordering::Relaxed);
+    process.exit_signal.store(args.exit_signal, Ordering::Relaxed);
+    if args.flags & u64::from(g::CLONE_VM) != 0 {
+        process.membarrier.store(from.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+    process.dumpable.store(from.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
+    process.oom_score_adj.store(from.oom_score_adj.load(Ordering::Relaxed), Ordering::Relaxed);
+    process
+}
+
+/// A process without parent, memory or threads.
+fn bare_process(pid: i32) -> Arc<Process> {
+    Arc::new(Process {
+        pid,
+        place: SpinLock::new(Place {
+            parent: alloc::sync::Weak::new(),
+            children: Vec::new(),
+            threads: Vec::new(),
+            pgid: 0,
+            sid: 0,
+            subreaper: false,
+            has_execed: false,
+        }),
+        mm: SpinLock::new(None),
+        signals: ProcessSignals::default(),
+        limits: SpinLock::new(process::initial_limits()),
+        exe: SpinLock::new(None),
+        exiting: AtomicBool::new(false),
+        exit_status: AtomicI32::new(0),
+        uid: AtomicU32::new(0),
+        zombie: AtomicBool::new(false),
+        change: SpinLock::new(None),
+        exit_signal: AtomicI32::new(17),
+        child_events: WaitQueue::new(),
+        thread_events: WaitQueue::new(),
+        dead_threads: SpinLock::new(Use::default()),
+        reaped_children: SpinLock::new(Use::default()),
+        start_time: hal::time::now(),
+        timers: crate::time::ProcessTimers::default(),
+        membarrier: AtomicU64::new(0),
+        dumpable: AtomicI32::new(1),
+        oom_score_adj: AtomicI32::new(0),
+    })
+}
+
+/// The process of the kernel's own tasks: id 0, in no table.
+pub fn kernel_process() -> Arc<Process> {
+    bare_process(0)
+}
+
+/// The first process of user space.
+pub fn first_process() -> Arc<Process> {
+    let process = bare_process(table::alloc_tid());
+    table::add_process(&process);
+    process
+}
+
+/// Prepares the child's kernel stack: it begins in [`child_start`], which leaves to user mode with
+/// the parent's registers, 0 as the call's result, and its own stack if one was given.
+fn prepare_context(child: &TaskRef, frame: &TrapFrame, args: &CloneArgs) {
+    let mut user = *frame;
+    user.rax = 0;
+    if args.stack != 0 {
+        user.rsp = args.stack;
+    }
+    let at = hal::switch::place_frame(child.stack_top(), &user);
+    let sp = hal::switch::new_stack(at, child_start, at);
+    child.saved_sp.store(sp, Ordering::Release);
+}
+
+/// A new user task's first function, on its own kernel stack below its user frame.
+extern "C" fn child_start(frame: u64) -> ! {
+    crate::sched::first_run();
+    let task = current();
+    let set_tid = task.set_child_tid.swap(0, Ordering::Relaxed);
+    if set_tid != 0 {
+        // A bad address is the program's own doing; Linux ignores it too.
+        let _ = hal::user::write(VirtAddr::new(set_tid), &task.tid);
+    }
+    hal::switch::leave_to_user(frame, crate::trap::HANDLERS.return_to_user)
+}
+
+/// Starts a thread of the kernel: `run(arg)` on a stack of its own.
+pub fn spawn_kernel(name: &str, affinity: numa::CpuMask, run: extern "C" fn(u64) -> !, arg: u64) -> Result<TaskRef> {
+    let stack = KernelStack::new(vm::env::local_node()).ok_or(Errno::ENOMEM)?;
+    let task = crate::boot::kernel_task(name, Some(stack), affinity, table::alloc_tid());
+    let sp = hal::switch::new_stack(task.stack_top() - 64, run, arg);
+    task.saved_sp.store(sp, Ordering::Release);
+    crate::sched::start(&task);
+    Ok(task)
+}

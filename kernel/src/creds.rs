@@ -1,0 +1,63 @@
+//! Credentials: the first process's, and questions about the running task's.
+
+use crate::task::{Creds, current};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use fs::Cap;
+
+/// All capabilities that Linux 6.12 knows (0 to 40).
+pub const ALL_CAPS: u64 = (1 << 41) - 1;
+/// CAP_SYS_NICE.
+pub const SYS_NICE: u32 = 23;
+
+/// Root, with everything.
+pub fn root() -> Arc<Creds> {
+    Arc::new(Creds {
+        uid: 0,
+        euid: 0,
+        suid: 0,
+        fsuid: 0,
+        gid: 0,
+        egid: 0,
+        sgid: 0,
+        fsgid: 0,
+        groups: Vec::new(),
+        cap_effective: ALL_CAPS,
+        cap_permitted: ALL_CAPS,
+        cap_inheritable: 0,
+        cap_bounding: ALL_CAPS,
+        cap_ambient: 0,
+        securebits: 0,
+        no_new_privs: false,
+        fs: Arc::new(fs::Creds::root()),
+    })
+}
+
+impl Creds {
+    /// True when the capability with this number is effective.
+    pub fn has(&self, cap: u32) -> bool {
+        self.cap_effective & (1 << cap) != 0
+    }
+
+    /// Brings the file layer's view up to date after a change.
+    pub fn refresh(&mut self) {
+        let groups: Option<Arc<[u32]>> =
+            (!self.groups.is_empty()).then(|| Arc::from(self.groups.as_slice()));
+        self.fs = Arc::new(fs::Creds {
+            uid: self.fsuid,
+            gid: self.fsgid,
+            groups,
+            caps: self.cap_effective,
+        });
+    }
+}
+
+/// True when the running task has the capability.
+pub fn capable(cap: Cap) -> bool {
+    has(cap as u32)
+}
+
+/// True when the running task has the capability with this number.
+pub fn has(cap: u32) -> bool {
+    current().creds.lock().has(cap)
+}

@@ -1,0 +1,170 @@
+//! The end of threads and processes.
+
+use crate::task::{Process, State, TaskRef, current, table};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use numa::MAX_CPUS;
+use sync::IrqLock;
+
+/// Dead tasks whose last switch is over, per CPU: freed where sleeping locks may be taken.
+static BURIED: [IrqLock<Vec<TaskRef>>; MAX_CPUS] = [const { IrqLock::new(Vec::new()) }; MAX_CPUS];
+
+/// Keeps a dead task until [`reap_buried`] (called by the switch, with interrupts off).
+pub fn bury(task: TaskRef) {
+    BURIED[hal::percpu::cpu().index()].lock().push(task);
+}
+
+/// Frees this CPU's dead tasks.
+pub fn reap_buried() {
+    let dead = core::mem::take(&mut *BURIED[hal::percpu::cpu().index()].lock());
+    drop(dead);
+}
+
+/// exit_group(2), or a fatal signal: `status` as wait(2) reports it. Ends the running task too.
+pub fn exit_group(status: i32) -> ! {
+    let task = current();
+    let process = &task.process;
+    if !process.exiting.swap(true, Ordering::AcqRel) {
+        process.exit_status.store(status, Ordering::Release);
+        crate::signal::kill_threads(process);
+    }
+    exit_thread(process.exit_status.load(Ordering::Acquire))
+}
+
+/// The running task's policy left it without memory: it is killed, as the OOM killer would.
+pub fn out_of_memory() {
+    let task = current();
+    log::error!(
+        "Out of memory: Killed process {} ({}), its policy's nodes are full",
+        task.pid(),
+        task.name()
+    );
+    crate::signal::send_kernel(&task.process, 9);
+}
+
+/// exit(2): the end of the running thread, and of its process with the last one.
+pub fn exit_thread(status: i32) -> ! {
+    let task = current();
+    task.exit_code.store(status, Ordering::Relaxed);
+    before_exit();
+    let process = task.process.clone();
+    let handle = task.handle();
+    release_memory();
+    handle.files.lock().clone_from(&crate::files::no_files());
+    let last = leave_group(&process, &handle);
+    if last {
+        end_process(&process, status);
+    }
+    drop(process);
+    hal::irq::disable();
+    handle.set_state(State::Dead);
+    drop(handle);
+    hal::irq::allow();
+    crate::sched::schedule();
+    unreachable!("a dead task ran again")
+}
+
+/// What must happen while the thread's memory is still there: robust futexes, the thread id that
+/// waiters look at, vfork's parent.
+fn before_exit() {
+    crate::futex::on_thread_exit();
+    if let Some(done) = current().vfork_done.lock().take() {
+        done.complete();
+    }
+}
+
+/// Leaves the address space; the last user unmaps it.
+fn release_memory() {
+    let task = current();
+    let old = task.set_mm(None);
+    vm::tlb::leave();
+    if let Some(mm) = old {
+        mm.note_peak();
+        {
+            let mut dead = task.process.dead_threads.lock();
+            let peak = mm.peak_rss.load(Ordering::Relaxed).max(0) as u64;
+            dead.max_rss = dead.max_rss.max(peak);
+        }
+        if mm.users() == 1 {
+            *task.process.mm.lock() = None;
+        }
+        mm.quit();
+    }
+}
+
+/// Takes the thread out of its group; true when it was the last.
+fn leave_group(process: &Arc<Process>, task: &TaskRef) -> bool {
+    let _tree = table::TREE.lock();
+    crate::sched::charge_system(task);
+    let last = {
+        let mut dead = process.dead_threads.lock();
+        dead.add(&crate::task::usage_of_task(task));
+        let mut place = process.place.lock();
+        place.threads.retain(|t| t.tid != task.tid);
+        place.threads.is_empty()
+    };
+    table::remove_task(task.tid);
+    process.thread_events.wake_all();
+    last
+}
+
+/// The last thread is gone: children go to the reaper, the parent is told.
+fn end_process(process: &Arc<Process>, status: i32) {
+    *process.mm.lock() = None;
+    *process.exe.lock() = None;
+    let status = if process.exiting.load(Ordering::Acquire) {
+        process.exit_status.load(Ordering::Acquire)
+    } else {
+        status
+    };
+    process.exit_status.store(status, Ordering::Release);
+    if process.pid == 1 {
+        panic!("Attempted to kill init! exitcode={status:#010x}");
+    }
+    crate::signal::on_process_end(process);
+    let parent = {
+        let _tree = table::TREE.lock();
+        reparent_children(process);
+        process.zombie.store(true, Ordering::Release);
+        process.place.lock().parent.upgrade()
+    };
+    let Some(parent) = parent else { return };
+    crate::wait::notify_parent(process, &parent);
+}
+
+/// Gives the children to the nearest subreaper above, or to init. The tree is locked.
+fn reparent_children(process: &Arc<Process>) {
+    let children = core::mem::take(&mut process.place.lock().children);
+    if children.is_empty() {
+        return;
+    }
+    let mut heir = process.place.lock().parent.upgrade();
+    while let Some(candidate) = &heir {
+        let (is_reaper, parent) = {
+            let place = candidate.place.lock();
+            (place.subreaper || candidate.pid == 1, place.parent.upgrade())
+        };
+        if is_reaper && !candidate.exiting.load(Ordering::Acquire) {
+            break;
+        }
+        heir = parent;
+    }
+    let Some(heir) = heir.or_else(|| table::process(1)) else { return };
+    for child in children {
+        child.place.lock().parent = Arc::downgrade(&heir);
+        for thread in child.threads() {
+            let signal = thread.parent_death_signal.load(Ordering::Relaxed);
+            if signal != 0 {
+                crate::signal::send_kernel(&child, signal);
+                break;
+            }
+        }
+        child.exit_signal.store(17, Ordering::Relaxed);
+        let zombie = child.zombie.load(Ordering::Acquire);
+        heir.place.lock().children.push(child.clone());
+        if zombie {
+            crate::wait::notify_parent(&child, &heir);
+        }
+    }
+}

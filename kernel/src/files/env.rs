@@ -1,0 +1,32 @@
+//! What the file layer asks of the kernel: clock, entropy, who is calling.
+
+use crate::task::current;
+use crate::task::process::limit;
+use fs::Cap;
+use fs::env::{Env, Ucred};
+
+/// Registered once at boot.
+pub struct Environment;
+
+impl Env for Environment {
+    fn realtime(&self) -> i64 {
+        (hal::time::wall_base() + hal::time::now()) as i64
+    }
+    fn entropy(&self, out: &mut [u8]) {
+        crate::random::fill(out);
+    }
+    fn ucred(&self) -> Ucred {
+        let task = current();
+        let creds = task.credentials();
+        Ucred { pid: task.pid() as u32, uid: creds.euid, gid: creds.egid }
+    }
+    fn file_size_limit(&self) -> u64 {
+        current().process.soft_limit(limit::FSIZE)
+    }
+    fn keeps_setid(&self) -> bool {
+        crate::creds::capable(Cap::Fsetid)
+    }
+    fn log(&self, priority: u32, line: &[u8]) {
+        crate::console::user_message(priority, line);
+    }
+}

@@ -1,0 +1,132 @@
+//! Interrupts: who handles which, how often they came, and calls on other CPUs.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use hal::apic::Ipi;
+use hal::{cpu_area, percpu};
+use numa::{CpuId, CpuMask, MAX_CPUS};
+use sync::{IrqLock, Once};
+
+/// Interrupts of one CPU by kind (as /proc/interrupts shows them).
+#[derive(Default)]
+#[repr(align(64))]
+pub struct Counts {
+    pub timer: AtomicU64,
+    pub flush: AtomicU64,
+    pub reschedule: AtomicU64,
+    pub call: AtomicU64,
+    pub device: AtomicU64,
+}
+
+static COUNTS: [Counts; MAX_CPUS] = [const {
+    Counts {
+        timer: AtomicU64::new(0),
+        flush: AtomicU64::new(0),
+        reschedule: AtomicU64::new(0),
+        call: AtomicU64::new(0),
+        device: AtomicU64::new(0),
+    }
+}; MAX_CPUS];
+
+/// A CPU's counts.
+pub fn counts(cpu: CpuId) -> &'static Counts {
+    &COUNTS[cpu.index()]
+}
+
+fn bump(pick: impl Fn(&Counts) -> &AtomicU64) {
+    pick(counts(percpu::cpu())).fetch_add(1, Ordering::Relaxed);
+}
+
+pub fn count_timer() {
+    bump(|c| &c.timer);
+}
+pub fn count_flush() {
+    bump(|c| &c.flush);
+}
+pub fn count_reschedule() {
+    bump(|c| &c.reschedule);
+}
+pub fn count_call() {
+    bump(|c| &c.call);
+}
+
+/// A device's handler: called with interrupts off.
+type Handler = fn();
+
+static DEVICES: [Once<Handler>; 16] = [const { Once::new() }; 16];
+/// First vector of the ISA interrupts.
+pub const ISA: u8 = 32;
+
+/// Registers the handler of an ISA interrupt.
+pub fn register(irq: u8, handler: Handler) {
+    DEVICES[irq as usize].call_once(|| handler);
+}
+
+/// A device's interrupt arrived.
+pub fn device(vector: u8) {
+    bump(|c| &c.device);
+    if let Some(handler) =
+        vector.checked_sub(ISA).and_then(|irq| DEVICES.get(irq as usize)).and_then(Once::get)
+    {
+        handler();
+    }
+}
+
+/// A function to run on other CPUs, and how many have not run it yet.
+struct Call {
+    run: fn(u64),
+    arg: u64,
+    left: AtomicUsize,
+}
+
+static CALLS: [IrqLock<Option<Arc<Call>>>; MAX_CPUS] = [const { IrqLock::new(None) }; MAX_CPUS];
+static ONE_CALLER: sync::Mutex<()> = sync::Mutex::new(());
+
+/// Runs `run(arg)` on every CPU of `cpus` that is online, in interrupt context there, and returns
+/// when all have. Not with spinning locks held.
+pub fn call_on(cpus: CpuMask, run: fn(u64), arg: u64) {
+    let cpus = cpus & crate::boot::cpus::online();
+    let _one = ONE_CALLER.lock();
+    let call = Arc::new(Call { run, arg, left: AtomicUsize::new(cpus.count()) });
+    let _stay = hal::preempt::PreemptGuard::new();
+    let me = percpu::cpu();
+    for cpu in cpus.without(me).iter() {
+        *CALLS[cpu.index()].lock() = Some(call.clone());
+        if let Some(area) = cpu_area::of(cpu) {
+            hal::apic::send_ipi(area, Ipi::Call);
+        }
+    }
+    if cpus.contains(me) {
+        let _irq = hal::irq::IrqOff::new();
+        run(arg);
+        call.left.fetch_sub(1, Ordering::Release);
+    }
+    while call.left.load(Ordering::Acquire) > 0 {
+        core::hint::spin_loop();
+    }
+}
+
+/// Runs what other CPUs asked of this one.
+pub fn run_calls() {
+    let call = CALLS[percpu::cpu().index()].lock().take();
+    if let Some(call) = call {
+        (call.run)(call.arg);
+        call.left.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Routes the ISA interrupts that have a device to the boot CPU.
+pub fn route(firmware: &hal::firmware::Description, irqs: &[u8]) {
+    hal::ioapic::silence_pic();
+    for &irq in irqs {
+        let over = firmware.overrides.iter().find(|o| o.isa == irq);
+        let gsi = over.map_or(u32::from(irq), |o| o.gsi);
+        let (level, low) = over.map_or((false, false), |o| (o.level, o.active_low));
+        let chip =
+            firmware.io_apics.iter().filter(|a| a.gsi_base <= gsi).max_by_key(|a| a.gsi_base);
+        if let Some(chip) = chip {
+            let chip = hal::ioapic::IoApic::new(hal::PhysAddr::new(chip.address), chip.gsi_base);
+            chip.route(gsi, ISA + irq, firmware.apic_ids[0], level, low);
+        }
+    }
+}

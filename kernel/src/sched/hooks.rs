@@ -1,0 +1,46 @@
+//! The scheduler as the `sync` crate sees it: parking and unparking.
+
+use super::timers::{self, Action};
+use crate::task::{State, Task, current};
+use alloc::sync::Arc;
+use sync::hooks::{Park, Scheduler};
+
+/// Registered once at boot.
+pub struct Hooks;
+
+impl Park for Task {
+    fn unpark(&self) {
+        if let Some(task) = self.handle() {
+            super::wake(&task);
+        }
+    }
+}
+
+impl Scheduler for Hooks {
+    fn current(&self) -> Arc<dyn Park> {
+        current().handle().0
+    }
+    fn prepare(&self, interruptible: bool) {
+        let state = if interruptible { State::Interruptible } else { State::Uninterruptible };
+        current().set_state(state);
+    }
+    fn park(&self, deadline: Option<u64>) {
+        match deadline {
+            None => super::schedule(),
+            Some(at) => {
+                let timer = timers::arm(at, Action::Wake(current().handle()));
+                super::schedule();
+                timers::cancel(timer);
+            }
+        }
+    }
+    fn finish(&self) {
+        current().set_state(State::Runnable);
+    }
+    fn interrupted(&self) -> bool {
+        crate::signal::interrupts(&current())
+    }
+    fn now(&self) -> u64 {
+        hal::time::now()
+    }
+}

@@ -1,0 +1,127 @@
+//! One-shot timers: per CPU, ordered by deadline, on top of the CPU's one hardware timer.
+//!
+//! An idle CPU without timers takes no timer interrupt at all.
+
+use crate::task::TaskRef;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+use hal::percpu;
+use numa::{CpuId, MAX_CPUS};
+use sync::{IrqLock, Notify};
+
+/// What happens when a timer expires (in interrupt context).
+pub enum Action {
+    Wake(TaskRef),
+    Notify(Arc<dyn Notify>),
+}
+
+/// Names a timer, to cancel it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimerId {
+    cpu: CpuId,
+    deadline: u64,
+    serial: u64,
+}
+
+#[repr(align(64))]
+struct PerCpu {
+    queue: IrqLock<Queue>,
+}
+
+struct Queue {
+    timers: BTreeMap<(u64, u64), Action>,
+    /// When the scheduler wants to look, in monotonic nanoseconds.
+    tick: u64,
+    /// What the hardware is set to; u64::MAX for nothing.
+    armed: u64,
+}
+
+static CPUS: [PerCpu; MAX_CPUS] = [const {
+    PerCpu {
+        queue: IrqLock::new(Queue { timers: BTreeMap::new(), tick: u64::MAX, armed: u64::MAX }),
+    }
+}; MAX_CPUS];
+static SERIAL: AtomicU64 = AtomicU64::new(0);
+
+impl Queue {
+    fn program(&mut self, now: u64) {
+        let first = self.timers.keys().next().map_or(u64::MAX, |k| k.0).min(self.tick);
+        if first == self.armed {
+            return;
+        }
+        self.armed = first;
+        if first == u64::MAX {
+            hal::apic::disarm_timer();
+        } else {
+            hal::apic::arm_timer(hal::time::tsc_at(first), first.saturating_sub(now));
+        }
+    }
+}
+
+/// Sets a timer of this CPU for monotonic time `deadline` (ns).
+pub fn arm(deadline: u64, action: Action) -> TimerId {
+    let _stay = hal::preempt::PreemptGuard::new();
+    let cpu = percpu::cpu();
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    let mut queue = CPUS[cpu.index()].queue.lock();
+    queue.timers.insert((deadline, serial), action);
+    queue.program(hal::time::now());
+    TimerId { cpu, deadline, serial }
+}
+
+/// Cancels a timer; true when it had not expired yet.
+pub fn cancel(timer: TimerId) -> bool {
+    let removed = {
+        let mut queue = CPUS[timer.cpu.index()].queue.lock();
+        // Its CPU finds nothing to do when the hardware fires; programming another CPU's hardware
+        // is not possible from here.
+        queue.timers.remove(&(timer.deadline, timer.serial))
+    };
+    removed.is_some()
+}
+
+/// The scheduler wants a tick `after` nanoseconds from `now` (None: not at all).
+pub fn arm_tick(after: Option<u64>, now: u64) {
+    let mut queue = CPUS[percpu::cpu().index()].queue.lock();
+    queue.tick = after.map_or(u64::MAX, |ns| now.saturating_add(ns));
+    queue.program(now);
+}
+
+/// The run queue changed under the running task: ask again when a tick is wanted.
+pub fn rearm() {
+    super::tick();
+}
+
+/// The hardware timer fired (interrupts off).
+pub fn on_interrupt() {
+    let cpu = percpu::cpu();
+    let now = hal::time::now();
+    loop {
+        let due = {
+            let mut queue = CPUS[cpu.index()].queue.lock();
+            queue.armed = u64::MAX;
+            let first = queue.timers.first_entry().filter(|e| e.key().0 <= now).map(|e| e.remove());
+            if first.is_none() {
+                let tick = queue.tick <= now;
+                if tick {
+                    queue.tick = u64::MAX;
+                }
+                queue.program(now);
+                drop(queue);
+                if tick {
+                    super::tick();
+                }
+                return;
+            }
+            first
+        };
+        match due {
+            Some(Action::Wake(task)) => {
+                super::wake(&task);
+            }
+            Some(Action::Notify(target)) => target.notify(),
+            None => {}
+        }
+    }
+}

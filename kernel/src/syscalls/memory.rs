@@ -1,0 +1,251 @@
+//! mmap and its family.
+
+use super::Ctx;
+use abi::flags::Prot;
+use abi::raw::general as g;
+use abi::{Errno, Result};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+use fs::Cap;
+use hal::VirtAddr;
+use hal::user::USER_END;
+use vm::advice::Advice;
+use vm::map::{Place, What};
+use vm::remap::Remap;
+use vm::vma::VmaFlags;
+
+crate::syscalls! {
+    9 mmap(addr: u64, len: u64, prot: u32, flags: u32, fd: i32, off: u64) => mmap;
+    10 mprotect(addr: u64, len: u64, prot: u32) => mprotect;
+    11 munmap(addr: u64, len: u64) => munmap;
+    12 brk(addr: u64) => brk;
+    25 mremap(old: u64, old_len: u64, new_len: u64, flags: u32, to: u64) => mremap;
+    26 msync(addr: u64, len: u64, flags: u32) => msync;
+    27 mincore(addr: u64, len: u64, vec: VirtAddr) => mincore;
+    28 madvise(addr: u64, len: u64, advice: i32) => madvise;
+    149 mlock(addr: u64, len: u64) => mlock;
+    150 munlock(addr: u64, len: u64) => munlock;
+    151 mlockall(flags: u32) => mlockall;
+    152 munlockall() => munlockall;
+    325 mlock2(addr: u64, len: u64, flags: u32) => mlock2;
+}
+
+const PAGE: u64 = vm::PAGE;
+
+/// A page-aligned range from address and length: EINVAL when the address is not aligned, `wrapped`
+/// when the end lies beyond the user half.
+fn range(addr: u64, len: u64, wrapped: Errno) -> Result<(u64, u64)> {
+    if addr % PAGE != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let len = len.checked_add(PAGE - 1).ok_or(wrapped)? & !(PAGE - 1);
+    let end = addr.checked_add(len).ok_or(wrapped)?;
+    Ok((addr, end))
+}
+
+fn mmap(c: &mut Ctx<'_>, addr: u64, len: u64, prot: u32, flags: u32, fd: i32, off: u64) -> Result<u64> {
+    if off % PAGE != 0 || len == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let prot = Prot::from_bits_truncate(prot & 7);
+    let anonymous = flags & g::MAP_ANONYMOUS != 0;
+    let kind = flags & g::MAP_TYPE;
+    let validate = kind == g::MAP_SHARED_VALIDATE;
+    let shared = match kind {
+        g::MAP_SHARED | g::MAP_SHARED_VALIDATE => true,
+        g::MAP_PRIVATE => false,
+        _ => return Err(Errno::EINVAL),
+    };
+    if flags & g::MAP_HUGETLB != 0 {
+        // No huge pages are reserved on this machine.
+        return Err(Errno::ENOMEM);
+    }
+    let place = if flags & g::MAP_FIXED_NOREPLACE != 0 {
+        Place::FixedNoReplace(addr)
+    } else if flags & g::MAP_FIXED != 0 {
+        Place::Fixed(addr)
+    } else if flags & g::MAP_32BIT != 0 {
+        Place::Low
+    } else {
+        Place::Hint(addr)
+    };
+    let mm = c.mm();
+    let mut vma = mm.future_flags();
+    if flags & g::MAP_GROWSDOWN != 0 {
+        vma |= VmaFlags::GROWS_DOWN;
+    }
+    if flags & g::MAP_NORESERVE != 0 {
+        vma |= VmaFlags::NO_RESERVE;
+    }
+    if flags & g::MAP_LOCKED != 0 {
+        if mm.limits.locked.load(Ordering::Relaxed) == 0 && !crate::creds::capable(Cap::IpcLock) {
+            return Err(Errno::EPERM);
+        }
+        vma |= VmaFlags::LOCKED;
+    }
+    let what = if anonymous {
+        if validate {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if shared { What::SharedAnon } else { What::Anon }
+    } else {
+        crate::files::map_target(c, fd, prot, shared, off)?
+    };
+    let addr = mm.map(place, len, prot, vma, what)?;
+    let end = addr + ((len + PAGE - 1) & !(PAGE - 1));
+    let populate = flags & g::MAP_POPULATE != 0 && flags & g::MAP_NONBLOCK == 0
+        || vma.contains(VmaFlags::LOCKED) && !vma.contains(VmaFlags::LOCK_ON_FAULT);
+    if populate {
+        // As Linux: what cannot be had now is had, or fails, at the fault.
+        let _ = mm.populate(addr, end, None);
+    }
+    Ok(addr)
+}
+
+fn munmap(c: &mut Ctx<'_>, addr: u64, len: u64) -> Result<()> {
+    c.mm().unmap(addr, len)
+}
+
+fn brk(c: &mut Ctx<'_>, addr: u64) -> Result<u64> {
+    Ok(c.mm().set_brk(addr))
+}
+
+fn mprotect(c: &mut Ctx<'_>, addr: u64, len: u64, prot: u32) -> Result<()> {
+    let both = Prot::GROWSDOWN | Prot::GROWSUP;
+    let prot = Prot::from_bits(prot).ok_or(Errno::EINVAL)?;
+    if prot.contains(both) {
+        return Err(Errno::EINVAL);
+    }
+    let (start, end) = range(addr, len, Errno::ENOMEM)?;
+    if start == end {
+        return Ok(());
+    }
+    c.mm().protect(start, end, prot)
+}
+
+fn mremap(c: &mut Ctx<'_>, old: u64, old_len: u64, new_len: u64, flags: u32, to: u64) -> Result<u64> {
+    if flags & !(g::MREMAP_MAYMOVE | g::MREMAP_FIXED | g::MREMAP_DONTUNMAP) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let how = Remap {
+        may_move: flags & g::MREMAP_MAYMOVE != 0,
+        to: (flags & g::MREMAP_FIXED != 0).then_some(to),
+        keep_old: flags & g::MREMAP_DONTUNMAP != 0,
+    };
+    c.mm().remap(old, old_len, new_len, how)
+}
+
+fn msync(c: &mut Ctx<'_>, addr: u64, len: u64, flags: u32) -> Result<()> {
+    let (sync, asynchronous) = (flags & g::MS_SYNC != 0, flags & g::MS_ASYNC != 0);
+    if flags & !(g::MS_SYNC | g::MS_ASYNC | g::MS_INVALIDATE) != 0 || sync && asynchronous {
+        return Err(Errno::EINVAL);
+    }
+    let (start, end) = range(addr, len, Errno::ENOMEM)?;
+    if start == end {
+        return Ok(());
+    }
+    c.mm().check_mapped(start, end)
+}
+
+fn mincore(c: &mut Ctx<'_>, addr: u64, len: u64, vec: VirtAddr) -> Result<()> {
+    let (start, end) = range(addr, len, Errno::ENOMEM)?;
+    if end > USER_END {
+        return Err(Errno::ENOMEM);
+    }
+    let mm = c.mm();
+    // In pieces of 2 MiB, so that the answer's buffer stays small.
+    let (mut at, mut to) = (start, vec);
+    while at < end {
+        let stop = end.min(at + (2 << 20));
+        let bytes = mm.resident(at, stop)?;
+        hal::user::copy_to(to, &bytes)?;
+        to = to + bytes.len() as u64;
+        at = stop;
+    }
+    Ok(())
+}
+
+fn madvise(c: &mut Ctx<'_>, addr: u64, len: u64, advice: i32) -> Result<()> {
+    let advice = Advice::from_number(advice)?;
+    let (start, end) = range(addr, len, Errno::EINVAL)?;
+    if start == end {
+        return Ok(());
+    }
+    c.mm().advise(start, end, advice)
+}
+
+/// mlock rounds the address down, unlike its relatives.
+fn lock_range(addr: u64, len: u64) -> Result<(u64, u64)> {
+    let start = addr & !(PAGE - 1);
+    let len = len.checked_add(addr - start).ok_or(Errno::EINVAL)?;
+    range(start, len, Errno::EINVAL)
+}
+
+fn set_locked(c: &Ctx<'_>, addr: u64, len: u64, flags: VmaFlags) -> Result<()> {
+    let (start, end) = lock_range(addr, len)?;
+    if start == end {
+        return Ok(());
+    }
+    c.mm().set_locked(start, end, flags, crate::creds::capable(Cap::IpcLock))
+}
+
+fn mlock(c: &mut Ctx<'_>, addr: u64, len: u64) -> Result<()> {
+    set_locked(c, addr, len, VmaFlags::LOCKED)
+}
+
+fn munlock(c: &mut Ctx<'_>, addr: u64, len: u64) -> Result<()> {
+    set_locked(c, addr, len, VmaFlags::empty())
+}
+
+fn mlock2(c: &mut Ctx<'_>, addr: u64, len: u64, flags: u32) -> Result<()> {
+    const ONFAULT: u32 = 1;
+    match flags {
+        0 => mlock(c, addr, len),
+        ONFAULT => set_locked(c, addr, len, VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn mlockall(c: &mut Ctx<'_>, flags: u32) -> Result<()> {
+    const CURRENT: u32 = 1;
+    const FUTURE: u32 = 2;
+    const ONFAULT: u32 = 4;
+    if flags == 0 || flags & !7 != 0 || flags == ONFAULT {
+        return Err(Errno::EINVAL);
+    }
+    let mm = c.mm();
+    let privileged = crate::creds::capable(Cap::IpcLock);
+    let limit = mm.limits.locked.load(Ordering::Relaxed);
+    if !privileged && limit == 0 {
+        return Err(Errno::EPERM);
+    }
+    if !privileged && flags & CURRENT != 0 && mm.total.load(Ordering::Relaxed) as u64 * PAGE > limit {
+        return Err(Errno::ENOMEM);
+    }
+    let mut bits = VmaFlags::LOCKED;
+    if flags & ONFAULT != 0 {
+        bits |= VmaFlags::LOCK_ON_FAULT;
+    }
+    let future = if flags & FUTURE != 0 { bits } else { VmaFlags::empty() };
+    mm.future_lock.store(future.bits(), Ordering::Relaxed);
+    if flags & CURRENT != 0 {
+        lock_all(&mm, bits);
+    }
+    Ok(())
+}
+
+fn munlockall(c: &mut Ctx<'_>) -> Result<()> {
+    let mm = c.mm();
+    mm.future_lock.store(0, Ordering::Relaxed);
+    lock_all(&mm, VmaFlags::empty());
+    Ok(())
+}
+
+/// Locks or unlocks every area; holes and areas without access do not matter.
+fn lock_all(mm: &Arc<vm::Mm>, flags: VmaFlags) {
+    let areas: alloc::vec::Vec<_> = mm.vmas.read().iter().map(|v| (v.start, v.end)).collect();
+    for (start, end) in areas {
+        // An area that cannot be made present now is locked all the same, as on Linux.
+        let _ = mm.set_locked(start, end, flags, true);
+    }
+}

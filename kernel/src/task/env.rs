@@ -1,0 +1,13 @@
+//! What the memory layer asks of the running task.
+
+use super::current;
+use vm::env::TaskNuma;
+
+/// Registered once at boot.
+pub struct Environment;
+
+impl vm::env::Environment for Environment {
+    fn with_numa(&self, f: &mut dyn FnMut(&mut TaskNuma)) {
+        f(&mut current().numa.lock());
+    }
+}

@@ -1,0 +1,352 @@
+//! Tasks: one per thread of execution. A [`Process`](process::Process) is a group of them.
+
+pub mod current;
+pub mod env;
+pub mod process;
+pub mod stack;
+pub mod table;
+
+pub use current::{Current, current};
+pub use process::Process;
+
+use crate::signal::TaskSignals;
+use alloc::string::String;
+use alloc::sync::{Arc, Weak};
+use core::ops::Deref;
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use current::Own;
+use fs::{FdTable, FsContext};
+use hal::fpu::FpuState;
+use numa::CpuMask;
+use sched::{Entity, Handle, Ticket};
+use stack::KernelStack;
+use sync::{IrqLock, SpinLock};
+use vm::Mm;
+use vm::env::TaskNuma;
+
+/// What a task is doing, as far as waking it is concerned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum State {
+    /// On a queue, or running.
+    Runnable = 0,
+    /// Sleeps until woken or signalled.
+    Interruptible,
+    /// Sleeps until woken.
+    Uninterruptible,
+    /// Stopped by a signal: only SIGCONT or SIGKILL wake it.
+    Stopped,
+    /// Ended, waits for its parent (or for the reaper).
+    Dead,
+}
+
+impl State {
+    fn from_u32(v: u32) -> Self {
+        match v {
+            0 => Self::Runnable,
+            1 => Self::Interruptible,
+            2 => Self::Uninterruptible,
+            3 => Self::Stopped,
+            _ => Self::Dead,
+        }
+    }
+
+    /// The letter of /proc/PID/stat.
+    pub fn letter(self) -> char {
+        match self {
+            Self::Runnable => 'R',
+            Self::Interruptible => 'S',
+            Self::Uninterruptible => 'D',
+            Self::Stopped => 'T',
+            Self::Dead => 'Z',
+        }
+    }
+}
+
+/// Credentials of a task (copied on change).
+#[derive(Clone, Debug)]
+pub struct Creds {
+    pub uid: u32,
+    pub euid: u32,
+    pub suid: u32,
+    pub fsuid: u32,
+    pub gid: u32,
+    pub egid: u32,
+    pub sgid: u32,
+    pub fsgid: u32,
+    pub groups: alloc::vec::Vec<u32>,
+    pub cap_effective: u64,
+    pub cap_permitted: u64,
+    pub cap_inheritable: u64,
+    pub cap_bounding: u64,
+    pub cap_ambient: u64,
+    pub securebits: u32,
+    pub no_new_privs: bool,
+    /// The same, as file permissions need it.
+    pub fs: Arc<fs::Creds>,
+}
+
+/// Counters of a task that only it changes while it runs.
+#[derive(Default)]
+pub struct Counters {
+    /// Time in user and kernel mode, in cycles of the time-stamp counter.
+    pub user: AtomicU64,
+    pub system: AtomicU64,
+    pub minor_faults: AtomicU64,
+    pub major_faults: AtomicU64,
+    pub voluntary: AtomicU64,
+    pub involuntary: AtomicU64,
+    pub migrations: AtomicU64,
+}
+
+/// A thread.
+pub struct Task {
+    me: Weak<Task>,
+    pub tid: i32,
+    pub process: Arc<Process>,
+    /// None for a CPU's idle task, which runs on the stack it was started on.
+    stack: Option<KernelStack>,
+    /// Where it was switched away from.
+    pub(crate) saved_sp: AtomicU64,
+    ticket: Ticket,
+    /// Its scheduling state while it is on no queue. The lock also serializes waking with sleeping.
+    pub(crate) entity: IrqLock<Option<Entity<TaskRef>>>,
+    state: AtomicU32,
+    /// Running, or not yet switched away from.
+    pub(crate) on_cpu: AtomicBool,
+    /// CPU it runs on or ran on last.
+    pub(crate) cpu: AtomicU32,
+    pub(crate) affinity: IrqLock<CpuMask>,
+    pub numa: SpinLock<TaskNuma>,
+    own_mm: Own<Option<Arc<Mm>>>,
+    pub(crate) fpu: Own<FpuState>,
+    /// User FS and GS base, while it does not run.
+    pub(crate) bases: Own<(u64, u64)>,
+    pub files: SpinLock<Arc<FdTable>>,
+    pub fs: SpinLock<Arc<FsContext>>,
+    pub creds: SpinLock<Arc<Creds>>,
+    pub signals: TaskSignals,
+    pub comm: SpinLock<[u8; 16]>,
+    /// set_tid_address: cleared and woken at the thread's end.
+    pub clear_child_tid: AtomicU64,
+    /// CLONE_CHILD_SETTID: where the child writes its id before it starts.
+    pub set_child_tid: AtomicU64,
+    /// Robust futex list: head and length.
+    pub robust_list: AtomicU64,
+    /// rseq area, length and signature.
+    pub rseq: SpinLock<(u64, u32, u32)>,
+    pub counters: Counters,
+    /// Cycles when user or kernel time was last counted.
+    pub(crate) stamp: AtomicU64,
+    pub exit_code: AtomicI32,
+    /// Nanoseconds since boot.
+    pub start_time: u64,
+    pub timer_slack: AtomicU64,
+    /// Kernel function it sleeps in, for /proc/PID/wchan.
+    pub kernel_thread: bool,
+    /// vfork: the parent waits until this is set.
+    pub vfork_done: SpinLock<Option<Arc<VforkDone>>>,
+    pub parent_death_signal: AtomicI32,
+    /// What to do when the interrupted call is restarted with its time gone (restart_syscall).
+    pub restart: SpinLock<Option<Restart>>,
+}
+
+/// A sleep that goes on after a signal stopped it (ERESTART_RESTARTBLOCK).
+#[derive(Clone, Copy, Debug)]
+pub enum Restart {
+    /// nanosleep and clock_nanosleep: until this monotonic time, remaining time to this address.
+    Sleep { until: u64, remaining: u64 },
+    /// poll(2): descriptors, count, until.
+    Poll { fds: u64, count: u64, until: u64 },
+    /// FUTEX_WAIT with a relative time.
+    Futex { addr: u64, value: u32, until: u64, bits: u32, shared: bool },
+}
+
+/// A parent waiting for its vfork child to exec or exit.
+#[derive(Default)]
+pub struct VforkDone {
+    pub done: AtomicBool,
+    pub waiters: sync::WaitQueue,
+}
+
+impl VforkDone {
+    /// Lets the parent go on.
+    pub fn complete(&self) {
+        self.done.store(true, Ordering::Release);
+        self.waiters.wake_all();
+    }
+}
+
+/// A counted pointer to a task.
+#[derive(Clone)]
+pub struct TaskRef(pub Arc<Task>);
+
+impl Deref for TaskRef {
+    type Target = Task;
+    fn deref(&self) -> &Task {
+        &self.0
+    }
+}
+
+impl Handle for TaskRef {
+    fn ticket(&self) -> &Ticket {
+        &self.0.ticket
+    }
+}
+
+impl core::fmt::Debug for TaskRef {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "task {} ({})", self.tid, self.name())
+    }
+}
+
+/// What a new task is made of; the rest begins empty.
+pub struct NewTask {
+    pub tid: i32,
+    pub process: Arc<Process>,
+    pub stack: Option<KernelStack>,
+    pub params: sched::Params,
+    pub affinity: CpuMask,
+    pub numa: TaskNuma,
+    pub mm: Option<Arc<Mm>>,
+    pub fpu: FpuState,
+    pub bases: (u64, u64),
+    pub files: Arc<FdTable>,
+    pub fs: Arc<FsContext>,
+    pub creds: Arc<Creds>,
+    pub signals: TaskSignals,
+    pub comm: [u8; 16],
+    pub kernel_thread: bool,
+}
+
+impl Task {
+    /// A task that has not run yet.
+    pub fn new(new: NewTask) -> TaskRef {
+        TaskRef(Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            tid: new.tid,
+            process: new.process,
+            stack: new.stack,
+            saved_sp: AtomicU64::new(0),
+            ticket: Ticket::new(),
+            entity: IrqLock::new(Some(Entity::new(new.params))),
+            state: AtomicU32::new(State::Uninterruptible as u32),
+            on_cpu: AtomicBool::new(false),
+            cpu: AtomicU32::new(hal::percpu::cpu().index() as u32),
+            affinity: IrqLock::new(new.affinity),
+            numa: SpinLock::new(new.numa),
+            own_mm: Own::new(new.mm),
+            fpu: Own::new(new.fpu),
+            bases: Own::new(new.bases),
+            files: SpinLock::new(new.files),
+            fs: SpinLock::new(new.fs),
+            creds: SpinLock::new(new.creds),
+            signals: new.signals,
+            comm: SpinLock::new(new.comm),
+            clear_child_tid: AtomicU64::new(0),
+            set_child_tid: AtomicU64::new(0),
+            robust_list: AtomicU64::new(0),
+            rseq: SpinLock::new((0, 0, 0)),
+            counters: Counters::default(),
+            stamp: AtomicU64::new(hal::cpu::rdtsc()),
+            exit_code: AtomicI32::new(0),
+            start_time: hal::time::now(),
+            timer_slack: AtomicU64::new(50_000),
+            kernel_thread: new.kernel_thread,
+            vfork_done: SpinLock::new(None),
+            parent_death_signal: AtomicI32::new(0),
+            restart: SpinLock::new(None),
+        }))
+    }
+
+    /// What it is doing.
+    #[inline]
+    pub fn state(&self) -> State {
+        State::from_u32(self.state.load(Ordering::Acquire))
+    }
+
+    /// Says what it is about to do. SeqCst: whoever looks at a condition next sees it in order.
+    #[inline]
+    pub(crate) fn set_state(&self, state: State) {
+        self.state.store(state as u32, Ordering::SeqCst);
+    }
+
+    /// From one of the sleeping states to runnable, if `wakes` accepts it.
+    pub(crate) fn make_runnable(&self, wakes: impl Fn(State) -> bool) -> bool {
+        self.state
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |s| {
+                (s != State::Runnable as u32 && wakes(State::from_u32(s)))
+                    .then_some(State::Runnable as u32)
+            })
+            .is_ok()
+    }
+
+    /// Top of its kernel stack.
+    pub(crate) fn stack_top(&self) -> u64 {
+        self.stack.as_ref().map_or(0, KernelStack::top)
+    }
+
+    /// Its name, as /proc/PID/comm shows it.
+    pub fn name(&self) -> String {
+        let comm = self.comm.lock();
+        let len = comm.iter().position(|&b| b == 0).unwrap_or(16);
+        String::from_utf8_lossy(&comm[..len]).into_owned()
+    }
+
+    /// Sets its name (cut to 15 bytes).
+    pub fn set_name(&self, name: &[u8]) {
+        let mut comm = [0; 16];
+        let len = name.len().min(15);
+        comm[..len].copy_from_slice(&name[..len]);
+        *self.comm.lock() = comm;
+    }
+
+    /// Its process's id.
+    pub fn pid(&self) -> i32 {
+        self.process.pid
+    }
+
+    /// The first thread of its process?
+    pub fn is_leader(&self) -> bool {
+        self.tid == self.process.pid
+    }
+
+    /// CPU it runs on or ran on last.
+    pub fn last_cpu(&self) -> numa::CpuId {
+        numa::CpuId::new(self.cpu.load(Ordering::Relaxed) as u16)
+    }
+
+    /// A counted pointer to it; None when it is on its way out.
+    pub fn handle(&self) -> Option<TaskRef> {
+        self.me.upgrade().map(TaskRef)
+    }
+
+    /// Its credentials.
+    pub fn credentials(&self) -> Arc<Creds> {
+        self.creds.lock().clone()
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        // The first thread's id is its process's: it is free again once that is reaped.
+        if self.tid != self.process.pid {
+            table::free_tid(self.tid);
+        }
+    }
+}
+
+/// What a task has used so far.
+pub fn usage_of_task(task: &Task) -> process::Use {
+    let get = |c: &AtomicU64| c.load(Ordering::Relaxed);
+    let c = &task.counters;
+    process::Use {
+        user: get(&c.user),
+        system: get(&c.system),
+        minor: get(&c.minor_faults),
+        major: get(&c.major_faults),
+        voluntary: get(&c.voluntary),
+        involuntary: get(&c.involuntary),
+        max_rss: 0,
+    }
+}

@@ -1,0 +1,169 @@
+//! A process: threads that share an address space, signals, limits and a place in the tree.
+
+use super::TaskRef;
+use crate::signal::ProcessSignals;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64};
+use sync::{SpinLock, WaitQueue};
+use vm::Mm;
+
+/// Number of resource limits.
+pub const LIMITS: usize = 16;
+
+/// Soft and hard limit.
+pub type Rlimit = (u64, u64);
+
+/// Indices of the limits (asm-generic/resource.h).
+pub mod limit {
+    pub const CPU: usize = 0;
+    pub const FSIZE: usize = 1;
+    pub const DATA: usize = 2;
+    pub const STACK: usize = 3;
+    pub const CORE: usize = 4;
+    pub const RSS: usize = 5;
+    pub const NPROC: usize = 6;
+    pub const NOFILE: usize = 7;
+    pub const MEMLOCK: usize = 8;
+    pub const AS: usize = 9;
+    pub const LOCKS: usize = 10;
+    pub const SIGPENDING: usize = 11;
+    pub const MSGQUEUE: usize = 12;
+    pub const NICE: usize = 13;
+    pub const RTPRIO: usize = 14;
+    pub const RTTIME: usize = 15;
+}
+
+/// Linux's limits of the first process.
+pub fn initial_limits() -> [Rlimit; LIMITS] {
+    const NONE: u64 = u64::MAX;
+    let mut limits = [(NONE, NONE); LIMITS];
+    limits[limit::STACK] = (8 << 20, NONE);
+    limits[limit::CORE] = (0, NONE);
+    limits[limit::NPROC] = (7823, 7823);
+    limits[limit::NOFILE] = (1024, 4096);
+    limits[limit::MEMLOCK] = (8 << 20, 8 << 20);
+    limits[limit::SIGPENDING] = (7823, 7823);
+    limits[limit::MSGQUEUE] = (819_200, 819_200);
+    limits[limit::NICE] = (0, 0);
+    limits[limit::RTPRIO] = (0, 0);
+    limits
+}
+
+/// Place in the tree of processes. Guarded by [`super::table::TREE`].
+pub struct Place {
+    pub parent: Weak<Process>,
+    pub children: Vec<Arc<Process>>,
+    pub threads: Vec<TaskRef>,
+    pub pgid: i32,
+    pub sid: i32,
+    /// PR_SET_CHILD_SUBREAPER.
+    pub subreaper: bool,
+    /// Has called execve since it was forked (setpgid refuses then).
+    pub has_execed: bool,
+}
+
+/// Resource use: cycles of user and system time, faults, switches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Use {
+    pub user: u64,
+    pub system: u64,
+    pub minor: u64,
+    pub major: u64,
+    pub voluntary: u64,
+    pub involuntary: u64,
+    pub max_rss: u64,
+}
+
+impl Use {
+    /// Adds another's.
+    pub fn add(&mut self, other: &Self) {
+        self.user += other.user;
+        self.system += other.system;
+        self.minor += other.minor;
+        self.major += other.major;
+        self.voluntary += other.voluntary;
+        self.involuntary += other.involuntary;
+        self.max_rss = self.max_rss.max(other.max_rss);
+    }
+}
+
+impl Use {
+    /// As `struct rusage`: user and system time, then fourteen counters.
+    pub fn as_rusage(&self) -> [i64; 18] {
+        let mut out = [0i64; 18];
+        let hz = u128::from(hal::time::tsc_hz().max(1));
+        for (i, cycles) in [self.user, self.system].into_iter().enumerate() {
+            let us = u128::from(cycles) * 1_000_000 / hz;
+            out[i * 2] = (us / 1_000_000) as i64;
+            out[i * 2 + 1] = (us % 1_000_000) as i64;
+        }
+        out[4] = (self.max_rss * 4) as i64;
+        out[8] = self.minor as i64;
+        out[9] = self.major as i64;
+        out[16] = self.voluntary as i64;
+        out[17] = self.involuntary as i64;
+        out
+    }
+}
+
+/// How a process ended, or that it stopped or went on: what wait(2) reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    Exited(i32),
+    Killed { signal: i32, core: bool },
+    Stopped(i32),
+    Continued,
+}
+
+/// A thread group.
+pub struct Process {
+    pub pid: i32,
+    pub place: SpinLock<Place>,
+    pub mm: SpinLock<Option<Arc<Mm>>>,
+    pub signals: ProcessSignals,
+    pub limits: SpinLock<[Rlimit; LIMITS]>,
+    /// The program: file and path.
+    pub exe: SpinLock<Option<Arc<fs::File>>>,
+    /// Set once: the group is ending with this wait status.
+    pub exiting: AtomicBool,
+    pub exit_status: AtomicI32,
+    /// Real user id of the first thread (what wait and kill(2) show).
+    pub uid: AtomicU32,
+    /// All threads are gone; the parent may reap it.
+    pub zombie: AtomicBool,
+    /// A stop or continue that the parent has not seen yet.
+    pub change: SpinLock<Option<Event>>,
+    /// The signal its parent gets when it ends.
+    pub exit_signal: AtomicI32,
+    /// Its parent waits here for it and its siblings.
+    pub child_events: WaitQueue,
+    /// Threads that wait for others of the group to be gone (exec, exit of the leader).
+    pub thread_events: WaitQueue,
+    pub dead_threads: SpinLock<Use>,
+    pub reaped_children: SpinLock<Use>,
+    pub start_time: u64,
+    /// Timers of setitimer, timer_create and alarm.
+    pub timers: crate::time::ProcessTimers,
+    /// membarrier registrations.
+    pub membarrier: AtomicU64,
+    pub dumpable: AtomicI32,
+    pub oom_score_adj: AtomicI32,
+}
+
+impl Process {
+    /// The threads, as a snapshot.
+    pub fn threads(&self) -> Vec<TaskRef> {
+        self.place.lock().threads.clone()
+    }
+
+    /// The parent's id; 0 for none.
+    pub fn ppid(&self) -> i32 {
+        self.place.lock().parent.upgrade().map_or(0, |p| p.pid)
+    }
+
+    /// A soft limit.
+    pub fn soft_limit(&self, which: usize) -> u64 {
+        self.limits.lock()[which].0
+    }
+}

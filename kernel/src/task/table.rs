@@ -1,0 +1,109 @@
+//! Ids, and the tables that find tasks and processes by them.
+
+use super::{Process, TaskRef};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use sync::SpinLock;
+
+/// Largest id (kernel.pid_max on a machine of this size).
+pub const PID_MAX: i32 = 4_194_304;
+
+struct Ids {
+    last: i32,
+    used: BTreeMap<i32, ()>,
+}
+
+static IDS: SpinLock<Ids> = SpinLock::new(Ids { last: 0, used: BTreeMap::new() });
+static TASKS: SpinLock<BTreeMap<i32, TaskRef>> = SpinLock::new(BTreeMap::new());
+static PROCESSES: SpinLock<BTreeMap<i32, Arc<Process>>> = SpinLock::new(BTreeMap::new());
+/// Tasks ever made (`processes` of /proc/stat).
+pub static FORKS: AtomicU64 = AtomicU64::new(0);
+
+/// Serializes changes of the tree: parents, children, threads, groups. Taken before any
+/// process's `place`.
+pub static TREE: sync::Mutex<()> = sync::Mutex::new(());
+
+/// A fresh id, above the last one given, starting over at 300 as Linux does.
+pub fn alloc_tid() -> i32 {
+    let mut ids = IDS.lock();
+    loop {
+        ids.last = if ids.last + 1 >= PID_MAX { 300 } else { ids.last + 1 };
+        let id = ids.last;
+        if ids.used.insert(id, ()).is_none() {
+            return id;
+        }
+    }
+}
+
+/// Gives an id back.
+pub fn free_tid(tid: i32) {
+    // The idle tasks all have id 0, which is nobody's.
+    if tid > 0 {
+        IDS.lock().used.remove(&tid);
+    }
+}
+
+/// The id given last (`last_pid` of /proc/loadavg).
+pub fn last_tid() -> i32 {
+    IDS.lock().last
+}
+
+/// Makes a task findable.
+pub fn add_task(task: &TaskRef) {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+    TASKS.lock().insert(task.tid, task.clone());
+}
+
+/// Makes a task unfindable.
+pub fn remove_task(tid: i32) {
+    let gone = TASKS.lock().remove(&tid);
+    drop(gone);
+}
+
+/// The task with this id.
+pub fn task(tid: i32) -> Option<TaskRef> {
+    TASKS.lock().get(&tid).cloned()
+}
+
+/// Makes a process findable.
+pub fn add_process(process: &Arc<Process>) {
+    PROCESSES.lock().insert(process.pid, process.clone());
+}
+
+/// Makes a process unfindable.
+pub fn remove_process(pid: i32) {
+    let gone = PROCESSES.lock().remove(&pid);
+    drop(gone);
+}
+
+/// The process with this id.
+pub fn process(pid: i32) -> Option<Arc<Process>> {
+    PROCESSES.lock().get(&pid).cloned()
+}
+
+/// All processes, by id.
+pub fn processes() -> Vec<Arc<Process>> {
+    PROCESSES.lock().values().cloned().collect()
+}
+
+/// The first process with an id of at least `pid` (for reading directories step by step).
+pub fn next_process(pid: i32) -> Option<Arc<Process>> {
+    PROCESSES.lock().range(pid..).next().map(|(_, p)| p.clone())
+}
+
+/// Number of tasks.
+pub fn task_count() -> usize {
+    TASKS.lock().len()
+}
+
+/// The processes of a process group.
+pub fn group(pgid: i32) -> Vec<Arc<Process>> {
+    processes().into_iter().filter(|p| p.place.lock().pgid == pgid).collect()
+}
+
+/// The processes of a session.
+pub fn session(sid: i32) -> Vec<Arc<Process>> {
+    processes().into_iter().filter(|p| p.place.lock().sid == sid).collect()
+}

@@ -1,0 +1,150 @@
+//! What the kernel does on each trap: the handlers that `hal` calls.
+
+use crate::signal::{self, Fault};
+use crate::task::{current, stack};
+use core::sync::atomic::Ordering;
+use hal::apic::Ipi;
+use hal::percpu;
+use hal::trap::{Handlers, TrapFrame, vector};
+use vm::fault::{Access, FaultError};
+
+const SIGILL: i32 = 4;
+const SIGTRAP: i32 = 5;
+const SIGBUS: i32 = 7;
+const SIGFPE: i32 = 8;
+const SIGSEGV: i32 = 11;
+
+/// Registered once at boot.
+pub static HANDLERS: Handlers = Handlers {
+    page_fault,
+    user_exception,
+    fatal: crate::panic::fatal,
+    interrupt,
+    nmi,
+    return_to_user,
+    preempt: crate::sched::preempt,
+    syscall: crate::syscalls::enter,
+};
+
+/// Bits of a page fault's error code.
+const WRITE: u64 = 1 << 1;
+const FETCH: u64 = 1 << 4;
+
+fn page_fault(frame: &mut TrapFrame, addr: u64) -> bool {
+    let from_user = frame.from_user();
+    if from_user {
+        crate::sched::charge_user(&current());
+    } else if addr >= hal::user::USER_END || !hal::usercopy::has_fix_up(frame.rip) {
+        if stack::is_guard(addr) {
+            crate::panic::fatal(frame, "kernel stack overflow");
+        }
+        return false;
+    } else if percpu::preempt_state().0 > 0 {
+        // A user copy under a spinning lock: report the bug where it is.
+        return false;
+    }
+    // From here on this is ordinary task context.
+    if frame.rflags & 0x200 != 0 {
+        hal::irq::allow();
+    }
+    let task = current();
+    let access = Access { write: frame.error & WRITE != 0, exec: frame.error & FETCH != 0 };
+    let outcome = match task.mm() {
+        Some(mm) if addr < hal::user::USER_END => mm.fault(addr, access),
+        _ => Err(FaultError::NoArea),
+    };
+    task.counters.minor_faults.fetch_add(1, Ordering::Relaxed);
+    let Err(error) = outcome else { return true };
+    let (signal, code) = match error {
+        FaultError::NoArea => (SIGSEGV, 1),
+        FaultError::NoAccess => (SIGSEGV, 2),
+        FaultError::BeyondEnd => (SIGBUS, 2),
+        FaultError::NoMemory => {
+            crate::exit::out_of_memory();
+            return from_user;
+        }
+    };
+    if from_user {
+        signal::fault(frame, Fault { signal, code, addr });
+    }
+    from_user
+}
+
+fn user_exception(frame: &mut TrapFrame) {
+    crate::sched::charge_user(&current());
+    hal::irq::allow();
+    let (signal, code, addr) = match frame.vector {
+        vector::DIVIDE => (SIGFPE, 1, frame.rip),
+        vector::DEBUG => (SIGTRAP, 2, frame.rip),
+        vector::BREAKPOINT => (SIGTRAP, 0x80, 0),
+        vector::OVERFLOW => (SIGSEGV, 0x80, 0),
+        vector::INVALID_OPCODE => (SIGILL, 2, frame.rip),
+        vector::FLOATING_POINT | vector::SIMD => (SIGFPE, 0, frame.rip),
+        vector::ALIGNMENT => (SIGBUS, 1, 0),
+        _ => (SIGSEGV, 0x80, 0),
+    };
+    signal::fault(frame, Fault { signal, code, addr });
+}
+
+fn interrupt(frame: &mut TrapFrame) {
+    if frame.from_user() {
+        crate::sched::charge_user(&current());
+    }
+    match frame.vector {
+        vector::TIMER => {
+            crate::interrupts::count_timer();
+            hal::apic::end_of_interrupt();
+            crate::sched::timers::on_interrupt();
+        }
+        vector::IPI => {
+            hal::apic::end_of_interrupt();
+            let asked = hal::apic::take_ipis();
+            if asked & 1 << Ipi::Stop as u32 != 0 {
+                hal::power::halt();
+            }
+            if asked & 1 << Ipi::Flush as u32 != 0 {
+                crate::interrupts::count_flush();
+                vm::tlb::on_request();
+            }
+            if asked & 1 << Ipi::Reschedule as u32 != 0 {
+                crate::interrupts::count_reschedule();
+                crate::sched::tick();
+            }
+            if asked & 1 << Ipi::Call as u32 != 0 {
+                crate::interrupts::count_call();
+                crate::interrupts::run_calls();
+            }
+        }
+        vector::SPURIOUS => {}
+        vector::ERROR => hal::apic::end_of_interrupt(),
+        v => {
+            crate::interrupts::device(v as u8);
+            hal::apic::end_of_interrupt();
+        }
+    }
+}
+
+fn nmi(_frame: &mut TrapFrame) {
+    if crate::panic::is_panicking() {
+        hal::power::halt();
+    }
+    hal::trap::STRAY_NMIS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Interrupts are off on entry and on return; what has to be done may turn them on.
+fn return_to_user(frame: &mut TrapFrame) {
+    loop {
+        let task = current();
+        if percpu::preempt_state().1 {
+            hal::irq::allow();
+            crate::sched::preempt();
+        } else if task.signals.attention.load(Ordering::Acquire) {
+            hal::irq::allow();
+            signal::deliver(frame);
+        } else {
+            crate::sched::charge_system(&task);
+            return;
+        }
+        hal::irq::disable();
+    }
+}

@@ -1,0 +1,131 @@
+//! The vDSO: an ELF image around the functions of `hal::vdso`, and the clock data they read.
+
+use abi::{Errno, Result};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use hal::user::KernelSource;
+use sync::Once;
+use vm::map::{Place, What};
+use vm::object::{MemObject, ObjectKind};
+use vm::vma::{Label, VmaFlags};
+use vm::{Mm, PAGE};
+
+/// Pages: clock data, headers, code.
+const PAGES: u64 = 3;
+
+static OBJECT: Once<Arc<MemObject>> = Once::new();
+
+/// The dynamic section's and the symbol table's contents, laid out behind the headers.
+fn image() -> Vec<u8> {
+    let exports = hal::vdso::exports();
+    let mut strings = alloc::vec![0u8];
+    let mut symbols = alloc::vec![[0u8; 24]];
+    for (name, offset) in exports {
+        let mut symbol = [0u8; 24];
+        symbol[0..4].copy_from_slice(&(strings.len() as u32).to_le_bytes());
+        symbol[4] = 0x12; // STB_GLOBAL, STT_FUNC
+        symbol[6..8].copy_from_slice(&1u16.to_le_bytes()); // any section but undefined
+        symbol[8..16].copy_from_slice(&(PAGE + offset).to_le_bytes());
+        symbol[16..24].copy_from_slice(&64u64.to_le_bytes());
+        symbols.push(symbol);
+        strings.extend_from_slice(name.as_bytes());
+        strings.push(0);
+    }
+    let soname = strings.len() as u64;
+    strings.extend_from_slice(b"linux-vdso.so.1\0");
+    // One hash bucket that chains all symbols: there are a handful.
+    let count = symbols.len() as u32;
+    let mut hash = alloc::vec![1, count, 1, 0];
+    hash.extend((1..count).map(|i| if i + 1 < count { i + 1 } else { 0 }));
+
+    let dynamic_at = 64 + 2 * 56u64;
+    let dynamic_len = 7 * 16u64;
+    let symbols_at = dynamic_at + dynamic_len;
+    let hash_at = symbols_at + symbols.len() as u64 * 24;
+    let strings_at = hash_at + hash.len() as u64 * 4;
+    let end = PAGE + hal::vdso::code().len() as u64;
+
+    let mut out = Vec::with_capacity(2 * PAGE as usize);
+    out.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+    let mut word = |size: usize, value: u64| out.extend_from_slice(&value.to_le_bytes()[..size]);
+    for (size, value) in [
+        (2, 3), (2, 62), (4, 1), (8, 0), (8, 64), (8, 0), (4, 0), (2, 64), (2, 56), (2, 2), (2, 0),
+        (2, 0), (2, 0),
+    ] {
+        word(size, value);
+    }
+    for header in [
+        [1u64, 5, 0, 0, 0, end, end, PAGE],
+        [2, 4, dynamic_at, dynamic_at, dynamic_at, dynamic_len, dynamic_len, 8],
+    ] {
+        word(4, header[0]);
+        word(4, header[1]);
+        for &value in &header[2..] {
+            word(8, value);
+        }
+    }
+    for (tag, value) in [
+        (14u64, soname),
+        (4, hash_at),
+        (5, strings_at),
+        (6, symbols_at),
+        (10, strings.len() as u64),
+        (11, 24),
+        (0, 0),
+    ] {
+        word(8, tag);
+        word(8, value);
+    }
+    for symbol in &symbols {
+        out.extend_from_slice(symbol);
+    }
+    for value in &hash {
+        out.extend_from_slice(&(*value as u32).to_le_bytes());
+    }
+    out.extend_from_slice(&strings);
+    out.resize(PAGE as usize, 0);
+    out.extend_from_slice(hal::vdso::code());
+    out
+}
+
+fn object() -> Result<&'static Arc<MemObject>> {
+    OBJECT.try_call_once(|| {
+        let object = MemObject::new(ObjectKind::SharedAnon);
+        let image = image();
+        object.write_at(PAGE, &mut KernelSource(&image), image.len())?;
+        let (base, mult, wall) = hal::time::parameters();
+        object.write_at(0, &mut KernelSource(hal::user::slice_bytes(&[0u64, base, mult, wall])), 32)?;
+        object.set_len(PAGES * PAGE)?;
+        Ok(object)
+    })
+}
+
+/// The wall clock was set: programs see the new one. The sequence is odd in between.
+pub fn update_clock() {
+    let Ok(object) = object() else { return };
+    let Ok(page) = object.get(0) else { return };
+    let (base, mult, wall) = hal::time::parameters();
+    hal::vdso::write_data(page.bytes_mut(), base, mult, wall);
+}
+
+/// Maps it into `mm`; where its ELF header lies.
+pub fn map(mm: &Arc<Mm>) -> Result<u64> {
+    let object = object()?.clone();
+    let at = mm.reserve_gap(PAGES * PAGE)?;
+    let part = |pgoff: u64, pages: u64, flags: VmaFlags, label: Label| {
+        let what = What::Object { object: object.clone(), file: None, pgoff, shared: false, may_write: false };
+        mm.map_labelled(Place::Fixed(at + pgoff * PAGE), pages * PAGE, flags | VmaFlags::SPECIAL, what, label)
+    };
+    part(0, 1, VmaFlags::READ, Label::Vvar)?;
+    part(1, PAGES - 1, VmaFlags::READ | VmaFlags::EXEC, Label::Vdso)?;
+    Ok(at + PAGE)
+}
+
+/// Where the signal return code lies in an image mapped at `vdso`.
+pub fn sigreturn(vdso: u64) -> Result<u64> {
+    hal::vdso::exports()
+        .iter()
+        .find(|(name, _)| *name == "__vdso_rt_sigreturn")
+        .map(|(_, offset)| vdso + PAGE + offset)
+        .ok_or(Errno::EFAULT)
+}

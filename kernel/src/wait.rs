@@ -1,0 +1,130 @@
+//! Waiting for children: what wait4(2) and waitid(2) look for and report.
+
+use crate::task::process::{Event, Use};
+use crate::task::{Process, current, table};
+use abi::{Errno, Result};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+/// Which children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    Any,
+    Pid(i32),
+    Group(i32),
+}
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub exited: bool,
+    pub stopped: bool,
+    pub continued: bool,
+    pub no_hang: bool,
+    /// WNOWAIT: leave it to be reported again.
+    pub keep: bool,
+    /// __WCLONE, __WALL: children whose end sends another signal than SIGCHLD, or all.
+    pub clone_children: Option<bool>,
+}
+
+/// A child's event.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub pid: i32,
+    pub uid: u32,
+    pub event: Event,
+    /// As wait4 stores it.
+    pub status: i32,
+    pub used: Use,
+}
+
+/// The event in a wait status of an ended process.
+pub fn ended(status: i32) -> Event {
+    match status & 0x7f {
+        0 => Event::Exited(status >> 8 & 0xff),
+        signal => Event::Killed { signal, core: status & 0x80 != 0 },
+    }
+}
+
+/// Tells the parent that `process` has ended: signal, and wake-up; a parent that ignores SIGCHLD
+/// has it reaped at once.
+pub fn notify_parent(process: &Arc<Process>, parent: &Arc<Process>) {
+    let signal = process.exit_signal.load(Ordering::Relaxed);
+    let ignored = signal == 17 && crate::signal::ignores_children(parent);
+    if signal > 0 && !crate::signal::is_ignored(parent, signal) {
+        crate::signal::send_child_event(parent, process, signal, ended(process.exit_status.load(Ordering::Acquire)));
+    }
+    if ignored {
+        let used = total_use(process);
+        reap(parent, process, used);
+    }
+    parent.child_events.wake_all();
+}
+
+/// What a dead process and its waited-for children used.
+fn total_use(process: &Process) -> Use {
+    let mut used = *process.dead_threads.lock();
+    used.add(&process.reaped_children.lock());
+    used
+}
+
+fn reap(parent: &Process, child: &Arc<Process>, used: Use) {
+    parent.reaped_children.lock().add(&used);
+    parent.place.lock().children.retain(|c| c.pid != child.pid);
+    table::remove_process(child.pid);
+    table::free_tid(child.pid);
+}
+
+/// Waits for a child. None: no event yet, and `no_hang`. ECHILD without such a child.
+pub fn wait(which: Which, options: Options) -> Result<Option<Report>> {
+    let process = current().process.clone();
+    crate::exit::reap_buried();
+    let look = || match look(&process, which, options) {
+        Ok(None) if !options.no_hang => None,
+        other => Some(other),
+    };
+    process.child_events.wait_interruptible(None, look)?
+}
+
+fn look(process: &Arc<Process>, which: Which, options: Options) -> Result<Option<Report>> {
+    let _tree = table::TREE.lock();
+    let children = process.place.lock().children.clone();
+    let mut any = false;
+    for child in children {
+        let matches = match which {
+            Which::Any => true,
+            Which::Pid(pid) => child.pid == pid,
+            Which::Group(pgid) => child.place.lock().pgid == pgid,
+        };
+        let is_clone = child.exit_signal.load(Ordering::Relaxed) != 17;
+        if !matches || options.clone_children.is_some_and(|wanted| wanted != is_clone) {
+            continue;
+        }
+        any = true;
+        let uid = child.uid.load(Ordering::Relaxed);
+        if child.zombie.load(Ordering::Acquire) {
+            if !options.exited {
+                continue;
+            }
+            let status = child.exit_status.load(Ordering::Acquire);
+            let used = total_use(&child);
+            if !options.keep {
+                reap(process, &child, used);
+            }
+            let event = ended(status);
+            return Ok(Some(Report { pid: child.pid, uid, event, status, used }));
+        }
+        let mut change = child.change.lock();
+        let (event, status) = match *change {
+            Some(event @ Event::Stopped(signal)) if options.stopped => (event, signal << 8 | 0x7f),
+            Some(event @ Event::Continued) if options.continued => (event, 0xffff),
+            _ => continue,
+        };
+        if !options.keep {
+            *change = None;
+        }
+        let used = Use::default();
+        return Ok(Some(Report { pid: child.pid, uid, event, status, used }));
+    }
+    if any { Ok(None) } else { Err(Errno::ECHILD) }
+}

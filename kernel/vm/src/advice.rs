@@ -1,0 +1,223 @@
+//! madvise(2), mincore(2), msync(2).
+
+use crate::fault::FaultError;
+use crate::mm::Mm;
+use crate::table::{self, State};
+use crate::vma::{Vma, VmaFlags};
+use crate::PAGE;
+use abi::{Errno, Result};
+use alloc::vec::Vec;
+use frames::meta::flag;
+use frames::{Kind, frame};
+use hal::paging::Pte;
+
+/// What madvise(2) is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    Normal,
+    Random,
+    Sequential,
+    WillNeed,
+    DontNeed,
+    Free,
+    Remove,
+    DontFork,
+    DoFork,
+    Mergeable,
+    Unmergeable,
+    HugePage,
+    NoHugePage,
+    DontDump,
+    DoDump,
+    WipeOnFork,
+    KeepOnFork,
+    Cold,
+    PageOut,
+    PopulateRead,
+    PopulateWrite,
+    Collapse,
+}
+
+impl Advice {
+    /// From the number; EINVAL for those that Linux does not have here.
+    pub fn from_number(n: i32) -> Result<Self> {
+        Ok(match n {
+            0 => Self::Normal,
+            1 => Self::Random,
+            2 => Self::Sequential,
+            3 => Self::WillNeed,
+            4 => Self::DontNeed,
+            8 => Self::Free,
+            9 => Self::Remove,
+            10 => Self::DontFork,
+            11 => Self::DoFork,
+            12 => Self::Mergeable,
+            13 => Self::Unmergeable,
+            14 => Self::HugePage,
+            15 => Self::NoHugePage,
+            16 => Self::DontDump,
+            17 => Self::DoDump,
+            18 => Self::WipeOnFork,
+            19 => Self::KeepOnFork,
+            20 => Self::Cold,
+            21 => Self::PageOut,
+            22 => Self::PopulateRead,
+            23 => Self::PopulateWrite,
+            _ => return Err(Errno::EINVAL),
+        })
+    }
+}
+
+impl Mm {
+    /// madvise(2) over the page-aligned `[start, end)`. Holes are ENOMEM, after what is mapped was
+    /// served.
+    pub fn advise(&self, start: u64, end: u64, advice: Advice) -> Result<()> {
+        use Advice as A;
+        match advice {
+            A::PopulateRead | A::PopulateWrite => {
+                let write = advice == A::PopulateWrite;
+                let covered = self.vmas.read().covers(start, end);
+                if !covered {
+                    return Err(Errno::ENOMEM);
+                }
+                return self.populate(start, end, Some(write)).map_err(|e| match e {
+                    FaultError::NoAccess => Errno::EINVAL,
+                    FaultError::NoMemory => Errno::ENOMEM,
+                    FaultError::BeyondEnd => Errno::EFAULT,
+                    FaultError::NoArea => Errno::ENOMEM,
+                });
+            }
+            A::DontNeed | A::Free | A::Remove | A::WillNeed | A::Cold | A::PageOut => {
+                return self.advise_pages(start, end, advice);
+            }
+            _ => {}
+        }
+        let mut vmas = self.vmas.write();
+        let covered = vmas.covers(start, end);
+        let outcome = self.update_areas(&mut vmas, start, end, |v| change_flags(v, advice));
+        outcome?;
+        if covered { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+
+    fn advise_pages(&self, start: u64, end: u64, advice: Advice) -> Result<()> {
+        // Objects are punched with the tree unlocked: that takes the same lock for reading.
+        let mut punch = Vec::new();
+        let covered = {
+            let vmas = self.vmas.read();
+            let covered = vmas.covers(start, end);
+            for vma in vmas.range(start, end) {
+                let (from, to) = (vma.start.max(start), vma.end.min(end));
+                let locked = vma.flags.contains(VmaFlags::LOCKED);
+                match advice {
+                    Advice::DontNeed if locked || vma.flags.contains(VmaFlags::SPECIAL) => {
+                        return Err(Errno::EINVAL);
+                    }
+                    Advice::DontNeed => self.zap(from, to),
+                    // Lazily freed memory may be dropped at any time: at once is allowed only while
+                    // it is clean, so it is marked and dropped under pressure.
+                    Advice::Free if vma.object().is_some() || vma.shared() => {
+                        return Err(Errno::EINVAL);
+                    }
+                    Advice::Free => self.mark_lazy(from, to),
+                    Advice::Remove if locked => return Err(Errno::EINVAL),
+                    Advice::Remove => match vma.object() {
+                        Some(object) if vma.shared() && vma.flags.contains(VmaFlags::WRITE) => {
+                            punch.push((object.clone(), vma.index(from) * PAGE, to - from));
+                        }
+                        Some(_) if vma.shared() => return Err(Errno::EACCES),
+                        _ => return Err(Errno::EINVAL),
+                    },
+                    Advice::Cold | Advice::PageOut if locked => return Err(Errno::EINVAL),
+                    // All memory is resident already: nothing to read ahead or to write out.
+                    _ => {}
+                }
+            }
+            covered
+        };
+        for (object, off, len) in punch {
+            object.punch_hole(off, len)?;
+        }
+        if covered { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+
+    /// MADV_FREE: private pages lose their dirty mark; a later write takes them back.
+    fn mark_lazy(&self, start: u64, end: u64) {
+        let mut changed = false;
+        let mut at = start;
+        while at < end {
+            let stop = end.min((at & !((1 << 21) - 1)) + (1 << 21));
+            let _lock = self.pt_lock(at);
+            table::for_each(self.root(), at, stop, |_, slot| {
+                let pte = slot.load();
+                if let State::Page(pfn) = table::state(pte)
+                    && pte.present()
+                    && frame(pfn).kind() == Kind::Anon
+                    && frame(pfn).refs() == 1
+                {
+                    frame(pfn).set(flag::LAZY_FREE);
+                    slot.store(pte.without(Pte::DIRTY));
+                    changed = true;
+                }
+                true
+            });
+            at = stop;
+        }
+        if changed {
+            crate::tlb::shootdown(self, start, end, false);
+        }
+    }
+
+    /// mincore(2): one byte a page of `[start, end)`, bit 0 set when it is resident. ENOMEM when
+    /// part of it is not mapped.
+    pub fn resident(&self, start: u64, end: u64) -> Result<Vec<u8>> {
+        let vmas = self.vmas.read();
+        if !vmas.covers(start, end) {
+            return Err(Errno::ENOMEM);
+        }
+        let mut out = alloc::vec![0u8; ((end - start) / PAGE) as usize];
+        for vma in vmas.range(start, end) {
+            let (from, to) = (vma.start.max(start), vma.end.min(end));
+            let mut at = from;
+            while at < to {
+                let mapped = table::lookup(self.root(), at)
+                    .is_some_and(|s| table::state(s.load()) != State::Empty);
+                let cached = || vma.object().is_some_and(|o| o.lookup(vma.index(at)).is_some());
+                out[((at - start) / PAGE) as usize] = u8::from(mapped || cached());
+                at += PAGE;
+            }
+        }
+        Ok(out)
+    }
+
+    /// msync(2) and the like: ENOMEM when part of the range is not mapped. Objects are memory:
+    /// there is nothing behind them to write to.
+    pub fn check_mapped(&self, start: u64, end: u64) -> Result<()> {
+        if self.vmas.read().covers(start, end) { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+}
+
+fn change_flags(vma: &mut Vma, advice: Advice) -> Result<()> {
+    use Advice as A;
+    let special = vma.flags.contains(VmaFlags::SPECIAL);
+    let reading = VmaFlags::RANDOM | VmaFlags::SEQUENTIAL;
+    let huge = VmaFlags::HUGE | VmaFlags::NO_HUGE;
+    vma.flags = match advice {
+        A::Normal => vma.flags - reading,
+        A::Random => (vma.flags - reading) | VmaFlags::RANDOM,
+        A::Sequential => (vma.flags - reading) | VmaFlags::SEQUENTIAL,
+        A::DontFork => vma.flags | VmaFlags::DONT_FORK,
+        A::DoFork if special => return Err(Errno::EINVAL),
+        A::DoFork => vma.flags - VmaFlags::DONT_FORK,
+        A::DontDump => vma.flags | VmaFlags::DONT_DUMP,
+        A::DoDump if special => return Err(Errno::EINVAL),
+        A::DoDump => vma.flags - VmaFlags::DONT_DUMP,
+        A::WipeOnFork if vma.object().is_some() || vma.shared() => return Err(Errno::EINVAL),
+        A::WipeOnFork => vma.flags | VmaFlags::WIPE_ON_FORK,
+        A::KeepOnFork => vma.flags - VmaFlags::WIPE_ON_FORK,
+        A::HugePage => (vma.flags - huge) | VmaFlags::HUGE,
+        A::NoHugePage => (vma.flags - huge) | VmaFlags::NO_HUGE,
+        // Same-page merging changes nothing that a program can see.
+        _ => vma.flags,
+    };
+    Ok(())
+}

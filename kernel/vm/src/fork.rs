@@ -1,0 +1,108 @@
+//! fork(2)'s copy of an address space: areas are cloned, private pages shared until written.
+
+use crate::mm::Mm;
+use crate::table::{self, State};
+use crate::vma::{Vma, VmaFlags};
+use crate::{PAGE, tlb};
+use abi::{Errno, Result};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+use frames::{Page, frame};
+use hal::paging::Pte;
+
+impl Mm {
+    /// A copy of this address space. ENOMEM without memory for its tables.
+    pub fn fork(&self) -> Result<Arc<Self>> {
+        // Write-locked: no fault changes entries while they are copied, and a migration sees
+        // either none or all of the child's.
+        let vmas = self.vmas.write();
+        let child = Self::new(Some(self.family.clone()))?;
+        let mut protected = (u64::MAX, 0);
+        let mut outcome = Ok(());
+        {
+            let mut new = child.vmas.write();
+            for vma in vmas.iter() {
+                if vma.flags.contains(VmaFlags::DONT_FORK) {
+                    continue;
+                }
+                let mut copy = vma.clone();
+                copy.flags -= VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT;
+                let wipe = copy.flags.contains(VmaFlags::WIPE_ON_FORK);
+                if wipe {
+                    copy.has_anon = AtomicBool::new(false);
+                }
+                child.note_area(&copy);
+                if !wipe && !vma.shared() && vma.has_anon.load(Ordering::Relaxed) {
+                    outcome = self.copy_entries(&child, vma, &mut protected);
+                }
+                // The parent's areas are merged already, so these stay as they are.
+                new.insert(copy);
+                if outcome.is_err() {
+                    break;
+                }
+            }
+        }
+        *child.layout.lock() = self.layout.lock().clone();
+        for (to, from) in [
+            (&child.limits.stack, &self.limits.stack),
+            (&child.limits.address_space, &self.limits.address_space),
+            (&child.limits.data, &self.limits.data),
+            (&child.limits.locked, &self.limits.locked),
+        ] {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        if protected.0 < protected.1 {
+            tlb::shootdown(self, protected.0, protected.1, false);
+        }
+        drop(vmas);
+        child.note_peak();
+        outcome.map(|()| child)
+    }
+
+    /// Shares the private pages of `vma` with the child, write-protected in both.
+    fn copy_entries(&self, child: &Self, vma: &Vma, protected: &mut (u64, u64)) -> Result<()> {
+        let mut outcome = Ok(());
+        let mut at = vma.start;
+        while at < vma.end && outcome.is_ok() {
+            let stop = vma.end.min((at & !((1 << 21) - 1)) + (1 << 21));
+            let _lock = self.pt_lock(at);
+            table::for_each(self.root(), at, stop, |addr, slot| {
+                let old = slot.load();
+                let pfn = match table::state(old) {
+                    // The zero page comes back by a fault.
+                    State::Empty | State::Special(_) => return true,
+                    State::Page(pfn) | State::Migrating(pfn) => pfn,
+                };
+                let target = match child.slot(addr) {
+                    Ok(slot) => slot,
+                    Err(error) => {
+                        outcome = Err(error);
+                        return false;
+                    }
+                };
+                let entry = if old.has(Pte::WRITABLE) && old.present() {
+                    let was = slot.swap(Pte(old.0 & !Pte::WRITABLE));
+                    // What the hardware noted meanwhile stays noted.
+                    let noted = was.0 & (Pte::ACCESSED | Pte::DIRTY);
+                    slot.store(slot.load().with(noted));
+                    protected.0 = protected.0.min(addr);
+                    protected.1 = protected.1.max(addr + PAGE);
+                    was.without(Pte::WRITABLE)
+                } else {
+                    old.without(Pte::WRITABLE)
+                };
+                let Some(page) = Page::try_from_pfn(pfn) else {
+                    // A migration holds the tree read-locked while its entries stand: not seen here.
+                    outcome = Err(Errno::EAGAIN);
+                    return false;
+                };
+                frame(pfn).add_map();
+                child.count_mapped(page.into_raw(), false, 1);
+                target.store(entry);
+                true
+            });
+            at = stop;
+        }
+        outcome
+    }
+}

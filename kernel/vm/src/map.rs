@@ -1,0 +1,351 @@
+//! mmap(2), munmap(2), brk(2): changing what is mapped where.
+
+use crate::mm::Mm;
+use crate::object::{MemObject, ObjectKind};
+use crate::vma::{Backing, Label, MappedFile, Vma, VmaFlags};
+use crate::{PAGE, VmaTree};
+use abi::flags::Prot;
+use abi::{Errno, Result};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+use hal::user::USER_END;
+
+/// Lowest address that a program may map (Linux's mmap_min_addr).
+pub const MIN_ADDR: u64 = 64 << 10;
+/// Areas that an address space may have (vm.max_map_count).
+pub const MAX_AREAS: usize = 65530;
+/// Free space kept below a growing area.
+const STACK_GUARD: u64 = 256 * PAGE;
+
+/// Where a mapping goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Anywhere; this address if it is free (0: no wish).
+    Hint(u64),
+    /// Here, whatever was there.
+    Fixed(u64),
+    /// Here, EEXIST if anything is there.
+    FixedNoReplace(u64),
+    /// Below 2 GiB (MAP_32BIT).
+    Low,
+}
+
+/// What is mapped.
+pub enum What {
+    /// Private zeroes.
+    Anon,
+    /// Zeroes shared with children.
+    SharedAnon,
+    /// An object from a page offset on.
+    Object {
+        object: Arc<MemObject>,
+        file: Option<Arc<dyn MappedFile>>,
+        pgoff: u64,
+        shared: bool,
+        /// May mprotect make it writable (always, for private mappings)?
+        may_write: bool,
+    },
+}
+
+impl Mm {
+    /// Maps `len` bytes; where. EINVAL, ENOMEM, EEXIST, EPERM as mmap(2) answers.
+    pub fn map(&self, place: Place, len: u64, prot: Prot, flags: VmaFlags, what: What) -> Result<u64> {
+        let len = page_len(len)?;
+        let mut vmas = self.vmas.write();
+        self.map_locked(&mut vmas, place, len, prot, flags, what)
+    }
+
+    /// As [`Mm::map`], with the tree locked and the length in whole pages.
+    pub fn map_locked(
+        &self,
+        vmas: &mut VmaTree,
+        place: Place,
+        len: u64,
+        prot: Prot,
+        flags: VmaFlags,
+        what: What,
+    ) -> Result<u64> {
+        let addr = self.find_place(vmas, place, len)?;
+        if vmas.len() >= MAX_AREAS {
+            return Err(Errno::ENOMEM);
+        }
+        let mut flags = flags | VmaFlags::from_prot(prot);
+        self.check_limits(len, flags, matches!(what, What::Anon))?;
+        if matches!(place, Place::Fixed(_)) {
+            self.unmap_locked(vmas, addr, addr + len)?;
+        }
+        let (backing, pgoff) = match what {
+            What::Anon => {
+                flags |= VmaFlags::MAY_WRITE;
+                (Backing::Anon, addr / PAGE)
+            }
+            What::SharedAnon => {
+                flags |= VmaFlags::SHARED | VmaFlags::MAY_WRITE;
+                let object = MemObject::new(ObjectKind::SharedAnon);
+                object.set_len(len)?;
+                (Backing::Object { object, file: None }, 0)
+            }
+            What::Object { object, file, pgoff, shared, may_write } => {
+                pgoff.checked_add(len / PAGE).ok_or(Errno::EOVERFLOW)?;
+                if shared {
+                    flags |= VmaFlags::SHARED;
+                }
+                if may_write {
+                    flags |= VmaFlags::MAY_WRITE;
+                }
+                (Backing::Object { object, file }, pgoff)
+            }
+        };
+        let vma = Vma {
+            start: addr,
+            end: addr + len,
+            flags,
+            pgoff,
+            backing,
+            label: Label::None,
+            policy: None,
+            has_anon: AtomicBool::new(false),
+        };
+        self.add_area(vmas, vma);
+        Ok(addr)
+    }
+
+    /// Adds an area where nothing is mapped and counts it.
+    pub fn add_area(&self, vmas: &mut VmaTree, vma: Vma) {
+        self.note_area(&vma);
+        let merges = vma.object().map(|o| (o.clone(), vmas.len()));
+        vmas.insert(vma);
+        // An object counts the areas that map it; a merge made one of two (or of three).
+        if let Some((object, before)) = merges {
+            for _ in vmas.len()..before + 1 {
+                object.remove_mapper(self.id());
+            }
+        }
+        self.note_peak();
+    }
+
+    /// As [`Mm::map`], for the areas of a new program, which have a name of their own.
+    pub fn map_labelled(
+        &self,
+        place: Place,
+        len: u64,
+        flags: VmaFlags,
+        what: What,
+        label: Label,
+    ) -> Result<u64> {
+        let mut vmas = self.vmas.write();
+        let addr = self.map_locked(&mut vmas, place, len, flags.prot(), flags, what)?;
+        if let Some(vma) = vmas.find_mut(addr) {
+            vma.label = label;
+        }
+        Ok(addr)
+    }
+
+    /// A free range for `len` bytes, by the usual rule; it is not reserved.
+    pub fn reserve_gap(&self, len: u64) -> Result<u64> {
+        self.find_place(&self.vmas.read(), Place::Hint(0), page_len(len)?)
+    }
+
+    fn check_limits(&self, len: u64, flags: VmaFlags, anon: bool) -> Result<()> {
+        let total = self.total.load(Ordering::Relaxed) as u64 * PAGE;
+        if total.saturating_add(len) > self.limits.address_space.load(Ordering::Relaxed) {
+            return Err(Errno::ENOMEM);
+        }
+        if anon
+            && flags.contains(VmaFlags::WRITE)
+            && total.saturating_add(len) > self.limits.data.load(Ordering::Relaxed)
+        {
+            return Err(Errno::ENOMEM);
+        }
+        if flags.contains(VmaFlags::LOCKED) {
+            let locked = self.locked.load(Ordering::Relaxed) as u64 * PAGE;
+            if locked + len > self.limits.locked.load(Ordering::Relaxed) {
+                return Err(Errno::EAGAIN);
+            }
+        }
+        Ok(())
+    }
+
+    fn find_place(&self, vmas: &VmaTree, place: Place, len: u64) -> Result<u64> {
+        if len > USER_END - MIN_ADDR {
+            return Err(Errno::ENOMEM);
+        }
+        let fixed = |addr: u64| {
+            if addr % PAGE != 0 {
+                Err(Errno::EINVAL)
+            } else if addr > USER_END - len {
+                Err(Errno::ENOMEM)
+            } else if addr < MIN_ADDR {
+                Err(Errno::EPERM)
+            } else {
+                Ok(addr)
+            }
+        };
+        match place {
+            Place::Fixed(addr) => fixed(addr),
+            Place::FixedNoReplace(addr) => {
+                let addr = fixed(addr)?;
+                if vmas.is_free(addr, addr + len) { Ok(addr) } else { Err(Errno::EEXIST) }
+            }
+            Place::Low => vmas.gap_above(len, 0x4000_0000, 0x8000_0000).ok_or(Errno::ENOMEM),
+            Place::Hint(hint) => {
+                let hint = hint & !(PAGE - 1);
+                if hint >= MIN_ADDR
+                    && hint <= USER_END - len
+                    && vmas.is_free(hint, hint + len)
+                    && !self.in_stack_gap(vmas, hint + len)
+                {
+                    return Ok(hint);
+                }
+                let base = self.layout.lock().mmap_base;
+                vmas.gap_below(len, MIN_ADDR, base)
+                    .or_else(|| vmas.gap_above(len, base.min(USER_END), USER_END))
+                    .ok_or(Errno::ENOMEM)
+            }
+        }
+    }
+
+    /// True when an area that ends at `end` would sit in the gap below a growing area.
+    fn in_stack_gap(&self, vmas: &VmaTree, end: u64) -> bool {
+        vmas.first_above(end)
+            .is_some_and(|v| v.flags.contains(VmaFlags::GROWS_DOWN) && v.start < end + STACK_GUARD)
+    }
+
+    /// munmap(2).
+    pub fn unmap(&self, addr: u64, len: u64) -> Result<()> {
+        if addr % PAGE != 0 || len == 0 || addr > USER_END {
+            return Err(Errno::EINVAL);
+        }
+        let len = page_len(len).map_err(|_| Errno::EINVAL)?;
+        let end = addr.checked_add(len).filter(|&e| e <= USER_END).ok_or(Errno::EINVAL)?;
+        let mut vmas = self.vmas.write();
+        self.unmap_locked(&mut vmas, addr, end)
+    }
+
+    /// Unmaps `[start, end)` with the tree locked.
+    pub fn unmap_locked(&self, vmas: &mut VmaTree, start: u64, end: u64) -> Result<()> {
+        if vmas.is_free(start, end) {
+            return Ok(());
+        }
+        // A hole in the middle of one area makes two.
+        if vmas.len() >= MAX_AREAS
+            && vmas.find(start).is_some_and(|v| v.start < start && v.end > end)
+        {
+            return Err(Errno::ENOMEM);
+        }
+        self.split_counted(vmas, start);
+        self.split_counted(vmas, end);
+        let gone = vmas.remove(start, end);
+        self.zap(start, end);
+        for vma in &gone {
+            self.forget_area(vma);
+        }
+        let floor = vmas.last_below(start).map_or(0, |v| v.end);
+        let ceiling = vmas.first_above(end).map_or(USER_END, |v| v.start);
+        // Only tables near the hole can have become useless.
+        let span = 1u64 << 39;
+        self.free_tables(
+            floor.max(start.saturating_sub(span) & !((1 << 21) - 1)),
+            ceiling.min((end + span).next_multiple_of(1 << 21)),
+        );
+        Ok(())
+    }
+
+    /// Splits an area at `at`, counting the new area at its object.
+    pub fn split_counted(&self, vmas: &mut VmaTree, at: u64) {
+        let splits = vmas.find(at).filter(|v| v.start < at).and_then(|v| v.object().cloned());
+        vmas.split(at);
+        if let (Some(object), Some(me)) = (splits, self.handle()) {
+            let weak: alloc::sync::Weak<Self> = Arc::downgrade(&me);
+            object.add_mapper(self.id(), weak);
+        }
+    }
+
+    /// Changes areas in `[start, end)` through [`VmaTree::update`], keeping the objects' counts.
+    pub fn update_areas<E>(
+        &self,
+        vmas: &mut VmaTree,
+        start: u64,
+        end: u64,
+        change: impl FnMut(&mut Vma) -> core::result::Result<(), E>,
+    ) -> core::result::Result<(), E> {
+        let count = |vmas: &VmaTree| {
+            vmas.range(start.saturating_sub(1), end + 1)
+                .filter_map(|v| v.object().cloned())
+                .collect::<alloc::vec::Vec<_>>()
+        };
+        let before = count(vmas);
+        let outcome = vmas.update(start, end, change);
+        let after = count(vmas);
+        let me = self.handle();
+        for object in &after {
+            if let Some(me) = &me {
+                let weak: alloc::sync::Weak<Self> = Arc::downgrade(me);
+                object.add_mapper(self.id(), weak);
+            }
+        }
+        for object in &before {
+            object.remove_mapper(self.id());
+        }
+        outcome
+    }
+
+    /// brk(2): the new end of the heap, or the old one when it cannot be had.
+    pub fn set_brk(&self, want: u64) -> u64 {
+        let mut vmas = self.vmas.write();
+        let (start, old) = {
+            let layout = self.layout.lock();
+            (layout.brk_start, layout.brk)
+        };
+        if want < start || want > USER_END {
+            return old;
+        }
+        let (old_end, new_end) = (old.next_multiple_of(PAGE), want.next_multiple_of(PAGE));
+        if new_end < old_end {
+            if self.unmap_locked(&mut vmas, new_end, old_end).is_err() {
+                return old;
+            }
+        } else if new_end > old_end {
+            let len = new_end - old_end;
+            let flags = VmaFlags::READ | VmaFlags::WRITE | VmaFlags::MAY_WRITE | self.future_flags();
+            if want - start > self.limits.data.load(Ordering::Relaxed)
+                || !vmas.is_free(old_end, new_end + PAGE)
+                || self.check_limits(len, flags, true).is_err()
+            {
+                return old;
+            }
+            let vma = Vma {
+                start: old_end,
+                end: new_end,
+                flags,
+                pgoff: old_end / PAGE,
+                backing: Backing::Anon,
+                label: Label::Heap,
+                policy: None,
+                has_anon: AtomicBool::new(false),
+            };
+            self.add_area(&mut vmas, vma);
+        }
+        self.layout.lock().brk = want;
+        drop(vmas);
+        if new_end > old_end && self.future_flags().contains(VmaFlags::LOCKED) {
+            // As Linux: pages that cannot be had now are had at the fault.
+            let _ = self.populate(old_end, new_end, None);
+        }
+        want
+    }
+
+    /// Flags that mlockall(MCL_FUTURE) gives to new areas.
+    pub fn future_flags(&self) -> VmaFlags {
+        VmaFlags::from_bits_truncate(self.future_lock.load(Ordering::Relaxed))
+    }
+}
+
+/// `len` rounded up to pages; EINVAL for 0, ENOMEM when it wraps.
+pub fn page_len(len: u64) -> Result<u64> {
+    if len == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let rounded = len.checked_add(PAGE - 1).ok_or(Errno::ENOMEM)? & !(PAGE - 1);
+    Ok(rounded)
+}

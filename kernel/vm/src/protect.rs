@@ -1,0 +1,173 @@
+//! mprotect(2), and mlock(2) with its family.
+
+use crate::fault::entry_bits;
+use crate::mm::Mm;
+use crate::table::{self, State};
+use crate::vma::{Vma, VmaFlags};
+use crate::{PAGE, tlb};
+use abi::flags::Prot;
+use abi::{Errno, Result};
+use core::sync::atomic::Ordering;
+use frames::{Kind, frame};
+use hal::paging::Pte;
+
+impl Mm {
+    /// mprotect(2) for the page-aligned range `[start, end)`.
+    pub fn protect(&self, start: u64, end: u64, prot: Prot) -> Result<()> {
+        let mut vmas = self.vmas.write();
+        let mut start = start;
+        if prot.contains(Prot::GROWSDOWN) {
+            let vma = vmas.first_above(start).filter(|v| v.start < end).ok_or(Errno::ENOMEM)?;
+            if !vma.flags.contains(VmaFlags::GROWS_DOWN) {
+                return Err(Errno::EINVAL);
+            }
+            start = vma.start;
+        }
+        if prot.contains(Prot::GROWSUP) {
+            // No area grows up on this machine.
+            vmas.find(start).ok_or(Errno::ENOMEM)?;
+            return Err(Errno::EINVAL);
+        }
+        let new = VmaFlags::from_prot(prot);
+        let rights = VmaFlags::READ | VmaFlags::WRITE | VmaFlags::EXEC;
+        // Linux changes area by area and stops at the first hole or refusal.
+        let mut at = start;
+        while at < end {
+            let Some(vma) = vmas.find(at) else {
+                return Err(Errno::ENOMEM);
+            };
+            if vma.flags.contains(VmaFlags::SPECIAL) && new.contains(VmaFlags::WRITE)
+                || new.contains(VmaFlags::WRITE) && !vma.flags.contains(VmaFlags::MAY_WRITE)
+            {
+                return Err(Errno::EACCES);
+            }
+            let stop = vma.end.min(end);
+            if vma.flags & rights != new {
+                let changed: core::result::Result<(), Errno> =
+                    self.update_areas(&mut vmas, at, stop, |v| {
+                        v.flags = (v.flags - rights) | new;
+                        Ok(())
+                    });
+                changed?;
+                if let Some(vma) = vmas.find(at) {
+                    self.change_entries(vma, at, stop);
+                }
+            }
+            at = stop;
+        }
+        Ok(())
+    }
+
+    /// Rewrites the entries of `[start, end)`, inside `vma`, for its present rights.
+    fn change_entries(&self, vma: &Vma, start: u64, end: u64) {
+        let bits = entry_bits(vma);
+        let shared_write = vma.shared() && vma.flags.contains(VmaFlags::WRITE);
+        let mut changed = false;
+        let mut at = start;
+        while at < end {
+            let stop = end.min((at & !((1 << 21) - 1)) + (1 << 21));
+            let _lock = self.pt_lock(at);
+            table::for_each(self.root(), at, stop, |_, slot| {
+                let old = slot.load();
+                match table::state(old) {
+                    State::Page(pfn) => {
+                        // The hardware may note a write between our load and store: swap, and
+                        // keep what it noted.
+                        let was = slot.swap(Pte::EMPTY);
+                        let noted = was.0 & (Pte::ACCESSED | Pte::DIRTY);
+                        let mut new = Pte::new(pfn, bits | noted);
+                        // Private pages become writable at the fault, unless they are surely ours.
+                        let ours = frame(pfn).kind() == Kind::Anon && frame(pfn).refs() == 1;
+                        let writes = vma.flags.contains(VmaFlags::WRITE);
+                        if new.present() && (shared_write || writes && ours && was.has(Pte::DIRTY)) {
+                            new = new.with(Pte::WRITABLE);
+                        }
+                        slot.store(new);
+                        changed |= old.present();
+                    }
+                    State::Special(pfn) => {
+                        slot.store(Pte::new(pfn, bits | table::SPECIAL));
+                        changed |= old.present();
+                    }
+                    State::Empty | State::Migrating(_) => {}
+                }
+                true
+            });
+            at = stop;
+        }
+        if changed {
+            tlb::shootdown(self, start, end, false);
+        }
+    }
+
+    /// mlock(2), mlock2(2): `flags` is LOCKED, with LOCK_ON_FAULT if wanted; empty is munlock(2).
+    /// ENOMEM for a hole or beyond the limit (of whoever is not `privileged`).
+    pub fn set_locked(&self, start: u64, end: u64, flags: VmaFlags, privileged: bool) -> Result<()> {
+        let lock_bits = VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT;
+        {
+            let mut vmas = self.vmas.write();
+            if flags.contains(VmaFlags::LOCKED) && !privileged {
+                let limit = self.limits.locked.load(Ordering::Relaxed);
+                if limit == 0 {
+                    return Err(Errno::EPERM);
+                }
+                let already: u64 = vmas
+                    .range(start, end)
+                    .filter(|v| v.flags.contains(VmaFlags::LOCKED))
+                    .map(|v| v.end.min(end) - v.start.max(start))
+                    .sum();
+                let total = self.locked.load(Ordering::Relaxed) as u64 * PAGE;
+                if (total + (end - start)).saturating_sub(already) > limit {
+                    return Err(Errno::ENOMEM);
+                }
+            }
+            let covered = vmas.covers(start, end);
+            let mut delta = 0i64;
+            let done: core::result::Result<(), Errno> =
+                self.update_areas(&mut vmas, start, end, |v| {
+                    if v.flags.contains(VmaFlags::SPECIAL) {
+                        return Ok(());
+                    }
+                    let was = v.flags.contains(VmaFlags::LOCKED);
+                    v.flags = (v.flags - lock_bits) | flags;
+                    let is = flags.contains(VmaFlags::LOCKED);
+                    delta += (i64::from(is) - i64::from(was)) * v.pages() as i64;
+                    Ok(())
+                });
+            done?;
+            self.locked.fetch_add(delta, Ordering::Relaxed);
+            if !covered {
+                return Err(Errno::ENOMEM);
+            }
+        }
+        if flags.contains(VmaFlags::LOCKED) && !flags.contains(VmaFlags::LOCK_ON_FAULT) {
+            self.populate_present(start, end)?;
+        }
+        Ok(())
+    }
+
+    /// Makes locked areas of the range present; areas without access are passed over.
+    fn populate_present(&self, start: u64, end: u64) -> Result<()> {
+        let mut at = start;
+        while at < end {
+            let stop = {
+                let vmas = self.vmas.read();
+                let Some(vma) = vmas.first_above(at) else { break };
+                let any = VmaFlags::READ | VmaFlags::WRITE | VmaFlags::EXEC;
+                if vma.start > at || !vma.flags.intersects(any) || vma.flags.contains(VmaFlags::SPECIAL)
+                {
+                    at = if vma.start > at { vma.start } else { vma.end };
+                    continue;
+                }
+                vma.end.min(end)
+            };
+            match self.populate(at, stop, None) {
+                Ok(()) => {}
+                Err(crate::fault::FaultError::NoMemory) => return Err(Errno::ENOMEM),
+                Err(_) => return Err(Errno::ENOMEM),
+            }
+            at = stop;
+        }
+        Ok(())
+    }
+}
