@@ -88,7 +88,9 @@ fn start(
     let feed = |session: &Session| feed_stdin(session);
     let feeder: Option<&dyn Fn(&Session) -> Feed> =
         if mode == Mode::Pipe { Some(&feed) } else { None };
-    let outcome = follow(&mut session, &mut streams, feeder, guest.gdb)?;
+    // With a debugger attached a boot takes as long as the person does.
+    let boot = (!guest.gdb).then(|| ready.boot_limit());
+    let outcome = follow(&mut session, &mut streams, feeder, boot)?;
     drop(raw);
     if left.load(Ordering::SeqCst) {
         eprintln!("\nproxima: left the guest");

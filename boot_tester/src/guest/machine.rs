@@ -1,6 +1,7 @@
 //! The QEMU command line: the machine the guest boots on.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::error::{Fail, Result};
 use crate::image::program::in_path;
@@ -74,6 +75,12 @@ impl Machine {
             args.push(format!("tcp:127.0.0.1:{port}"));
         }
         args
+    }
+
+    /// A kernel that has not reached init by then never will. Emulated CPUs share the host's, and
+    /// Linux brings them up one after the other.
+    pub fn boot_limit(&self) -> Duration {
+        Duration::from_secs(120 + 5 * self.topology.cpus() as u64)
     }
 
     fn accelerator(&self) -> Vec<String> {

@@ -7,8 +7,6 @@ use super::session::{Event, Session, describe_end};
 use super::stdin::Feed;
 use crate::error::Result;
 
-/// A kernel that has not reached init by then never will.
-const BOOT: Duration = Duration::from_secs(120);
 /// From init's last word to the machine's end.
 const POWER_OFF: Duration = Duration::from_secs(20);
 
@@ -44,12 +42,12 @@ struct Said {
     counts: Option<(u64, u64)>,
 }
 
-/// Runs the guest to its end. Without `patient`, a boot may take [`BOOT`] and no longer.
+/// Runs the guest to its end; init must have been heard of within `boot`, if given.
 pub fn follow(
     session: &mut Session,
     sink: &mut dyn Sink,
     feed: Option<&dyn Fn(&Session) -> Feed>,
-    patient: bool,
+    boot: Option<Duration>,
 ) -> Result<Outcome> {
     let start = Instant::now();
     let mut said = Said::default();
@@ -57,8 +55,8 @@ pub fn follow(
     let mut stdin = None;
     let mut closing = None;
     loop {
-        let boot = (!said.ready && !patient).then(|| start + BOOT);
-        let until = [sink.deadline(), boot, closing].into_iter().flatten().min();
+        let booted_by = boot.filter(|_| !said.ready).map(|limit| start + limit);
+        let until = [sink.deadline(), booted_by, closing].into_iter().flatten().min();
         let Some(event) = session.next(until) else {
             session.kill();
             return Ok(match said.status {

@@ -13,7 +13,7 @@ use crate::guest::session::Session;
 use crate::guest::watch::{Outcome, Sink, follow};
 use crate::topology::Topology;
 
-/// From the guest's start, or a test's end, to the next line: a boot, or a test program's own start.
+/// From init, or a test's end, to the next line.
 const IDLE: Duration = Duration::from_secs(120);
 
 /// What one guest is to do.
@@ -81,10 +81,11 @@ impl Job<'_> {
             left,
             done,
             current: None,
+            booted: false,
             last: Instant::now(),
             chatter: Vec::new(),
         };
-        let outcome = follow(&mut session, &mut watcher, None, false)?;
+        let outcome = follow(&mut session, &mut watcher, None, Some(machine.boot_limit()))?;
         let chatter = String::from_utf8_lossy(&watcher.chatter).into_owned();
         Ok((outcome, watcher.current, session.console.report(), chatter))
     }
@@ -154,6 +155,7 @@ struct Watcher<'a> {
     left: &'a mut Vec<String>,
     done: &'a dyn Fn(Record),
     current: Option<String>,
+    booted: bool,
     last: Instant,
     /// What the program printed since the last verdict, kept for the report of a crash.
     chatter: Vec<u8>,
@@ -191,12 +193,14 @@ impl Sink for Watcher<'_> {
     }
 
     fn ready(&mut self, _session: &Session, _tsc: u64) {
+        self.booted = true;
         self.last = Instant::now();
     }
 
     fn deadline(&self) -> Option<Instant> {
+        // Until init is there, the machine's own limit for booting holds.
         let limit = if self.current.is_some() { self.job.limit } else { IDLE };
-        Some(self.last + limit)
+        self.booted.then(|| self.last + limit)
     }
 }
 
