@@ -385,7 +385,11 @@ fn directories_list_in_small_pieces_while_they_change() {
     }
     let rest = entries(&dir, 4096);
     assert!(rest.contains(&"file49".to_string()) && !rest.contains(&"file50".to_string()));
-    assert_eq!(err(dir.getdents(&mut hal::user::KernelSink::new(&mut []))).code(), 22.min(22));
+    // A buffer too small for one entry is an error, unless there is none left.
+    let mut tiny = [0; 10];
+    assert_eq!(dir.getdents(&mut hal::user::KernelSink::new(&mut tiny)), Ok(0));
+    assert_eq!(dir.seek(0, Whence::Set), Ok(0));
+    assert_eq!(err(dir.getdents(&mut hal::user::KernelSink::new(&mut tiny))), Errno::EINVAL);
     assert_eq!(err(w.open("/d/file0", O_RDONLY).unwrap().getdents(&mut hal::user::KernelSink::new(&mut buf))), Errno::ENOTDIR);
 }
 
