@@ -19,6 +19,8 @@ struct Ring {
 static LOG: IrqLock<Ring> = IrqLock::new(Ring { bytes: [0; RING], written: 0 });
 static OUTPUT: IrqLock<Uart> = IrqLock::new(Uart::port(0));
 static ENABLED: AtomicBool = AtomicBool::new(false);
+/// Which serial port it is.
+static PORT: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(0);
 /// Messages of a lower number than this are printed (Linux's console_loglevel).
 static PRINT_BELOW: AtomicU8 = AtomicU8::new(7);
 
@@ -106,6 +108,7 @@ pub fn configure(info: &BootInfo) {
                         uart.init();
                     }
                     *OUTPUT.lock() = uart;
+                    PORT.store(port, Ordering::Relaxed);
                 }
                 // Another console than a serial port: there is none, so say nothing on it.
                 _ => ENABLED.store(false, Ordering::Relaxed),
@@ -141,4 +144,9 @@ pub fn user_message(priority: u32, line: &[u8]) {
     if (priority & 7) < u32::from(PRINT_BELOW.load(Ordering::Relaxed)) {
         print(format_args!("[{:5}.{:06}] {text}\n", stamp.0, stamp.1));
     }
+}
+
+/// The serial port that is the console.
+pub fn port() -> usize {
+    PORT.load(Ordering::Relaxed)
 }

@@ -27,6 +27,7 @@ mod syscalls;
 mod task;
 mod time;
 mod trap;
+mod tty;
 mod vdso;
 mod wait;
 
@@ -49,6 +50,7 @@ pub fn main(start_info: u64) -> ! {
     interrupts::route(&firmware, &[3, 4]);
     boot::cpus::start_others(&firmware, |cpu| idle[cpu.index()].stack_top(), secondary);
     boot::report(&firmware);
+    rootfs::remember(info, firmware);
     boot::init::start();
     drop(idle);
     idle_loop()

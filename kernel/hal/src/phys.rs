@@ -59,3 +59,9 @@ pub fn bytes_mut<'a>(pfn: Pfn) -> &'a mut [u8] {
     // code, and each copy is a single memcpy.
     unsafe { core::slice::from_raw_parts_mut(ptr::<u8>(pfn.addr()), PAGE_SIZE) }
 }
+
+/// A range of physical memory, as bytes. The caller owns it (the initramfs, firmware's tables).
+pub fn range<'a>(at: PhysAddr, len: usize) -> &'a [u8] {
+    // SAFETY: the direct map covers memory; nobody writes to what the caller owns.
+    unsafe { core::slice::from_raw_parts(ptr::<u8>(at), len) }
+}
