@@ -95,6 +95,9 @@ pub struct GuestOptions {
     /// Set a variable for the program, or pass it on by its name alone
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub env: Vec<OsString>,
+    /// Deterministic time: one instruction is one nanosecond, and the same run counts the same
+    #[arg(long)]
+    pub icount: bool,
     /// Stop before the first instruction and wait for gdb
     #[arg(long)]
     pub gdb: bool,

@@ -63,7 +63,8 @@ fn start(
     write_image(&image, guest, mode, command, &progress)?;
     let file = kernel.locate(&progress)?;
     let append = &machine.append;
-    let mut ready = prepare::machine(topology, &kernel, &file, Clock::Wall, append, &image);
+    let clock = if guest.icount { Clock::Instructions } else { Clock::Wall };
+    let mut ready = prepare::machine(topology, &kernel, &file, clock, append, &image);
     ready.gdb = guest.gdb.then_some(GDB_PORT);
     if guest.dry_run {
         progress.clear();

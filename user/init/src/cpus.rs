@@ -2,8 +2,9 @@
 //!
 //! There all CPUs take turns on one thread, and a turn ends early only at PAUSE or HLT. Linux's own
 //! bring-up during boot spins without PAUSE before QEMU 8.1 and hangs; so it is booted with
-//! `maxcpus=1`, and the others are started here while a child process executes PAUSE, which gives
-//! the starting CPU its turns.
+//! `maxcpus=1`, and the others are started here. Before Linux 6.5 even that needs help: a child
+//! process that executes PAUSE, which gives the starting CPU its turns. (Later kernels sleep while
+//! they wait, and the child would only stretch their sleep: seconds for each CPU.)
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -13,6 +14,10 @@ pub const SPIN_ARG0: &str = "proxima-spin";
 
 /// Writes 1 to every CPU's `online` file that holds 0.
 pub fn online_all() -> Result<(), String> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    if sleeps_while_it_waits(&release) {
+        return online_each();
+    }
     let mut spinner = Command::new("/proc/self/exe")
         .arg0(SPIN_ARG0)
         .stdin(Stdio::null())
@@ -24,6 +29,13 @@ pub fn online_all() -> Result<(), String> {
     let _ = spinner.kill();
     let _ = spinner.wait();
     result
+}
+
+/// True from Linux 6.5 on.
+fn sleeps_while_it_waits(release: &str) -> bool {
+    let mut numbers = release.split('.').map_while(|word| word.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (6, 5)
 }
 
 fn online_each() -> Result<(), String> {
@@ -48,5 +60,18 @@ fn online_each() -> Result<(), String> {
 pub fn spin() -> ! {
     loop {
         core::hint::spin_loop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_told_apart_by_their_release() {
+        assert!(sleeps_while_it_waits("6.12.95+deb12-amd64\n"));
+        assert!(sleeps_while_it_waits("7.0.1"));
+        assert!(!sleeps_while_it_waits("6.1.0-56-amd64"));
+        assert!(!sleeps_while_it_waits(""));
     }
 }

@@ -1,0 +1,57 @@
+//! The guest suites: small tests of what a Linux-compatible kernel does, each named by the sentence
+//! that it proves. Every one passes on Linux 6.12, or says in a line why it cannot.
+//!
+//! `tests --list` prints the names; `tests [--filter RE] [--after NAME] [--long] [SUITE|NAME...]`
+//! runs them (see [`harness`] for the lines it prints). Each test is a process of its own.
+
+mod affinity;
+mod boot;
+mod child;
+mod exhaustion;
+mod fault;
+mod frames;
+mod fs;
+mod harness;
+mod helper;
+mod memory;
+mod mempolicy;
+mod migrate;
+mod mm;
+mod numa;
+mod placement;
+mod random;
+mod signal;
+mod sys;
+mod task;
+
+use harness::Suite;
+
+/// In the order in which they run: what the later ones stand on comes first.
+const SUITES: &[Suite] = &[
+    Suite { name: "boot", groups: &[boot::TESTS] },
+    Suite { name: "mm", groups: mm::GROUPS },
+    Suite { name: "task", groups: task::GROUPS },
+    Suite { name: "fs", groups: fs::GROUPS },
+    Suite { name: "mempolicy", groups: mempolicy::GROUPS },
+    Suite { name: "migrate", groups: migrate::GROUPS },
+    Suite { name: "placement", groups: &[placement::TESTS] },
+    Suite { name: "affinity", groups: &[affinity::TESTS] },
+    Suite { name: "frames", groups: &[frames::TESTS] },
+    // Last: it leaves a node without a free page for a while.
+    Suite { name: "exhaustion", groups: &[exhaustion::TESTS] },
+];
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|arg| arg == helper::FLAG) {
+        helper::run(&args[1..]);
+    }
+    let code = match harness::Options::parse(&args) {
+        Ok(options) => harness::run(SUITES, &options),
+        Err(why) => {
+            eprintln!("tests: {why}");
+            2
+        }
+    };
+    std::process::exit(code);
+}
