@@ -27,7 +27,7 @@ test: setup
 
 # Everything, on every topology, on both kernels.
 test-all: setup
-	@$(PROXIMA) test --host --kernel both --topology one-node --topology two-socket \
+	@$(PROXIMA) test --host --long --kernel both --topology one-node --topology two-socket \
 		--topology ring-4 --topology memoryless --topology cxl --topology epyc-nps4-2s \
 		--topology glueless-8 --topology wide-64
 

@@ -21,6 +21,8 @@ use crate::topology::{Topology, file};
 
 /// Seconds a single test may take unless told otherwise.
 pub const LIMIT: u64 = 60;
+/// With --long: the test program's own limit is 600.
+const LONG_LIMIT: u64 = 660;
 /// What a guest's init gets on top to end a test itself.
 const GRACE: u64 = 15;
 /// Where the project's own suites run unless told otherwise.
@@ -60,6 +62,12 @@ pub struct TestOptions {
     /// Run the crates' own tests and no guest
     #[arg(long)]
     pub host_only: bool,
+    /// Also the campaigns that take minutes
+    #[arg(long, conflicts_with = "dir")]
+    pub long: bool,
+    /// Run only every Nth test, beginning with the Ith
+    #[arg(long, value_name = "I/N", value_parser = parse_shard)]
+    pub shard: Option<(usize, usize)>,
     /// Seconds a single test may take [default: 60]
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
@@ -97,6 +105,7 @@ pub fn test(options: &TestOptions) -> Result<u8> {
         Some(dir) => {
             let suite = DirSuite::open(dir, options.timeout, &progress)?;
             let tests = select(&suite.list()?, &options.suites, filter.as_ref())?;
+            let tests = shard(tests, options.shard);
             // The guest's init ends a test that hangs; only if it cannot, the guest is ended.
             let limit = options.timeout.or(suite.timeout()).unwrap_or(LIMIT) + GRACE;
             let (tests, left_out) = tests.into_iter().partition(|t| suite.skipped(t).is_none());
@@ -110,9 +119,10 @@ pub fn test(options: &TestOptions) -> Result<u8> {
             run(options, plan, &skips, report, progress)
         }
         None => {
-            let suite = GuestTests::build(&progress)?;
+            let suite = GuestTests::build(options.long, &progress)?;
             let tests = select(&suite.list()?, &options.suites, filter.as_ref())?;
-            let limit = options.timeout.unwrap_or(LIMIT);
+            let tests = shard(tests, options.shard);
+            let limit = options.timeout.unwrap_or(if options.long { LONG_LIMIT } else { LIMIT });
             run(options, Plan { suite: &suite, tests, topologies, limit }, &[], report, progress)
         }
     }
@@ -131,13 +141,30 @@ fn list(options: &TestOptions, filter: Option<&Regex>) -> Result<u8> {
     let progress = Progress::new(false);
     let all = match &options.dir {
         Some(dir) => DirSuite::open(dir, options.timeout, &progress)?.list()?,
-        None => GuestTests::build(&progress)?.list()?,
+        None => GuestTests::build(options.long, &progress)?.list()?,
     };
     progress.clear();
-    for test in select(&all, &options.suites, filter)? {
+    for test in shard(select(&all, &options.suites, filter)?, options.shard) {
         println!("{test}");
     }
     Ok(0)
+}
+
+/// The Ith of every N tests, counted from 1.
+fn shard(tests: Vec<String>, part: Option<(usize, usize)>) -> Vec<String> {
+    match part {
+        None => tests,
+        Some((own, of)) => tests.into_iter().skip(own - 1).step_by(of).collect(),
+    }
+}
+
+fn parse_shard(text: &str) -> std::result::Result<(usize, usize), String> {
+    let wrong = || format!("{text:?} is no shard: write 1/4 to 4/4");
+    let (own, of) = text.split_once('/').ok_or_else(wrong)?;
+    match (own.parse(), of.parse()) {
+        (Ok(own), Ok(of)) if (1..=of).contains(&own) => Ok((own, of)),
+        _ => Err(wrong()),
+    }
 }
 
 /// The crates' tests: a suite for each.
@@ -271,5 +298,23 @@ fn run_jobs(jobs: VecDeque<Job>, at_a_time: Option<usize>, report: &Report) -> R
     match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(fail) => Err(fail),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_share_the_tests_without_loss_or_overlap() {
+        let all: Vec<String> = (0..10).map(|n| n.to_string()).collect();
+        let mut together: Vec<String> =
+            (1..=3).flat_map(|own| shard(all.clone(), Some((own, 3)))).collect();
+        together.sort();
+        assert_eq!(together, all);
+        assert_eq!(parse_shard("2/3"), Ok((2, 3)));
+        for wrong in ["0/3", "4/3", "1", "a/b", "1/0"] {
+            assert!(parse_shard(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The project's own suites: the guest program user/tests, which knows its tests by name.
 //!
 //! `tests --list` prints `suite::name` lines (it is a Linux program and is asked on the host);
-//! `tests NAME...` runs those, in that order, and speaks the protocol of [`super::lines`].
+//! `tests [--long] NAME...` runs those, in that order, and speaks the protocol of [`super::lines`].
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,12 +21,14 @@ const GUEST_PATH: &str = "/usr/bin/tests";
 pub struct GuestTests {
     program: PathBuf,
     init: PathBuf,
+    long: bool,
 }
 
 impl GuestTests {
-    pub fn build(progress: &Progress) -> Result<Self> {
+    /// `long`: the campaigns that take minutes run, too.
+    pub fn build(long: bool, progress: &Progress) -> Result<Self> {
         let init = build::user("init", progress)?;
-        Ok(Self { program: build::user("tests", progress)?, init })
+        Ok(Self { program: build::user("tests", progress)?, init, long })
     }
 
     /// All tests, in the program's order.
@@ -47,6 +49,9 @@ impl Suite for GuestTests {
         tree.host(&self.program, Path::new(GUEST_PATH))?;
         base::finish(&mut tree, &self.init)?;
         let mut args = vec!["tests".into()];
+        if self.long {
+            args.push("--long".into());
+        }
         args.extend(tests.iter().map(|test| test.into()));
         let cwd = PathBuf::from("/");
         let file = RunFile {
@@ -68,6 +73,6 @@ impl Suite for GuestTests {
     }
 
     fn repeat(&self, test: &str) -> String {
-        quote(test)
+        format!("{}{}", if self.long { "--long " } else { "" }, quote(test))
     }
 }
