@@ -265,7 +265,7 @@ extern "C" fn child_start(frame: u64) -> ! {
     let set_tid = task.set_child_tid.swap(0, Ordering::Relaxed);
     if set_tid != 0 {
         // A bad address is the program's own doing; Linux ignores it too.
-        let _ = hal::user::write(VirtAddr::new(set_tid), &task.tid);
+        let _ = hal::user::write(VirtAddr::new(set_tid), &task.tid());
     }
     hal::switch::leave_to_user(frame, crate::trap::HANDLERS.return_to_user)
 }

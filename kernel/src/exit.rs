@@ -101,10 +101,10 @@ fn leave_group(process: &Arc<Process>, task: &TaskRef) -> bool {
         let mut dead = process.dead_threads.lock();
         dead.add(&crate::task::usage_of_task(task));
         let mut place = process.place.lock();
-        place.threads.retain(|t| t.tid != task.tid);
+        place.threads.retain(|t| t.tid() != task.tid());
         place.threads.is_empty()
     };
-    table::remove_task(task.tid);
+    table::remove_task(task.tid());
     process.thread_events.wake_all();
     last
 }

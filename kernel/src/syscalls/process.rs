@@ -31,7 +31,7 @@ fn getpid(c: &mut Ctx<'_>) -> Result<i32> {
 }
 
 fn gettid(c: &mut Ctx<'_>) -> Result<i32> {
-    Ok(c.task.tid)
+    Ok(c.task.tid())
 }
 
 fn getppid(c: &mut Ctx<'_>) -> Result<i32> {
@@ -151,7 +151,7 @@ fn wait4(_: &mut Ctx<'_>, pid: i32, status: VirtAddr, options: u32, rusage: Virt
 
 fn set_tid_address(c: &mut Ctx<'_>, addr: u64) -> Result<i32> {
     c.task.clear_child_tid.store(addr, Ordering::Relaxed);
-    Ok(c.task.tid)
+    Ok(c.task.tid())
 }
 
 fn arch_prctl(_: &mut Ctx<'_>, code: u32, addr: u64) -> Result<()> {

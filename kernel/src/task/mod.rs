@@ -102,7 +102,8 @@ pub struct Counters {
 /// A thread.
 pub struct Task {
     me: Weak<Task>,
-    pub tid: i32,
+    /// Its id: exec gives the leader's to the thread that called it.
+    tid: AtomicI32,
     pub process: Arc<Process>,
     /// None for a CPU's idle task, which runs on the stack it was started on.
     stack: Option<KernelStack>,
@@ -196,7 +197,7 @@ impl Handle for TaskRef {
 
 impl core::fmt::Debug for TaskRef {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "task {} ({})", self.tid, self.name())
+        write!(f, "task {} ({})", self.tid(), self.name())
     }
 }
 
@@ -224,7 +225,7 @@ impl Task {
     pub fn new(new: NewTask) -> TaskRef {
         TaskRef(Arc::new_cyclic(|me| Self {
             me: me.clone(),
-            tid: new.tid,
+            tid: AtomicI32::new(new.tid),
             process: new.process,
             stack: new.stack,
             saved_sp: AtomicU64::new(0),
@@ -301,6 +302,17 @@ impl Task {
         *self.comm.lock() = comm;
     }
 
+    /// Its id.
+    #[inline]
+    pub fn tid(&self) -> i32 {
+        self.tid.load(Ordering::Relaxed)
+    }
+
+    /// exec: the calling thread becomes its group's leader. The table of tasks is the caller's.
+    pub(crate) fn take_leaders_tid(&self) {
+        self.tid.store(self.process.pid, Ordering::Relaxed);
+    }
+
     /// Its process's id.
     pub fn pid(&self) -> i32 {
         self.process.pid
@@ -308,7 +320,7 @@ impl Task {
 
     /// The first thread of its process?
     pub fn is_leader(&self) -> bool {
-        self.tid == self.process.pid
+        self.tid() == self.process.pid
     }
 
     /// CPU it runs on or ran on last.
@@ -330,8 +342,8 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         // The first thread's id is its process's: it is free again once that is reaped.
-        if self.tid != self.process.pid {
-            table::free_tid(self.tid);
+        if self.tid() != self.process.pid {
+            table::free_tid(self.tid());
         }
     }
 }

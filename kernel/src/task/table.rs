@@ -53,7 +53,7 @@ pub fn last_tid() -> i32 {
 /// Makes a task findable.
 pub fn add_task(task: &TaskRef) {
     FORKS.fetch_add(1, Ordering::Relaxed);
-    TASKS.lock().insert(task.tid, task.clone());
+    TASKS.lock().insert(task.tid(), task.clone());
 }
 
 /// Makes a task unfindable.
