@@ -108,11 +108,8 @@ impl Creds {
         {
             return Ok(());
         }
-        let reading = if directory {
-            access.0 & Access::WRITE.0 == 0
-        } else {
-            access.0 == Access::READ.0
-        };
+        let reading =
+            if directory { access.0 & Access::WRITE.0 == 0 } else { access.0 == Access::READ.0 };
         if reading && self.has(Cap::DacReadSearch) {
             return Ok(());
         }

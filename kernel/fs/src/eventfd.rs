@@ -6,7 +6,9 @@ use crate::{anon, oflag};
 use abi::{Errno, Result};
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+};
 use hal::user::{Sink, Source};
 use sync::WaitQueue;
 

@@ -1,11 +1,13 @@
 //! Open file descriptions: [`File`], and the operations behind one, [`FileOps`].
 
+mod ops;
+
+pub use ops::{FileOps, MapTarget, PathOnly, Seek, Whence};
+
 use crate::env;
 use crate::inode::{Entry, Inode, SetAttr};
 use crate::mount::Path;
-use crate::object::MemObject;
 use crate::poll::{PollMask, PollTable};
-use crate::socket::SocketOps;
 use crate::stat::{FileType, Metadata};
 use crate::{dirent, oflag};
 use abi::flags::Prot;
@@ -16,132 +18,6 @@ use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering::Relaxed};
 use hal::user::{Sink, Source};
 use sync::{Mutex, MutexGuard, SpinLock};
-
-/// Where a seek starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whence {
-    Set,
-    Current,
-    End,
-    Data,
-    Hole,
-}
-
-impl Whence {
-    /// From lseek(2)'s number; EINVAL.
-    pub fn from_raw(raw: u32) -> Result<Self> {
-        Ok(match raw {
-            0 => Self::Set,
-            1 => Self::Current,
-            2 => Self::End,
-            3 => Self::Data,
-            4 => Self::Hole,
-            _ => return Err(Errno::EINVAL),
-        })
-    }
-}
-
-/// What mmap(2) of a file maps.
-pub enum MapTarget {
-    /// Pages of this object at the file offset.
-    Object(Arc<MemObject>),
-    /// Anonymous zero memory (/dev/zero).
-    Anonymous,
-}
-
-/// How file positions work for an opened object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seek {
-    /// Reads and writes at positions; lseek moves.
-    Positioned,
-    /// A stream: no position, lseek and pread fail with ESPIPE.
-    Stream,
-    /// No position matters, but lseek succeeds (/dev/null, terminals fail: they are streams).
-    Ignored,
-}
-
-/// The operations behind an open file description.
-///
-/// Positions are passed in; the description keeps them. Methods may sleep, and return
-/// ERESTARTSYS when a signal ends a sleep. Defaults answer as Linux does for an object that lacks
-/// the operation.
-pub trait FileOps: Any + Send + Sync {
-    /// How positions work.
-    fn seekable(&self) -> Seek {
-        Seek::Positioned
-    }
-
-    /// Reads up to `dst.room()` bytes at `at`; 0 is the end.
-    fn read(&self, _file: &File, _dst: &mut dyn Sink, _at: u64) -> Result<usize> {
-        Err(Errno::EINVAL)
-    }
-
-    /// Writes up to `src.left()` bytes at `at`.
-    fn write(&self, _file: &File, _src: &mut dyn Source, _at: u64) -> Result<usize> {
-        Err(Errno::EINVAL)
-    }
-
-    /// Writes at the end (O_APPEND), atomically; the position it began at, and the bytes written.
-    fn append(&self, file: &File, src: &mut dyn Source) -> Result<(u64, usize)> {
-        self.write(file, src, 0).map(|n| (0, n))
-    }
-
-    /// What is ready of `interest` (and always ERR and HUP); with a table, also enters the queues
-    /// that will tell of changes.
-    fn poll(&self, _file: &File, _interest: PollMask, _table: Option<&mut PollTable>) -> PollMask {
-        PollMask::READABLE | PollMask::WRITABLE
-    }
-
-    /// True when epoll can watch it (regular files and directories cannot be watched).
-    fn pollable(&self) -> bool {
-        false
-    }
-
-    /// A device's own requests; `arg` is a user address or a number.
-    fn ioctl(&self, _file: &File, _cmd: u32, _arg: u64) -> Result<u64> {
-        Err(Errno::ENOTTY)
-    }
-
-    /// SEEK_DATA and SEEK_HOLE from `at`: the default knows no holes before `size`.
-    fn seek_hole(&self, at: u64, size: u64, hole: bool) -> Result<u64> {
-        if at >= size {
-            return Err(Errno::ENXIO);
-        }
-        Ok(if hole { size } else { at })
-    }
-
-    /// Makes data durable: EINVAL for what has none (pipes, sockets).
-    fn fsync(&self, _file: &File) -> Result<()> {
-        Err(Errno::EINVAL)
-    }
-
-    /// fallocate(2), mode bits as there.
-    fn fallocate(&self, _file: &File, _mode: u32, _offset: u64, _len: u64) -> Result<()> {
-        match self.seekable() {
-            Seek::Stream => Err(Errno::ESPIPE),
-            _ => Err(Errno::ENODEV),
-        }
-    }
-
-    /// What a mapping of the file maps; ENODEV when it cannot be mapped. `shared` and `prot` are
-    /// checked against the open mode already; `prot` lets seals refuse.
-    fn map(&self, _file: &File, _shared: bool, _prot: Prot) -> Result<MapTarget> {
-        Err(Errno::ENODEV)
-    }
-
-    /// Told that O_NONBLOCK, O_APPEND, O_ASYNC or O_DIRECT changed.
-    fn flags_changed(&self, _file: &File) -> Result<()> {
-        Ok(())
-    }
-
-    /// The socket, if this is one.
-    fn as_socket(&self) -> Option<&dyn SocketOps> {
-        None
-    }
-
-    /// Lines for /proc/PID/fdinfo after the common ones.
-    fn fdinfo(&self, _out: &mut alloc::string::String) {}
-}
 
 /// What a description was opened on.
 #[derive(Clone)]
@@ -412,9 +288,9 @@ impl File {
         let target = match whence {
             Whence::Set => offset,
             Whence::Current => (*position as i64).checked_add(offset).ok_or(Errno::EOVERFLOW)?,
-            Whence::End => (self.inode().metadata().size as i64)
-                .checked_add(offset)
-                .ok_or(Errno::EOVERFLOW)?,
+            Whence::End => {
+                (self.inode().metadata().size as i64).checked_add(offset).ok_or(Errno::EOVERFLOW)?
+            }
             Whence::Data | Whence::Hole => {
                 let at = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
                 let size = self.inode().metadata().size;
@@ -448,7 +324,10 @@ impl File {
                 self.set_flags(if on != 0 { flags | oflag::O_NONBLOCK } else { flags })?;
                 Ok(0)
             }
-            i::FIONREAD if self.inode().base().mode() & abi::raw::general::S_IFMT == abi::raw::general::S_IFREG => {
+            i::FIONREAD
+                if self.inode().base().mode() & abi::raw::general::S_IFMT
+                    == abi::raw::general::S_IFREG =>
+            {
                 let size = self.inode().metadata().size;
                 let left = size.saturating_sub(*self.position.lock());
                 hal::user::write(hal::VirtAddr::new(arg), &(left.min(i32::MAX as u64) as i32))?;
@@ -583,8 +462,3 @@ impl Drop for File {
         self.place.inode().released(self);
     }
 }
-
-/// The operations of a description opened with O_PATH: none.
-pub struct PathOnly;
-
-impl FileOps for PathOnly {}

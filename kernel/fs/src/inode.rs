@@ -398,8 +398,9 @@ pub trait Inode: Any + Send + Sync {
         None
     }
 
-    /// Adds seals; EINVAL where there are none, EPERM when sealed against sealing, EBUSY when
-    /// F_SEAL_WRITE meets a shared writable mapping.
+    /// Adds seals; EINVAL where there are none, EPERM when sealed against sealing. Whether shared
+    /// writable mappings exist (EBUSY for F_SEAL_WRITE) is for the caller to check: address spaces
+    /// know, the file does not.
     fn add_seals(&self, _seals: u32) -> Result<()> {
         Err(Errno::EINVAL)
     }

@@ -148,7 +148,10 @@ impl LockTable {
     /// ERESTARTSYS when a signal comes.
     pub fn lock(&self, want: &Record) -> Result<()> {
         let Owner::Process(me) = want.owner else {
-            return self.changed.wait_interruptible(None, || self.try_lock(want).ok()).map_err(Into::into);
+            return self
+                .changed
+                .wait_interruptible(None, || self.try_lock(want).ok())
+                .map_err(Into::into);
         };
         let outcome = self.changed.wait_interruptible(None, || {
             WAITS.lock().retain(|&(waiter, _)| waiter != me);
@@ -221,7 +224,7 @@ impl LockTable {
         // A conversion gives the old lock up first: it is not atomic on Linux either.
         let had = {
             let mut flocks = self.flocks.lock();
-            if flocks.iter().any(|&held| held == (id, exclusive)) {
+            if flocks.contains(&(id, exclusive)) {
                 return Ok(());
             }
             let before = flocks.len();

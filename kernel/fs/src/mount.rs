@@ -167,7 +167,8 @@ impl Mount {
         let flags = self.flags();
         // ST_RDONLY, NOSUID, NODEV and NOEXEC equal the MS_ bits; the others are shifted.
         let mut st = flags & (g::MS_RDONLY | g::MS_NOSUID | g::MS_NODEV | g::MS_NOEXEC);
-        for (ms, bit) in [(g::MS_NOATIME, 0x400), (g::MS_NODIRATIME, 0x800), (g::MS_RELATIME, 0x1000)]
+        for (ms, bit) in
+            [(g::MS_NOATIME, 0x400), (g::MS_NODIRATIME, 0x800), (g::MS_RELATIME, 0x1000)]
         {
             if flags & ms != 0 {
                 st |= bit;

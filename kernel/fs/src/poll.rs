@@ -36,11 +36,8 @@ impl PollMask {
     /// What is reported whether asked for or not.
     pub const ALWAYS: Self = Self::ERR.union(Self::HUP);
     /// Interest that the reading side's queue serves.
-    pub const READ_SIDE: Self = Self::READABLE
-        .union(Self::PRI)
-        .union(Self::RDBAND)
-        .union(Self::RDHUP)
-        .union(Self::ALWAYS);
+    pub const READ_SIDE: Self =
+        Self::READABLE.union(Self::PRI).union(Self::RDBAND).union(Self::RDHUP).union(Self::ALWAYS);
     /// Interest that the writing side's queue serves.
     pub const WRITE_SIDE: Self = Self::WRITABLE.union(Self::WRBAND).union(Self::ALWAYS);
 }

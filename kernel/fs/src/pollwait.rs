@@ -135,7 +135,7 @@ pub fn select(
     let wanted = |set: &Option<&mut [u64]>| -> alloc::vec::Vec<u64> {
         let mut copy = set.as_ref().map_or_else(alloc::vec::Vec::new, |set| set.to_vec());
         copy.resize(words, 0);
-        if count % 64 != 0
+        if !count.is_multiple_of(64)
             && let Some(last) = copy.last_mut()
         {
             *last &= (1 << (count % 64)) - 1;
@@ -173,7 +173,8 @@ pub fn select(
         }
         Ok(total)
     })?;
-    for (set, found) in [&mut sets.read, &mut sets.write, &mut sets.except].into_iter().zip(&found) {
+    for (set, found) in [&mut sets.read, &mut sets.write, &mut sets.except].into_iter().zip(&found)
+    {
         if let Some(set) = set {
             let n = set.len().min(found.len());
             set[..n].copy_from_slice(&found[..n]);

@@ -153,8 +153,7 @@ impl Metadata {
         put64(&mut out, 40, self.size);
         put64(&mut out, 48, self.blocks);
         put64(&mut out, 56, (g::STATX_ATTR_MOUNT_ROOT | g::STATX_ATTR_AUTOMOUNT) as u64);
-        let times =
-            [(64, self.atime), (80, self.btime), (96, self.ctime), (112, self.mtime)];
+        let times = [(64, self.atime), (80, self.btime), (96, self.ctime), (112, self.mtime)];
         for (at, time) in times {
             put64(&mut out, at, time.div_euclid(SECOND) as u64);
             put32(&mut out, at + 8, time.rem_euclid(SECOND) as u32);

@@ -244,7 +244,7 @@ impl FileOps for TimerFd {
         let (value, interval) = (split(setting.value), split(setting.interval));
         // Writing to a String cannot fail.
         let _ = write!(out, "clockid: {clock}\nticks: 0\nsettime flags: 00\n");
-        let _ = write!(out, "it_value: ({}, {})\n", value.0, value.1);
-        let _ = write!(out, "it_interval: ({}, {})\n", interval.0, interval.1);
+        let _ = writeln!(out, "it_value: ({}, {})", value.0, value.1);
+        let _ = writeln!(out, "it_interval: ({}, {})", interval.0, interval.1);
     }
 }

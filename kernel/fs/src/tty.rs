@@ -24,12 +24,16 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use core::sync::atomic::{
+    AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use discipline::{Discipline, Effects};
 use sync::{IrqLock, Mutex, SpinLock, WaitQueue};
 
 /// Bytes that may wait between the interrupt and the line discipline; more are lost.
 const RAW_RING: usize = 8192;
+/// Bytes handed to the line discipline at a time (and put back when it is full).
+const CHUNK: usize = 64;
 
 /// The hardware side of a terminal.
 pub trait TtyDriver: Send + Sync {
@@ -103,7 +107,7 @@ impl Tty {
             driver,
             termios: SpinLock::new(Termios::default()),
             window: SpinLock::new(WindowSize::default()),
-            raw: IrqLock::new(VecDeque::with_capacity(RAW_RING)),
+            raw: IrqLock::new(VecDeque::with_capacity(RAW_RING + CHUNK)),
             discipline: SpinLock::new(Discipline::default()),
             reading: Mutex::new(()),
             writing: Mutex::new(()),
@@ -149,7 +153,8 @@ impl Tty {
     pub fn receive(&self, data: &[u8]) {
         {
             let mut raw = self.raw.lock();
-            let room = RAW_RING - raw.len();
+            // What process_input put back may stand above the limit.
+            let room = RAW_RING.saturating_sub(raw.len());
             raw.extend(&data[..data.len().min(room)]);
         }
         if let Some(me) = self.me.upgrade() {
@@ -163,7 +168,7 @@ impl Tty {
     /// Hands received bytes to the line discipline. Task context.
     pub fn process_input(&self) {
         loop {
-            let mut chunk = [0; 64];
+            let mut chunk = [0; CHUNK];
             let mut len = 0;
             {
                 let mut raw = self.raw.lock();
@@ -332,8 +337,7 @@ impl Tty {
         if self.hung_up.load(Acquire) {
             return PollMask::READABLE | PollMask::WRITABLE | PollMask::HUP | PollMask::ERR;
         }
-        if self.discipline.lock().available(&self.termios()) > 0
-            || self.discipline.lock().at_eof()
+        if self.discipline.lock().available(&self.termios()) > 0 || self.discipline.lock().at_eof()
         {
             ready |= PollMask::READABLE;
         }

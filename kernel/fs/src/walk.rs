@@ -131,11 +131,7 @@ impl<'a> Walk<'a> {
             && self.here == *fence
         {
             // Beneath: an error; in-root: ".." of the root is the root.
-            return if self.resolve & g::RESOLVE_BENEATH != 0 {
-                Err(Errno::EXDEV)
-            } else {
-                Ok(())
-            };
+            return if self.resolve & g::RESOLVE_BENEATH != 0 { Err(Errno::EXDEV) } else { Ok(()) };
         }
         let above = self.here.ascend(self.root);
         self.cross(above)
@@ -211,7 +207,7 @@ impl<'a> Walk<'a> {
 
     /// Walks everything but the last component. With `None` there was no text left: the place
     /// reached is the result.
-    fn to_last(&mut self) -> Result<Option<(usize, usize, Component)>> {
+    fn before_last(&mut self) -> Result<Option<(usize, usize, Component)>> {
         loop {
             let Some((start, end, kind)) = self.next() else { return Ok(None) };
             let mut rest = self.at;
@@ -249,7 +245,7 @@ impl<'a> Walk<'a> {
     /// Walks to the directory of the last component; then [`Walk::here`] is that directory (or
     /// for "." and "..", the place meant).
     pub fn parent(&mut self) -> Result<Last> {
-        match self.to_last()? {
+        match self.before_last()? {
             None => Ok(Last::Root),
             Some((_, _, Component::Dot)) => {
                 self.search_allowed()?;
@@ -277,7 +273,7 @@ impl<'a> Walk<'a> {
     /// behind it is followed in any case).
     pub fn finish(mut self, follow: bool) -> Result<Place> {
         loop {
-            match self.to_last()? {
+            match self.before_last()? {
                 None => return Ok(Place::Path(self.here)),
                 Some((_, _, Component::Dot)) => {
                     self.search_allowed()?;

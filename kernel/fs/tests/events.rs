@@ -140,7 +140,8 @@ fn several_ready_descriptions_share_a_small_buffer_fairly() {
 
 #[test]
 fn epolls_nest_but_not_in_circles() {
-    let (a, b, c) = (epoll::create(0).unwrap(), epoll::create(0).unwrap(), epoll::create(0).unwrap());
+    let (a, b, c) =
+        (epoll::create(0).unwrap(), epoll::create(0).unwrap(), epoll::create(0).unwrap());
     let e = EventFd::open(0, 0).unwrap();
     add(&a, &b, g::EPOLLIN, 10).unwrap();
     add(&b, &c, g::EPOLLIN, 20).unwrap();
@@ -182,7 +183,8 @@ fn many_threads_drain_an_edge_triggered_crowd_without_losing_any() {
     const FILES: u64 = 16;
     const ROUNDS: u64 = 500;
     let ep = epoll::create(0).unwrap();
-    let files: Vec<_> = (0..FILES).map(|_| EventFd::open(0, EFD_SEMAPHORE | O_NONBLOCK).unwrap()).collect();
+    let files: Vec<_> =
+        (0..FILES).map(|_| EventFd::open(0, EFD_SEMAPHORE | O_NONBLOCK).unwrap()).collect();
     for (n, file) in files.iter().enumerate() {
         add(&ep, file, g::EPOLLIN | g::EPOLLET, n as u64).unwrap();
     }

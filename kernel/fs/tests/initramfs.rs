@@ -58,7 +58,14 @@ fn sample() -> Vec<u8> {
         Entry { name: ".", mode: 0o40755, ..Entry::default() },
         Entry { name: "bin", mode: 0o40755, ..Entry::default() },
         Entry { name: "bin/one", ino: 9, nlink: 2, mode: 0o100755, ..Entry::default() },
-        Entry { name: "bin/two", ino: 9, nlink: 2, mode: 0o100755, data: b"program", ..Entry::default() },
+        Entry {
+            name: "bin/two",
+            ino: 9,
+            nlink: 2,
+            mode: 0o100755,
+            data: b"program",
+            ..Entry::default()
+        },
         Entry { name: "bin/sh", mode: 0o120777, data: b"one", ..Entry::default() },
         Entry { name: "dev", mode: 0o40755, ..Entry::default() },
         Entry { name: "dev/console", mode: 0o20600, rdev: (5, 1), ..Entry::default() },
@@ -109,7 +116,7 @@ fn compressed_and_concatenated_archives_unpack() {
 #[test]
 fn large_files_survive_every_cut_of_the_stream() {
     let w = World::new();
-    let data: Vec<u8> = (0..300_000u32).map(|n| (n * 7 >> 3) as u8).collect();
+    let data: Vec<u8> = (0..300_000u32).map(|n| ((n * 7) >> 3) as u8).collect();
     let archive = cpio(&[Entry { name: "big", data: &data, ..Entry::default() }]);
     into(&w, &gzip(&archive)).unwrap();
     let file = w.open("/big", fs::oflag::O_RDONLY).unwrap();

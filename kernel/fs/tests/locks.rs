@@ -25,8 +25,12 @@ struct Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let kind = prop_oneof![Just(None), Just(Some(Kind::Read)), Just(Some(Kind::Write))];
-    let step = (0usize..3, kind, 0..BYTES, 1..BYTES)
-        .prop_map(|(owner, kind, start, len)| Step { owner, kind, start, len });
+    let step = (0usize..3, kind, 0..BYTES, 1..BYTES).prop_map(|(owner, kind, start, len)| Step {
+        owner,
+        kind,
+        start,
+        len,
+    });
     prop::collection::vec(step, 1..60)
 }
 

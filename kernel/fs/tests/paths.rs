@@ -228,11 +228,17 @@ fn permissions_are_those_of_the_mode() {
     let file = by.open(At::Cwd, b"/tmp/none", &how).unwrap();
     assert_eq!(put(&file, b"ok"), Ok(2));
     assert_eq!(err(open("/tmp/none", O_RDONLY)), Errno::EACCES);
-    assert_eq!(err(by.mknod(At::Cwd, b"/tmp/null", g::S_IFCHR | 0o666, DevId::new(1, 3))), Errno::EPERM);
+    assert_eq!(
+        err(by.mknod(At::Cwd, b"/tmp/null", g::S_IFCHR | 0o666, DevId::new(1, 3))),
+        Errno::EPERM
+    );
     by.mknod(At::Cwd, b"/tmp/fifo", g::S_IFIFO | 0o600, DevId::default()).unwrap();
     assert_eq!(by.access(&user, At::Cwd, b"/tmp/fifo", 6, Lookup::FOLLOW), Ok(()));
     assert_eq!(err(by.access(&user, At::Cwd, b"/shut", 1, Lookup::FOLLOW)), Errno::EACCES);
-    assert_eq!(err(by.set_times(&place("/open/theirs"), TimeChange::Now, TimeChange::Now)), Errno::EACCES);
+    assert_eq!(
+        err(by.set_times(&place("/open/theirs"), TimeChange::Now, TimeChange::Now)),
+        Errno::EACCES
+    );
     // Set-user-id goes with a change of owner.
     caller.chmod(&place("/open/mine"), 0o6755).unwrap();
     caller.chown(&place("/open/mine"), to(1, 1)).unwrap();
@@ -390,7 +396,13 @@ fn directories_list_in_small_pieces_while_they_change() {
     assert_eq!(dir.getdents(&mut hal::user::KernelSink::new(&mut tiny)), Ok(0));
     assert_eq!(dir.seek(0, Whence::Set), Ok(0));
     assert_eq!(err(dir.getdents(&mut hal::user::KernelSink::new(&mut tiny))), Errno::EINVAL);
-    assert_eq!(err(w.open("/d/file0", O_RDONLY).unwrap().getdents(&mut hal::user::KernelSink::new(&mut buf))), Errno::ENOTDIR);
+    assert_eq!(
+        err(w
+            .open("/d/file0", O_RDONLY)
+            .unwrap()
+            .getdents(&mut hal::user::KernelSink::new(&mut buf))),
+        Errno::ENOTDIR
+    );
 }
 
 #[test]

@@ -57,13 +57,7 @@ impl Caller<'_> {
         self.open_existing(&place, flags)
     }
 
-    fn open_create(
-        &self,
-        at: At<'_>,
-        path: &[u8],
-        flags: u32,
-        how: &OpenHow,
-    ) -> Result<Arc<File>> {
+    fn open_create(&self, at: At<'_>, path: &[u8], flags: u32, how: &OpenHow) -> Result<Arc<File>> {
         let mut walk = self.walk(at, path, how.resolve)?;
         loop {
             let (name, slash) = match walk.parent()? {
@@ -91,7 +85,8 @@ impl Caller<'_> {
                     }
                     // Somebody else created it meanwhile: look again.
                     let here = walk.here().clone();
-                    let child = Path { mount: here.mount.clone(), dentry: here.dentry.lookup(&name)? };
+                    let child =
+                        Path { mount: here.mount.clone(), dentry: here.dentry.lookup(&name)? };
                     if flags & o::O_EXCL != 0 {
                         return Err(Errno::EEXIST);
                     }
@@ -197,10 +192,10 @@ impl Caller<'_> {
             FileType::Directory if access.0 & 2 != 0 || flags & o::O_CREAT != 0 => {
                 return Err(Errno::EISDIR);
             }
-            FileType::Char | FileType::Block => {
-                if place.path().is_some_and(|path| path.mount.flags() & g::MS_NODEV != 0) {
-                    return Err(Errno::EACCES);
-                }
+            FileType::Char | FileType::Block
+                if place.path().is_some_and(|path| path.mount.flags() & g::MS_NODEV != 0) =>
+            {
+                return Err(Errno::EACCES);
             }
             FileType::Regular | FileType::Directory if access.0 & 2 != 0 => {
                 if let Some(path) = place.path() {

@@ -123,11 +123,7 @@ fn priority(line: &[u8]) -> (u32, &[u8]) {
         let value = if value < 8 { value + 8 } else { value };
         Some((value, &line[end + 1..]))
     };
-    if line.first() == Some(&b'<') {
-        parse().unwrap_or((DEFAULT, line))
-    } else {
-        (DEFAULT, line)
-    }
+    if line.first() == Some(&b'<') { parse().unwrap_or((DEFAULT, line)) } else { (DEFAULT, line) }
 }
 
 /// Takes one line for the kernel's log (a write to /dev/kmsg). EINVAL when it is too long.
@@ -167,8 +163,13 @@ impl CharDevice for MemDevices {
 }
 
 /// Names, minors and modes of the devices of major 1 that [`register`] serves.
-pub const NODES: [(&str, u32, u32); 5] =
-    [("null", 3, 0o666), ("zero", 5, 0o666), ("full", 7, 0o666), ("random", 8, 0o666), ("urandom", 9, 0o666)];
+pub const NODES: [(&str, u32, u32); 5] = [
+    ("null", 3, 0o666),
+    ("zero", 5, 0o666),
+    ("full", 7, 0o666),
+    ("random", 8, 0o666),
+    ("urandom", 9, 0o666),
+];
 
 /// Registers null (1:3), zero (1:5), full (1:7), random (1:8) and urandom (1:9).
 pub fn register() {

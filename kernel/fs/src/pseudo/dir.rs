@@ -20,11 +20,14 @@ pub struct Dir {
     names: SpinLock<Names>,
 }
 
+/// A name and what it stands for.
+type Named = (Box<[u8]>, Arc<dyn Inode>);
+
 #[derive(Default)]
 struct Names {
     index: BTreeMap<Box<[u8]>, usize>,
     /// In order of entry; removed ones leave a hole.
-    list: Vec<Option<(Box<[u8]>, Arc<dyn Inode>)>>,
+    list: Vec<Option<Named>>,
 }
 
 impl Dir {

@@ -47,11 +47,8 @@ pub fn parse(bytes: &[u8], files: &FdTable, creds: &Creds) -> Result<Control> {
                     if data.len() != 12 {
                         return Err(Errno::EINVAL);
                     }
-                    let claim = Ucred {
-                        pid: u32_at(data, 0),
-                        uid: u32_at(data, 4),
-                        gid: u32_at(data, 8),
-                    };
+                    let claim =
+                        Ucred { pid: u32_at(data, 0), uid: u32_at(data, 4), gid: u32_at(data, 8) };
                     check_claim(claim, creds)?;
                     control.creds = Some(claim);
                 }

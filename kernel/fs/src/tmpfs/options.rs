@@ -114,7 +114,9 @@ mod tests {
         assert_eq!(Options::parse("size=5000").map(|o| o.pages), Ok(2));
         assert_eq!(Options::parse("nr_inodes=0").map(|o| o.inodes), Ok(u64::MAX));
         assert!(Options::parse("size=100%").is_ok_and(|o| o.pages > 0));
-        for bad in ["size=", "size=x", "bogus", "size=99999999999999999999", "mode=9", "size=9999999999T"] {
+        for bad in
+            ["size=", "size=x", "bogus", "size=99999999999999999999", "mode=9", "size=9999999999T"]
+        {
             assert_eq!(Options::parse(bad), Err(Errno::EINVAL), "{bad}");
         }
     }

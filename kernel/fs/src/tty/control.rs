@@ -32,7 +32,8 @@ impl Tty {
                 self.writable.wake_all();
             }
             2 | 3 => {
-                let byte = cc[if action == 2 { super::termios::VSTOP } else { super::termios::VSTART }];
+                let byte =
+                    cc[if action == 2 { super::termios::VSTOP } else { super::termios::VSTART }];
                 if byte != 0 {
                     self.driver.write(&[byte]);
                 }

@@ -151,7 +151,6 @@ impl Discipline {
     fn signal(&mut self, byte: u8, signal: u32, termios: &Termios, effects: &mut Effects) {
         if !termios.local(NOFLSH) {
             self.flush();
-            effects.echo.clear();
             effects.flush_output = true;
         }
         if self.stopped && termios.iflag & IXON != 0 {

@@ -3,13 +3,13 @@
 use super::file::TtyFile;
 use super::{Tty, TtyDriver};
 use crate::dev::{CharDevice, register_char};
+use crate::env;
 use crate::file::{File, FileOps, Place, Seek};
 use crate::inode::{Entry, Inode, InodeBase, OpenArgs};
 use crate::mount::{FileSystem, Super};
 use crate::poll::{PollMask, PollTable};
 use crate::stat::{DevId, FileType, Statfs};
 use crate::tmpfs::anonymous_dev;
-use crate::env;
 use abi::raw::general as g;
 use abi::raw::ioctl as i;
 use abi::{Errno, Result};
@@ -17,7 +17,9 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use core::sync::atomic::{
+    AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use hal::VirtAddr;
 use hal::user::{self, Sink, Source};
 use sync::{Once, SpinLock, WaitQueue};

@@ -15,7 +15,8 @@ pub fn memory() {
         let id = numa::NodeId::new(0);
         vm::env::set_machine(numa::Machine::single_node(numa::CpuMask::first_n(1)));
         let span = (hal::Pfn::new(0x1000), hal::Pfn::new(0x11000));
-        let memory = frames::node::NodeMemory { id, present: 0x10000, free: vec![span], span, early: 0 };
+        let memory =
+            frames::node::NodeMemory { id, present: 0x10000, free: vec![span], span, early: 0 };
         frames::node::init(vec![memory], 1);
     });
 }
