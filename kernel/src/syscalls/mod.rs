@@ -5,6 +5,7 @@
 //! in the table is ENOSYS, and said once in the log.
 
 mod memory;
+mod numa;
 mod process;
 pub mod table;
 

@@ -39,7 +39,12 @@ static ZERO: Once<Pfn> = Once::new();
 /// The shared page of zeroes, behind private memory that was only read.
 pub fn zero_page() -> Pfn {
     *ZERO.call_once(|| {
-        let pfn = place::kernel_frame(Kind::Kernel).expect("no memory for the zero page");
+        // On the first node, as Linux's, which lies in the kernel's image.
+        let pfn = crate::env::machine()
+            .memory_nodes()
+            .iter()
+            .find_map(|node| frames::alloc_one(node, Kind::Kernel, frames::Usage::Kernel))
+            .expect("no memory for the zero page");
         hal::phys::zero(pfn);
         pfn
     })
@@ -189,8 +194,13 @@ impl Mm {
     #[inline]
     fn private_page(&self, vma: &Vma, addr: u64) -> Result<Page, FaultError> {
         let index = vma.index(addr);
-        let page = place::page(vma.policy.as_deref(), At::Offset(index), Kind::Anon)
-            .ok_or(FaultError::NoMemory)?;
+        let at = At::Offset(place::position(vma, addr));
+        let page = match vma.object() {
+            // A private copy of an object's page follows the object's policy, as on Linux.
+            Some(object) => place::page(object.policy_at(index).as_deref(), at, Kind::Anon),
+            None => place::page(vma.policy.as_deref(), at, Kind::Anon),
+        }
+        .ok_or(FaultError::NoMemory)?;
         page.frame().set_owner(self.id(), index);
         if !vma.has_anon.load(Ordering::Relaxed) {
             vma.has_anon.store(true, Ordering::Relaxed);

@@ -1,1 +1,239 @@
-//! (being written)
+//! Policies on ranges of an address space: mbind(2), set_mempolicy_home_node(2), get_mempolicy(2)
+//! with an address, migrate_pages(2).
+
+use crate::fault::Access;
+use crate::migrate::{BATCH, Candidate, Outcome, movable};
+use crate::mm::Mm;
+use crate::place::{self, At};
+use crate::table::{self, State};
+use crate::vma::Vma;
+use crate::{PAGE, env};
+use abi::{Errno, Result};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use frames::frame;
+use frames::meta::Reason;
+use hal::Pfn;
+use numa::policy::{Placement, Policy, Request};
+use numa::{NodeId, NodeMask};
+
+/// MPOL_MF_STRICT, MOVE, MOVE_ALL.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MoveFlags {
+    pub strict: bool,
+    pub moves: bool,
+    /// Pages of several processes too.
+    pub all: bool,
+}
+
+impl MoveFlags {
+    fn any_move(self) -> bool {
+        self.moves || self.all
+    }
+}
+
+/// The policy of page `addr` of `vma`: the object's, for shared memory, else the area's own.
+pub fn policy_of(vma: &Vma, addr: u64) -> Option<Arc<Policy>> {
+    match vma.object() {
+        Some(object) => object.policy_at(vma.index(addr)),
+        None => vma.policy.clone(),
+    }
+}
+
+impl Mm {
+    /// mbind(2) over the page-aligned `[start, end)`. EFAULT for a hole, EIO when STRICT is not
+    /// met, ENOMEM.
+    pub fn bind(
+        &self,
+        start: u64,
+        end: u64,
+        request: &Request,
+        policy: Option<Policy>,
+        flags: MoveFlags,
+    ) -> Result<()> {
+        let holes_allowed = request.is_default();
+        let strict = flags.strict && !request.is_default();
+        let mut failed = 0;
+        {
+            let mut vmas = self.vmas.write();
+            let first = vmas.range(start, end).next().ok_or(Errno::EFAULT)?;
+            if !holes_allowed && (first.start > start || !vmas.covers(start, end)) {
+                return Err(Errno::EFAULT);
+            }
+            if strict && !flags.any_move() {
+                let misplaced = |node| request.is_misplaced(node);
+                failed = u64::from(self.any_misplaced(&vmas, start, end, misplaced));
+            }
+            let policy = policy.map(Arc::new);
+            self.set_policies(&mut vmas, start, end, policy)?;
+        }
+        if flags.any_move() {
+            failed += self.move_misplaced(start, end, flags.all, Reason::MovedMbind, |vma, addr, node| {
+                request.is_misplaced(node).then(|| {
+                    let policy = policy_of(vma, addr);
+                    place::placement(policy.as_deref(), At::Offset(place::position(vma, addr)))
+                })
+            });
+        }
+        if failed > 0 && strict { Err(Errno::EIO) } else { Ok(()) }
+    }
+
+    /// Gives every area of the range the policy, and shared objects theirs.
+    fn set_policies(
+        &self,
+        vmas: &mut crate::VmaTree,
+        start: u64,
+        end: u64,
+        policy: Option<Arc<Policy>>,
+    ) -> Result<()> {
+        for vma in vmas.range(start, end) {
+            if let Some(object) = vma.object() {
+                let (from, to) = (vma.start.max(start), vma.end.min(end));
+                let first = vma.index(from);
+                object.set_policy(first, first + (to - from) / PAGE, policy.clone());
+            }
+        }
+        self.update_areas(vmas, start, end, |vma| {
+            vma.policy = policy.clone();
+            Ok(())
+        })
+    }
+
+    fn any_misplaced(
+        &self,
+        vmas: &crate::VmaTree,
+        start: u64,
+        end: u64,
+        misplaced: impl Fn(NodeId) -> bool,
+    ) -> bool {
+        let mut found = false;
+        for vma in vmas.range(start, end) {
+            table::for_each(self.root(), vma.start.max(start), vma.end.min(end), |_, slot| {
+                if let State::Page(pfn) = table::state(slot.load()) {
+                    found |= misplaced(frame(pfn).node());
+                }
+                !found
+            });
+        }
+        found
+    }
+
+    /// Moves the pages of `[start, end)` for which `target` gives a place, in batches; how many
+    /// could not be moved. Pages of several processes only if `all`.
+    pub fn move_misplaced(
+        &self,
+        start: u64,
+        end: u64,
+        all: bool,
+        reason: Reason,
+        mut target: impl FnMut(&Vma, u64, NodeId) -> Option<Placement<'static>>,
+    ) -> u64 {
+        let mut failed = 0;
+        let mut at = start;
+        while at < end {
+            let mut candidates = Vec::with_capacity(BATCH);
+            {
+                let vmas = self.vmas.read();
+                let mut next = end;
+                'areas: for vma in vmas.range(at, end) {
+                    let (from, to) = (vma.start.max(at), vma.end.min(end));
+                    table::for_each(self.root(), from, to, |addr, slot| {
+                        if candidates.len() == BATCH {
+                            next = addr;
+                            return false;
+                        }
+                        let State::Page(pfn) = table::state(slot.load()) else { return true };
+                        let Some(place) = target(vma, addr, frame(pfn).node()) else { return true };
+                        if !movable(vma) || !all && frame(pfn).maps() > 1 {
+                            failed += 1;
+                        } else {
+                            candidates.push(Candidate { addr, pfn, to: place });
+                        }
+                        true
+                    });
+                    if candidates.len() == BATCH && next < end {
+                        break 'areas;
+                    }
+                }
+                at = next;
+            }
+            failed += self.migrate_with_retries(candidates, reason);
+        }
+        failed
+    }
+
+    /// Moves the candidates; those that are busy are tried again a few times, as Linux does.
+    fn migrate_with_retries(&self, mut candidates: Vec<Candidate<'_>>, reason: Reason) -> u64 {
+        const TRIES: u32 = 10;
+        for _ in 0..TRIES {
+            if candidates.is_empty() {
+                return 0;
+            }
+            let outcomes = self.migrate(&candidates, reason);
+            let mut outcomes = outcomes.into_iter();
+            candidates.retain(|_| outcomes.next() != Some(Outcome::Moved));
+            // A page that was unmapped or moved meanwhile is no failure.
+            candidates.retain(|c| self.still_maps(c.addr, c.pfn));
+        }
+        candidates.len() as u64
+    }
+
+    fn still_maps(&self, addr: u64, pfn: Pfn) -> bool {
+        let _vmas = self.vmas.read();
+        table::lookup(self.root(), addr)
+            .is_some_and(|slot| table::state(slot.load()) == State::Page(pfn))
+    }
+
+    /// set_mempolicy_home_node(2): ENOENT without a policy in the range, EOPNOTSUPP for one of
+    /// another mode.
+    pub fn set_home_node(&self, start: u64, end: u64, home: NodeId) -> Result<()> {
+        let mut vmas = self.vmas.write();
+        let areas: Vec<(u64, u64)> =
+            vmas.range(start, end).map(|v| (v.start.max(start), v.end.min(end))).collect();
+        let mut outcome = Err(Errno::ENOENT);
+        for (from, to) in areas {
+            let Some(old) = vmas.find(from).and_then(|v| v.policy.clone()) else { continue };
+            let new = old.with_home(home).map_err(|_| Errno::EOPNOTSUPP)?;
+            outcome = self.set_policies(&mut vmas, from, to, Some(Arc::new(new)));
+        }
+        outcome
+    }
+
+    /// The policy at `addr`, for get_mempolicy(2) with MPOL_F_ADDR. EFAULT when nothing is mapped.
+    pub fn policy_at(&self, addr: u64) -> Result<Option<Arc<Policy>>> {
+        let vmas = self.vmas.read();
+        vmas.find(addr).map(|vma| policy_of(vma, addr)).ok_or(Errno::EFAULT)
+    }
+
+    /// The node of the page at `addr`, which is faulted in (get_mempolicy(2) with MPOL_F_NODE and
+    /// MPOL_F_ADDR). EFAULT when it cannot be.
+    pub fn node_at(&self, addr: u64) -> Result<NodeId> {
+        loop {
+            {
+                let _vmas = self.vmas.read();
+                if let Some(slot) = table::lookup(self.root(), addr)
+                    && let State::Page(pfn) | State::Special(pfn) = table::state(slot.load())
+                    && slot.load().present()
+                {
+                    return Ok(frame(pfn).node());
+                }
+            }
+            let read = Access { write: false, exec: false };
+            self.fault(addr, read).map_err(|_| Errno::EFAULT)?;
+        }
+    }
+
+    /// migrate_pages(2): moves all pages on nodes of `from` to those of `to`, keeping ranks; pages
+    /// left behind.
+    pub fn migrate_nodes(&self, from: NodeMask, to: NodeMask, all: bool) -> u64 {
+        let machine = env::machine();
+        let mut left = 0;
+        for (source, dest) in numa::policy::migrate::moves(from, to) {
+            let end = hal::user::USER_END;
+            left += self.move_misplaced(0, end, all, Reason::MovedMigratePages, |_, _, node| {
+                (node == source).then(|| Placement::exactly(machine, dest))
+            });
+        }
+        left
+    }
+}

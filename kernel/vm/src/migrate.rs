@@ -1,1 +1,301 @@
-//! (being written)
+//! The migration engine: pages change their frames while their owners go on running.
+//!
+//! A batch of pages goes through the steps together: targets are allocated, page-table entries
+//! are replaced by migration entries, one flush reaches every CPU that runs the address spaces,
+//! contents are copied, entries point to the new frames, the old frames are freed. Whoever touches
+//! a page in between waits for that page. A page that cannot be moved stays where it was.
+//!
+//! References: a migration entry holds none; the batch takes over those of the entries it
+//! replaces. When it holds all that there are (its own and the object's) it freezes the count, so
+//! that nobody gains one while the contents move.
+
+use crate::fault::migration_done;
+use crate::mm::Mm;
+use crate::table::{self, MIGRATION, State};
+use crate::vma::{Vma, VmaFlags};
+use crate::{MemObject, VmaTree, place, tlb};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use frames::meta::{Reason, flag};
+use frames::{Kind, Page, frame};
+use hal::Pfn;
+use hal::paging::{Pte, Slot};
+use numa::policy::Placement;
+
+/// Pages of a batch: 128 pages = 512 KiB are locked, flushed and copied together.
+pub const BATCH: usize = 128;
+
+/// Pages moved, and pages that could not be, ever (pgmigrate_success and pgmigrate_fail).
+pub static MOVED: AtomicU64 = AtomicU64::new(0);
+/// See [`MOVED`].
+pub static FAILED: AtomicU64 = AtomicU64::new(0);
+/// For tests: every Nth allocation of a target fails; 0 for none.
+pub static FAIL_EVERY: AtomicU64 = AtomicU64::new(0);
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// A page to move.
+pub struct Candidate<'a> {
+    pub addr: u64,
+    pub pfn: Pfn,
+    pub to: Placement<'a>,
+}
+
+/// What became of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Moved,
+    /// It is in use in a way that the engine cannot see, or changed meanwhile.
+    Busy,
+    /// No frame on the target.
+    NoMemory,
+}
+
+/// True when pages of `vma` may move at all.
+pub fn movable(vma: &Vma) -> bool {
+    !vma.flags.contains(VmaFlags::SPECIAL)
+}
+
+/// An entry that the batch replaced: address space (by position), address, slot, what it was.
+struct Entry {
+    space: usize,
+    addr: u64,
+    slot: Slot,
+    was: Pte,
+}
+
+/// A page on its way. The batch holds one reference to `old` per entry.
+struct Moving {
+    which: usize,
+    old: Pfn,
+    new: Page,
+    entries: Vec<Entry>,
+    object: Option<(Arc<MemObject>, u64)>,
+}
+
+impl Mm {
+    /// Moves the candidates (at most [`BATCH`], all of this address space); what became of each.
+    pub fn migrate(&self, candidates: &[Candidate<'_>], reason: Reason) -> Vec<Outcome> {
+        let mut outcomes = alloc::vec![Outcome::Busy; candidates.len()];
+        let Some(me) = self.handle() else { return outcomes };
+        let spaces = self.spaces_of(me, candidates);
+        // In the order of their ids, so that two migrations never wait for each other.
+        let trees: Vec<_> = spaces.values().map(|mm| mm.vmas.read()).collect();
+        let spaces: Vec<&Arc<Mm>> = spaces.values().collect();
+        let mut moving = Vec::with_capacity(candidates.len());
+        for (which, candidate) in candidates.iter().enumerate() {
+            match self.begin(&spaces, &trees, candidate, which) {
+                Ok(page) => moving.push(page),
+                Err(outcome) => outcomes[which] = outcome,
+            }
+        }
+        flush(&spaces, &moving);
+        for page in moving {
+            let which = page.which;
+            let old = page.old;
+            outcomes[which] = finish(&spaces, page, reason);
+            migration_done(old);
+        }
+        let moved = outcomes.iter().filter(|o| **o == Outcome::Moved).count() as u64;
+        MOVED.fetch_add(moved, Ordering::Relaxed);
+        FAILED.fetch_add(candidates.len() as u64 - moved, Ordering::Relaxed);
+        outcomes
+    }
+
+    /// The address spaces that map any of the candidates: this one, and for pages mapped more than
+    /// once those of the family or of the object.
+    fn spaces_of(&self, me: Arc<Mm>, candidates: &[Candidate<'_>]) -> BTreeMap<u64, Arc<Mm>> {
+        let mut spaces = BTreeMap::new();
+        spaces.insert(self.id(), me);
+        let mut whole_family = false;
+        for candidate in candidates {
+            if frame(candidate.pfn).maps() <= 1 {
+                continue;
+            }
+            if frame(candidate.pfn).kind() == Kind::Anon {
+                whole_family = true;
+            } else {
+                let object = {
+                    let vmas = self.vmas.read();
+                    vmas.find(candidate.addr).and_then(|v| v.object().cloned())
+                };
+                for mapper in object.iter().flat_map(|o| o.mappers()) {
+                    if let Ok(mm) = mapper.into_any().downcast::<Mm>() {
+                        spaces.insert(mm.id(), mm);
+                    }
+                }
+            }
+        }
+        if whole_family {
+            let mut at = 0;
+            while let Some((id, mm)) = self.family.next(at) {
+                spaces.insert(id, mm);
+                at = id;
+            }
+        }
+        spaces
+    }
+
+    /// Replaces all entries of a page by migration entries.
+    fn begin(
+        &self,
+        spaces: &[&Arc<Mm>],
+        trees: &[sync::ReadGuard<'_, VmaTree>],
+        candidate: &Candidate<'_>,
+        which: usize,
+    ) -> Result<Moving, Outcome> {
+        let old = candidate.pfn;
+        let meta = frame(old);
+        let own = spaces.iter().position(|mm| mm.id() == self.id()).ok_or(Outcome::Busy)?;
+        let vma = trees[own].find(candidate.addr).ok_or(Outcome::Busy)?;
+        let index = vma.index(candidate.addr);
+        let object = match meta.kind() {
+            Kind::Anon => None,
+            Kind::Shared => Some((vma.object().cloned().ok_or(Outcome::Busy)?, index)),
+            _ => return Err(Outcome::Busy),
+        };
+        let new = take_target(&candidate.to, meta.kind()).ok_or(Outcome::NoMemory)?;
+        let mut entries = Vec::new();
+        if meta.maps() <= 1 {
+            take_entry(own, self, candidate.addr, old, &mut entries);
+        } else {
+            for (space, (mm, tree)) in spaces.iter().zip(trees).enumerate() {
+                let object = object.as_ref().map(|o| &o.0);
+                take_entries(space, mm, tree, old, index, object, &mut entries);
+            }
+        }
+        let page = Moving { which, old, new, entries, object };
+        // Not all entries found: somebody maps it where we did not look, so it stays.
+        if page.entries.is_empty() || meta.maps() != 0 {
+            put_back(spaces, page);
+            migration_done(old);
+            return Err(Outcome::Busy);
+        }
+        Ok(page)
+    }
+}
+
+fn take_target(to: &Placement<'_>, kind: Kind) -> Option<Page> {
+    let every = FAIL_EVERY.load(Ordering::Relaxed);
+    if every > 0 && ALLOCATIONS.fetch_add(1, Ordering::Relaxed) % every == every - 1 {
+        return None;
+    }
+    place::take(to, kind)
+}
+
+/// Replaces the entry at `addr` if it maps `old`; its reference goes to the batch.
+fn take_entry(space: usize, mm: &Mm, addr: u64, old: Pfn, entries: &mut Vec<Entry>) {
+    let Some(slot) = table::lookup(mm.root(), addr) else { return };
+    let _lock = mm.pt_lock(addr);
+    if table::state(slot.load()) == State::Page(old) {
+        let was = slot.swap(Pte::new(old, MIGRATION));
+        frame(old).remove_map();
+        entries.push(Entry { space, addr, slot, was });
+    }
+}
+
+/// Replaces every entry of one address space that maps page `index` as `old`.
+fn take_entries(
+    space: usize,
+    mm: &Mm,
+    tree: &VmaTree,
+    old: Pfn,
+    index: u64,
+    object: Option<&Arc<MemObject>>,
+    entries: &mut Vec<Entry>,
+) {
+    for vma in tree.iter() {
+        let fits = match (object, vma.object()) {
+            (Some(wanted), Some(mapped)) => Arc::ptr_eq(wanted, mapped),
+            (Some(_), None) => false,
+            // A private page may come from an anonymous area or from a private file mapping.
+            (None, _) => !vma.shared(),
+        };
+        if fits && let Some(addr) = vma.address_of(index) {
+            take_entry(space, mm, addr, old, entries);
+        }
+    }
+}
+
+/// One flush for the whole batch, in each address space that lost entries.
+fn flush(spaces: &[&Arc<Mm>], moving: &[Moving]) {
+    for (space, mm) in spaces.iter().enumerate() {
+        let mut low = u64::MAX;
+        let mut high = 0;
+        for entry in moving.iter().flat_map(|p| &p.entries).filter(|e| e.space == space) {
+            low = low.min(entry.addr);
+            high = high.max(entry.addr + crate::PAGE);
+        }
+        if low < high {
+            tlb::shootdown(mm, low, high, false);
+        }
+    }
+}
+
+/// Points the page's entries back at the old frame, with the references that the batch held. An
+/// entry that was unmapped meanwhile is left alone.
+fn put_back(spaces: &[&Arc<Mm>], page: Moving) {
+    for entry in page.entries {
+        let held = Page::from_raw(page.old);
+        let _lock = spaces[entry.space].pt_lock(entry.addr);
+        if entry.slot.load() == Pte::new(page.old, MIGRATION) {
+            held.frame().add_map();
+            entry.slot.store(Pte::new(held.into_raw(), entry.was.bits()));
+        }
+    }
+}
+
+/// Points the page's entries at the new frame.
+fn point_at_new(spaces: &[&Arc<Mm>], page: &Moving) {
+    for entry in &page.entries {
+        let _lock = spaces[entry.space].pt_lock(entry.addr);
+        if entry.slot.load() == Pte::new(page.old, MIGRATION) {
+            let new = page.new.clone();
+            new.frame().add_map();
+            entry.slot.store(Pte::new(new.into_raw(), entry.was.bits()));
+        }
+    }
+}
+
+/// Moves the contents and what the kernel knows of the page.
+fn copy(old: Pfn, new: &Page, reason: Reason) {
+    hal::phys::copy(new.pfn(), old);
+    let (from, to) = (frame(old), new.frame());
+    let (owner, index) = from.owner();
+    to.set_owner(owner, index);
+    to.set(from.flags() & (flag::DIRTY | flag::LOCKED | flag::REFERENCED | flag::LAZY_FREE));
+    let mut why = from.why();
+    why.reason = reason;
+    why.from = Some(from.node());
+    to.set_why(why);
+}
+
+/// Copies the page and points everybody to the copy; or puts it back.
+fn finish(spaces: &[&Arc<Mm>], page: Moving, reason: Reason) -> Outcome {
+    let held = page.entries.len() as u32;
+    let meta = frame(page.old);
+    let freeze_and_copy = |references| {
+        let frozen = meta.freeze(references);
+        if frozen {
+            copy(page.old, &page.new, reason);
+        }
+        frozen
+    };
+    let done = match &page.object {
+        None => freeze_and_copy(held),
+        // Under the object's lock: whoever asks the object next gets the new page.
+        Some((object, index)) => {
+            object.replace(*index, page.old, &page.new, || freeze_and_copy(held + 1))
+        }
+    };
+    if !done {
+        put_back(spaces, page);
+        return Outcome::Busy;
+    }
+    point_at_new(spaces, &page);
+    // The last reference frees the frame: nobody can reach it any more.
+    meta.unfreeze(1);
+    drop(Page::from_raw(page.old));
+    Outcome::Moved
+}

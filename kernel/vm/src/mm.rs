@@ -9,6 +9,7 @@ use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::any::Any;
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use frames::meta::flag;
 use frames::{Kind, Page, frame};
@@ -378,6 +379,10 @@ impl Mapper for Mm {
 
     fn id(&self) -> u64 {
         self.id
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
     }
 }
 

@@ -12,7 +12,8 @@ use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::any::Any;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use frames::meta::flag;
 use frames::{Kind, Page};
 use hal::user::{Sink, Source};
@@ -39,6 +40,8 @@ pub trait Mapper: Send + Sync {
     fn unmap_object(&self, object: &MemObject, start: u64, end: u64, even_copies: bool);
     /// A number of its own.
     fn id(&self) -> u64;
+    /// The address space itself, for those who know its type.
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
 /// Pages by index.
@@ -46,6 +49,8 @@ pub struct MemObject {
     id: u64,
     kind: ObjectKind,
     len: AtomicU64,
+    /// shmget(2)'s key.
+    pub key: AtomicU32,
     pages: SpinLock<BTreeMap<u64, Page>>,
     policy: SpinLock<SharedPolicy>,
     /// Address spaces that map it, with the number of areas that do.
@@ -61,6 +66,7 @@ impl MemObject {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             kind,
             len: AtomicU64::new(0),
+            key: AtomicU32::new(0),
             pages: SpinLock::new(BTreeMap::new()),
             policy: SpinLock::new(SharedPolicy::new()),
             mappers: SpinLock::new(BTreeMap::new()),
@@ -282,11 +288,6 @@ impl MemObject {
     /// The address spaces that map it.
     pub fn mappers(&self) -> Vec<Arc<dyn Mapper>> {
         self.mappers.lock().values().filter_map(|(m, _)| m.upgrade()).collect()
-    }
-
-    /// Ids of the address spaces that map it.
-    pub fn mapper_ids(&self) -> Vec<u64> {
-        self.mappers.lock().keys().copied().collect()
     }
 }
 

@@ -2,6 +2,7 @@
 //! why it is there.
 
 use crate::env;
+use crate::vma::Vma;
 use frames::meta::{Reason as Why, Why as History};
 use frames::{Kind, Page, Usage};
 use numa::policy::{Placement, Policy, Position, Reason, Site, place};
@@ -47,9 +48,9 @@ pub fn take(placement: &Placement<'_>, kind: Kind) -> Option<Page> {
     None
 }
 
-/// A frame under `policy` (None: the task's own). None when the policy's nodes are full.
+/// The nodes for a page under `policy` (None: the running task's own).
 #[inline]
-pub fn page(policy: Option<&Policy>, at: At, kind: Kind) -> Option<Page> {
+pub fn placement(policy: Option<&Policy>, at: At) -> Placement<'static> {
     let machine = env::machine();
     env::with_numa(|task| {
         let site =
@@ -62,7 +63,18 @@ pub fn page(policy: Option<&Policy>, at: At, kind: Kind) -> Option<Page> {
         };
         place(policy, &site, position)
     })
-    .pipe(|placement| take(&placement, kind))
+}
+
+/// Where page `addr` of `vma` stands for interleaving: its offset in what the area maps, counted
+/// for an object from the object's own number.
+pub fn position(vma: &Vma, addr: u64) -> u64 {
+    vma.index(addr) + vma.object().map_or(0, |object| object.id())
+}
+
+/// A frame under `policy` (None: the task's own). None when the policy's nodes are full.
+#[inline]
+pub fn page(policy: Option<&Policy>, at: At, kind: Kind) -> Option<Page> {
+    take(&placement(policy, at), kind)
 }
 
 /// A zeroed frame under `policy`.
@@ -72,14 +84,6 @@ pub fn zeroed(policy: Option<&Policy>, at: At, kind: Kind) -> Option<Page> {
     hal::phys::zero(page.pfn());
     Some(page)
 }
-
-/// Lets a value flow into a function, so that the lock above is released before the allocation.
-trait Pipe: Sized {
-    fn pipe<R>(self, f: impl FnOnce(Self) -> R) -> R {
-        f(self)
-    }
-}
-impl<T> Pipe for T {}
 
 /// A frame for the kernel's own use on behalf of the running CPU: the nearest node with memory.
 pub fn kernel_frame(kind: Kind) -> Option<hal::Pfn> {

@@ -1,1 +1,273 @@
-//! (being written)
+//! Address spaces as text: what /proc/PID/maps, numa_maps, numa_pages and smaps say.
+
+use crate::mempolicy::policy_of;
+use crate::mm::Mm;
+use crate::table::{self, State};
+use crate::vma::{Label, Vma, VmaFlags};
+use crate::{PAGE, env};
+use alloc::string::String;
+use core::fmt::{self, Write};
+use core::sync::atomic::Ordering;
+use frames::meta::{Why, flag};
+use frames::{Kind, frame};
+use hal::paging::Pte;
+use numa::policy::{Policy, show};
+use numa::{MAX_NODES, NodeId};
+
+/// Counts over the pages of an area, in pages.
+#[derive(Clone, Debug)]
+pub struct AreaPages {
+    pub pages: u64,
+    pub anon: u64,
+    pub dirty: u64,
+    pub referenced: u64,
+    pub locked: u64,
+    pub lazy_free: u64,
+    /// Mapped more than once.
+    pub shared_clean: u64,
+    pub shared_dirty: u64,
+    pub private_clean: u64,
+    pub private_dirty: u64,
+    /// Proportional share, in bytes.
+    pub proportional: u64,
+    pub most_maps: u64,
+    pub nodes: [u64; MAX_NODES],
+}
+
+impl Mm {
+    /// Counts the pages of `vma`. The tree is read-locked.
+    pub fn count_pages(&self, vma: &Vma) -> AreaPages {
+        let mut out = AreaPages {
+            pages: 0,
+            anon: 0,
+            dirty: 0,
+            referenced: 0,
+            locked: 0,
+            lazy_free: 0,
+            shared_clean: 0,
+            shared_dirty: 0,
+            private_clean: 0,
+            private_dirty: 0,
+            proportional: 0,
+            most_maps: 0,
+            nodes: [0; MAX_NODES],
+        };
+        if vma.flags.contains(VmaFlags::SPECIAL) {
+            return out;
+        }
+        table::for_each(self.root(), vma.start, vma.end, |_, slot| {
+            let pte = slot.load();
+            let State::Page(pfn) = table::state(pte) else { return true };
+            let meta = frame(pfn);
+            let maps = u64::from(meta.maps().max(1));
+            let dirty = pte.has(Pte::DIRTY) || meta.has(flag::DIRTY);
+            out.pages += 1;
+            out.anon += u64::from(meta.kind() == Kind::Anon);
+            out.dirty += u64::from(dirty);
+            out.referenced += u64::from(pte.has(Pte::ACCESSED) || meta.has(flag::REFERENCED));
+            out.lazy_free += u64::from(meta.has(flag::LAZY_FREE) && !dirty);
+            let class = match (maps > 1, dirty) {
+                (true, true) => &mut out.shared_dirty,
+                (true, false) => &mut out.shared_clean,
+                (false, true) => &mut out.private_dirty,
+                (false, false) => &mut out.private_clean,
+            };
+            *class += 1;
+            out.proportional += PAGE / maps;
+            out.most_maps = out.most_maps.max(maps);
+            out.nodes[meta.node().index()] += 1;
+            true
+        });
+        if vma.flags.contains(VmaFlags::LOCKED) {
+            out.locked = out.pages;
+        }
+        out
+    }
+
+    /// /proc/PID/numa_maps. `task` is the policy of areas that have none.
+    pub fn write_numa_maps(&self, task: Option<&Policy>, out: &mut dyn Write) -> fmt::Result {
+        let vmas = self.vmas.read();
+        for vma in vmas.iter() {
+            let policy = policy_of(vma, vma.start);
+            write!(out, "{:08x} {}", vma.start, show(policy.as_deref().or(task)))?;
+            match (vma.file(), vma.label) {
+                (Some(file), _) => write!(out, " file={}", escape(&file.path(), "\n\t= "))?,
+                (None, Label::Heap) => out.write_str(" heap")?,
+                (None, Label::Stack) => out.write_str(" stack")?,
+                (None, _) => {
+                    if let Some(name) = shared_name(vma) {
+                        write!(out, " file={name}")?;
+                    }
+                }
+            }
+            let p = self.count_pages(vma);
+            if p.pages > 0 {
+                for (name, n) in [("anon", p.anon), ("dirty", p.dirty)] {
+                    if n > 0 {
+                        write!(out, " {name}={n}")?;
+                    }
+                }
+                if p.pages != p.anon && p.pages != p.dirty {
+                    write!(out, " mapped={}", p.pages)?;
+                }
+                if p.most_maps > 1 {
+                    write!(out, " mapmax={}", p.most_maps)?;
+                }
+                // There are no lists of active pages: locked ones count, as on Linux.
+                if p.locked < p.pages {
+                    write!(out, " active={}", p.locked)?;
+                }
+                for node in env::machine().memory_nodes().iter() {
+                    if p.nodes[node.index()] > 0 {
+                        write!(out, " N{node}={}", p.nodes[node.index()])?;
+                    }
+                }
+                out.write_str(" kernelpagesize_kB=4")?;
+            }
+            out.write_char('\n')?;
+        }
+        Ok(())
+    }
+
+    /// /proc/PID/numa_pages: a line per run of neighbouring pages with the same answer. Range,
+    /// node, policy in force, why the pages are where they are.
+    pub fn write_numa_pages(&self, task: Option<&Policy>, out: &mut dyn Write) -> fmt::Result {
+        let vmas = self.vmas.read();
+        for vma in vmas.iter() {
+            let mut run: Option<(u64, u64, NodeId, Why)> = None;
+            let mut result = Ok(());
+            let mut flush = |run: &Option<(u64, u64, NodeId, Why)>| -> fmt::Result {
+                let Some((start, end, node, why)) = run else { return Ok(()) };
+                let policy = policy_of(vma, *start);
+                let policy = show(policy.as_deref().or(task));
+                write!(out, "{start:08x}-{end:08x} node={node} policy={policy} reason={}", why.reason.name())?;
+                if why.cow {
+                    out.write_str(" cow")?;
+                }
+                if let Some(from) = why.from {
+                    write!(out, " from={from}")?;
+                }
+                out.write_char('\n')
+            };
+            table::for_each(self.root(), vma.start, vma.end, |addr, slot| {
+                let State::Page(pfn) = table::state(slot.load()) else { return true };
+                let (node, why) = (frame(pfn).node(), frame(pfn).why());
+                match &mut run {
+                    Some((_, end, n, w)) if *end == addr && *n == node && *w == why => *end += PAGE,
+                    _ => {
+                        result = result.and_then(|()| flush(&run));
+                        run = Some((addr, addr + PAGE, node, why));
+                    }
+                }
+                true
+            });
+            result.and_then(|()| flush(&run))?;
+        }
+        Ok(())
+    }
+
+    /// /proc/PID/maps.
+    pub fn write_maps(&self, out: &mut dyn Write) -> fmt::Result {
+        let vmas = self.vmas.read();
+        vmas.iter().try_for_each(|vma| write_area(vma, out))
+    }
+
+    /// Calls `f` for every area, with the tree read-locked.
+    pub fn for_each_area(&self, mut f: impl FnMut(&Vma) -> fmt::Result) -> fmt::Result {
+        let vmas = self.vmas.read();
+        vmas.iter().try_for_each(|vma| f(vma))
+    }
+
+    /// The entry of /proc/PID/pagemap for the page at `addr`: frame number and flags as documented
+    /// in Linux's pagemap.rst (bit 63 present, 61 shared or file page, 56 exclusively mapped).
+    pub fn pagemap_entry(&self, addr: u64, with_frames: bool) -> u64 {
+        const PRESENT: u64 = 1 << 63;
+        const FILE: u64 = 1 << 61;
+        const EXCLUSIVE: u64 = 1 << 56;
+        let _vmas = self.vmas.read();
+        let Some(slot) = table::lookup(self.root(), addr) else { return 0 };
+        match table::state(slot.load()) {
+            State::Page(pfn) => {
+                let meta = frame(pfn);
+                let mut entry = PRESENT;
+                if meta.kind() == Kind::Shared {
+                    entry |= FILE;
+                }
+                if meta.maps() == 1 {
+                    entry |= EXCLUSIVE;
+                }
+                entry | if with_frames { pfn.raw() } else { 0 }
+            }
+            State::Special(pfn) => PRESENT | if with_frames { pfn.raw() } else { 0 },
+            State::Empty | State::Migrating(_) => 0,
+        }
+    }
+}
+
+/// A line of /proc/PID/maps.
+pub fn write_area(vma: &Vma, out: &mut dyn Write) -> fmt::Result {
+    let bit = |flag, yes, no| if vma.flags.contains(flag) { yes } else { no };
+    let (dev, ino) = match (vma.file(), vma.object()) {
+        (Some(file), _) => file.id(),
+        // Shared memory without a file has an inode of its own on Linux: its number will do.
+        (None, Some(object)) if vma.shared() => (1, object.id()),
+        _ => (0, 0),
+    };
+    let pgoff = if vma.object().is_some() && vma.label == Label::None { vma.pgoff * PAGE } else { 0 };
+    let (major, minor) = ((dev >> 8) & 0xfff, (dev & 0xff) | (dev >> 12) & 0xf_ff00);
+    let mut line = String::new();
+    write!(
+        line,
+        "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {} ",
+        vma.start,
+        vma.end,
+        bit(VmaFlags::READ, 'r', '-'),
+        bit(VmaFlags::WRITE, 'w', '-'),
+        bit(VmaFlags::EXEC, 'x', '-'),
+        bit(VmaFlags::SHARED, 's', 'p'),
+        pgoff,
+        major,
+        minor,
+        ino,
+    )?;
+    let name = match (vma.file(), vma.label) {
+        (Some(file), _) => Some(escape(&file.path(), "\n")),
+        (None, Label::Heap) => Some("[heap]".into()),
+        (None, Label::Stack) => Some("[stack]".into()),
+        (None, Label::Vdso) => Some("[vdso]".into()),
+        (None, Label::Vvar) => Some("[vvar]".into()),
+        (None, Label::None) => shared_name(vma),
+    };
+    out.write_str(&line)?;
+    if let Some(name) = name {
+        for _ in line.len()..73 {
+            out.write_char(' ')?;
+        }
+        out.write_str(&name)?;
+    }
+    out.write_char('\n')
+}
+
+/// The name of shared memory that no file names.
+fn shared_name(vma: &Vma) -> Option<String> {
+    use crate::ObjectKind as K;
+    let object = vma.object().filter(|_| vma.label == Label::None)?;
+    match object.kind() {
+        K::SharedAnon => Some("/dev/zero (deleted)".into()),
+        K::SysV => Some(alloc::format!("/SYSV{:08x} (deleted)", object.key.load(Ordering::Relaxed))),
+        K::Tmpfs | K::Memfd => None,
+    }
+}
+
+/// A path with the characters of `special` as octal escapes.
+fn escape(path: &str, special: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for c in path.chars() {
+        if special.contains(c) {
+            let _ = write!(out, "\\{:03o}", c as u32);
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}

@@ -1,0 +1,186 @@
+//! Signals that were sent and not yet delivered: a set, and a queue of what came with them.
+
+use super::info::{SigInfo, code};
+use super::set::{FIRST_RT, SigSet, bit, lowest};
+use abi::{Errno, Result};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+use sync::SpinLock;
+
+/// Told when the signal of a timer is taken, so that it can say what was missed and go on.
+pub trait Timer: Send + Sync {
+    /// Fills in the overrun count and arms the next expiration. No lock is held.
+    fn taken(&self, info: &mut SigInfo);
+}
+
+/// A signal with what it tells.
+pub struct Queued {
+    pub info: SigInfo,
+    pub timer: Option<Arc<dyn Timer>>,
+    account: Option<Account>,
+}
+
+impl From<SigInfo> for Queued {
+    fn from(info: SigInfo) -> Self {
+        Self { info, timer: None, account: None }
+    }
+}
+
+impl Queued {
+    /// A timer's signal.
+    pub fn of_timer(info: SigInfo, timer: Arc<dyn Timer>) -> Self {
+        Self { info, timer: Some(timer), account: None }
+    }
+
+    pub fn signal(&self) -> i32 {
+        self.info.signal()
+    }
+
+    /// What is left of it once it was taken.
+    pub fn deliver(mut self) -> SigInfo {
+        if let Some(timer) = self.timer.take() {
+            timer.taken(&mut self.info);
+        }
+        self.info
+    }
+}
+
+/// Queued signals by real user id: what RLIMIT_SIGPENDING bounds.
+static QUEUED: SpinLock<BTreeMap<u32, u64>> = SpinLock::new(BTreeMap::new());
+
+/// One queued signal in a user's account.
+struct Account(u32);
+
+impl Account {
+    fn open(uid: u32, limit: u64) -> Option<Self> {
+        let mut table = QUEUED.lock();
+        let count = table.entry(uid).or_insert(0);
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        Some(Self(uid))
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let mut table = QUEUED.lock();
+        if let Some(count) = table.get_mut(&self.0) {
+            *count -= 1;
+            if *count == 0 {
+                table.remove(&self.0);
+            }
+        }
+    }
+}
+
+/// Signals that user `uid` has queued (SigQ of /proc/PID/status).
+pub fn queued_by(uid: u32) -> u64 {
+    QUEUED.lock().get(&uid).copied().unwrap_or(0)
+}
+
+/// What [`Pending::push`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    New,
+    /// It is pending already; those below 32 are not counted.
+    Merged,
+}
+
+/// A task's or a process's pending signals. The set can be read without the lock.
+#[derive(Default)]
+pub struct Pending {
+    set: AtomicU64,
+    queue: SpinLock<VecDeque<Queued>>,
+}
+
+impl Pending {
+    /// The pending signals.
+    #[inline]
+    pub fn set(&self) -> SigSet {
+        self.set.load(Ordering::SeqCst)
+    }
+
+    /// Adds a signal. `limit`: the sender's real user id and RLIMIT_SIGPENDING. EAGAIN when a
+    /// signal that must not lose what it tells finds the queue full; others become pending bare.
+    pub fn push(&self, mut entry: Queued, (uid, limit): (u32, u64)) -> Result<Pushed> {
+        let signal = entry.signal();
+        let mut queue = self.queue.lock();
+        if signal < FIRST_RT && self.set() & bit(signal) != 0 {
+            return Ok(Pushed::Merged);
+        }
+        let counted = signal >= FIRST_RT || entry.info.is_from_user();
+        if counted && entry.timer.is_none() {
+            match Account::open(uid, limit) {
+                Some(account) => entry.account = Some(account),
+                None if signal >= FIRST_RT && entry.info.code() != code::USER => {
+                    return Err(Errno::EAGAIN);
+                }
+                None => {
+                    self.set.fetch_or(bit(signal), Ordering::SeqCst);
+                    return Ok(Pushed::New);
+                }
+            }
+        }
+        queue.push_back(entry);
+        self.set.fetch_or(bit(signal), Ordering::SeqCst);
+        Ok(Pushed::New)
+    }
+
+    /// Takes the lowest signal of `wanted`, the oldest if there are several of it.
+    pub fn take(&self, wanted: SigSet) -> Option<Queued> {
+        if self.set() & wanted == 0 {
+            return None;
+        }
+        let mut queue = self.queue.lock();
+        let ready = self.set() & wanted;
+        if ready == 0 {
+            return None;
+        }
+        let signal = lowest(ready);
+        let at = queue.iter().position(|q| q.signal() == signal);
+        let entry = at.and_then(|at| queue.remove(at));
+        if !queue.iter().any(|q| q.signal() == signal) {
+            self.set.fetch_and(!bit(signal), Ordering::SeqCst);
+        }
+        // What it told was lost for want of room.
+        Some(entry.unwrap_or_else(|| SigInfo::from_process(signal, code::USER, 0, 0).into()))
+    }
+
+    /// Forgets the signals of `which`.
+    pub fn flush(&self, which: SigSet) {
+        if self.set() & which == 0 {
+            return;
+        }
+        let gone: VecDeque<Queued> = {
+            let mut queue = self.queue.lock();
+            self.set.fetch_and(!which, Ordering::SeqCst);
+            let (gone, kept) = core::mem::take(&mut *queue)
+                .into_iter()
+                .partition(|q| which & bit(q.signal()) != 0);
+            *queue = kept;
+            gone
+        };
+        drop(gone);
+    }
+
+    /// Forgets the signals of one timer (it was deleted).
+    pub fn flush_timer(&self, timer: &Arc<dyn Timer>) {
+        let same = |q: &Queued| q.timer.as_ref().is_some_and(|t| Arc::ptr_eq(t, timer));
+        let gone: VecDeque<Queued> = {
+            let mut queue = self.queue.lock();
+            let (gone, kept): (VecDeque<_>, _) =
+                core::mem::take(&mut *queue).into_iter().partition(same);
+            *queue = kept;
+            for entry in &gone {
+                if !queue.iter().any(|q| q.signal() == entry.signal()) {
+                    self.set.fetch_and(!bit(entry.signal()), Ordering::SeqCst);
+                }
+            }
+            gone
+        };
+        drop(gone);
+    }
+}
