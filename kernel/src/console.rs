@@ -99,6 +99,8 @@ pub fn configure(info: &BootInfo) {
             PRINT_BELOW.store(8, Ordering::Relaxed);
         } else if let Some(n) = word.strip_prefix("loglevel=").and_then(|n| n.parse().ok()) {
             PRINT_BELOW.store(n, Ordering::Relaxed);
+        } else if let Some(n) = word.strip_prefix("panic=").and_then(|n| n.parse().ok()) {
+            crate::panic::REBOOT_AFTER.store(n, Ordering::Relaxed);
         } else if let Some(tty) = word.strip_prefix("console=") {
             let name = tty.split(',').next().unwrap_or("");
             match name.strip_prefix("ttyS").and_then(|n| n.parse::<usize>().ok()) {

@@ -42,7 +42,7 @@ impl<T: ?Sized> Mutex<T> {
         self.locked
             .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
-            .then_some(MutexGuard(self))
+            .then(|| MutexGuard(self))
     }
 }
 
@@ -72,5 +72,34 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         self.0.value.exclusive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::thread;
+
+    #[test]
+    fn contended_increments_are_not_lost() {
+        let counter = Arc::new(Mutex::new(0u64));
+        let threads: std::vec::Vec<_> = (0..4)
+            .map(|_| {
+                let counter = counter.clone();
+                thread::spawn(move || {
+                    for _ in 0..20_000 {
+                        let mut guard = counter.lock();
+                        let seen = *guard;
+                        core::hint::spin_loop();
+                        *guard = seen + 1;
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("no panic");
+        }
+        assert_eq!(*counter.lock(), 80_000);
     }
 }

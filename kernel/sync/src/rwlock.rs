@@ -83,7 +83,7 @@ impl<T: ?Sized + Sync> RwLock<T> {
                     Ordering::Acquire,
                     Ordering::Relaxed,
                 ) {
-                    Ok(_) => return won.then_some(WriteGuard(self)),
+                    Ok(_) => return won.then(|| WriteGuard(self)),
                     Err(now) => state = now,
                 }
             }
@@ -129,5 +129,42 @@ impl<T: ?Sized> DerefMut for WriteGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         self.0.value.exclusive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::thread;
+
+    #[test]
+    fn readers_never_see_half_of_a_write() {
+        let pair = Arc::new(RwLock::new((0u64, 0u64)));
+        let writers = (0..2).map(|_| {
+            let pair = pair.clone();
+            thread::spawn(move || {
+                for _ in 0..10_000 {
+                    let mut both = pair.write();
+                    both.0 += 1;
+                    core::hint::spin_loop();
+                    both.1 += 1;
+                }
+            })
+        });
+        let readers = (0..2).map(|_| {
+            let pair = pair.clone();
+            thread::spawn(move || {
+                for _ in 0..10_000 {
+                    let both = pair.read();
+                    assert_eq!(both.0, both.1);
+                }
+            })
+        });
+        let all: std::vec::Vec<_> = writers.chain(readers).collect();
+        for thread in all {
+            thread.join().expect("no panic");
+        }
+        assert_eq!(*pair.read(), (20_000, 20_000));
     }
 }
