@@ -1,5 +1,6 @@
 //! New threads and processes: fork, vfork, clone, clone3.
 
+use crate::signal::attention::{KILL, STOP};
 use crate::signal::{ProcessSignals, TaskSignals};
 use crate::task::process::{Place, Use};
 use crate::task::stack::KernelStack;
@@ -61,6 +62,10 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     crate::exit::reap_buried();
     let f = args.flags;
     let parent = current();
+    // What was sent before the fork is handled before it, by the parent alone.
+    if crate::signal::interrupts(&parent) {
+        return Err(Errno::ERESTARTNOINTR);
+    }
     let thread = has(f, g::CLONE_THREAD);
     if !thread && crate::limits::too_many_processes() {
         return Err(Errno::EAGAIN);
@@ -77,6 +82,8 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     };
     let tid = table::alloc_tid();
     let fpu = {
+        // The scheduler saves into the same place.
+        let _stay = hal::preempt::PreemptGuard::new();
         let mut state = parent.fpu();
         state.save();
         state.clone()
@@ -127,7 +134,8 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
         *child.rseq.lock() = *parent.rseq.lock();
     }
     if has(f, g::CLONE_PARENT_SETTID) {
-        hal::user::write(VirtAddr::new(args.parent_tid), &tid)?;
+        // A bad address is the program's own doing; Linux ignores it too.
+        let _ = hal::user::write(VirtAddr::new(args.parent_tid), &tid);
     }
     prepare_context(&child, frame, &args);
     if has(f, g::CLONE_CHILD_SETTID) {
@@ -138,7 +146,8 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     *child.vfork_done.lock() = vfork.clone();
     {
         let _tree = table::TREE.lock();
-        if parent.process.exiting.load(Ordering::Acquire) {
+        // A stop or the end of the group misses no thread.
+        if parent.signals.attention.load(Ordering::SeqCst) & (KILL | STOP) != 0 {
             drop(_tree);
             abandon(&child);
             return Err(Errno::ERESTARTNOINTR);
@@ -167,8 +176,9 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     }
     crate::sched::start(&child);
     if let Some(vfork) = vfork {
-        // Only a fatal signal would end this wait on Linux too; the child always completes it.
-        vfork.waiters.wait_until(|| vfork.done.load(Ordering::Acquire).then_some(()));
+        let done = || vfork.done.load(Ordering::Acquire).then_some(());
+        // Only the end of the parent ends this wait early.
+        let _ended = crate::signal::killable(&parent, || vfork.waiters.wait_interruptible(None, done));
     }
     Ok(tid)
 }
@@ -177,6 +187,10 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
 fn abandon(child: &TaskRef) {
     if let Some(mm) = child.switching_mm().as_ref() {
         mm.quit();
+    }
+    // A new process's id is not its task's to give back.
+    if child.is_leader() {
+        table::free_tid(child.tid());
     }
 }
 

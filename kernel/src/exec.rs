@@ -149,8 +149,13 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
     task.robust_list.store(0, Ordering::Relaxed);
     *task.rseq.lock() = (0, 0, 0);
     task.process.membarrier.store(0, Ordering::Relaxed);
-    task.fpu().reset();
-    task.fpu().restore();
+    {
+        // The scheduler saves into the same place.
+        let _stay = hal::preempt::PreemptGuard::new();
+        let mut fpu = task.fpu();
+        fpu.reset();
+        fpu.restore();
+    }
     hal::switch::load_user_bases(0, 0);
     crate::creds_calls::on_exec(&program.file);
     if let Some(done) = task.vfork_done.lock().take() {

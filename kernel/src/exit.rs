@@ -48,6 +48,7 @@ pub fn exit_thread(status: i32) -> ! {
     let task = current();
     task.exit_code.store(status, Ordering::Relaxed);
     before_exit();
+    crate::signal::on_thread_exit();
     let process = task.process.clone();
     let handle = task.handle();
     release_memory();

@@ -21,6 +21,7 @@ mod limits;
 mod panic;
 mod random;
 mod rootfs;
+mod rseq;
 mod sched;
 mod signal;
 mod syscalls;
@@ -51,6 +52,7 @@ pub fn main(start_info: u64) -> ! {
     boot::cpus::start_others(&firmware, |cpu| idle[cpu.index()].stack_top(), secondary);
     boot::report(&firmware);
     rootfs::remember(info, firmware);
+    time::start();
     boot::init::start();
     drop(idle);
     idle_loop()

@@ -138,7 +138,7 @@ fn return_to_user(frame: &mut TrapFrame) {
         if percpu::preempt_state().1 {
             hal::irq::allow();
             crate::sched::preempt();
-        } else if task.signals.attention.load(Ordering::Acquire) {
+        } else if task.signals.attention.load(Ordering::Acquire) != 0 {
             hal::irq::allow();
             signal::deliver(frame);
         } else {

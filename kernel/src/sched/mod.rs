@@ -281,6 +281,7 @@ fn switch(preempted: bool) {
 
     charge_system(&prev);
     if !prev.kernel_thread {
+        crate::rseq::note_switch(&prev);
         prev.fpu.switching().save();
         *prev.bases.switching() = hal::switch::read_user_bases();
     }

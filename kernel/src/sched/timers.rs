@@ -120,7 +120,7 @@ pub fn on_interrupt() {
             Some(Action::Wake(task)) => {
                 super::wake(&task);
             }
-            Some(Action::Notify(target)) => target.notify(),
+            Some(Action::Notify(target)) => crate::time::worker::push_notify(target),
             None => {}
         }
     }

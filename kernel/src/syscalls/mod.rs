@@ -7,6 +7,7 @@
 mod memory;
 mod numa;
 mod process;
+mod signal;
 pub mod table;
 
 use crate::task::{Current, current};
@@ -108,6 +109,11 @@ pub fn enter(frame: &mut TrapFrame) {
     };
     ctx.frame.rax = match result {
         Ok(value) => value,
-        Err(error) => error.to_ret(),
+        Err(error) => {
+            if error.is_restart() {
+                crate::signal::note_restart(&task);
+            }
+            error.to_ret()
+        }
     };
 }

@@ -42,7 +42,7 @@ macro_rules! syscalls {
 }
 
 /// The areas' parts.
-const PARTS: &[&[Entry]] = &[super::memory::TABLE, super::numa::TABLE, super::process::TABLE];
+const PARTS: &[&[Entry]] = &[super::memory::TABLE, super::numa::TABLE, super::process::TABLE, super::signal::TABLE];
 
 /// Numbers that the table has room for.
 const SIZE: usize = 512;

@@ -348,6 +348,15 @@ impl Drop for Task {
     }
 }
 
+/// What a process's threads have used so far, those that are gone included.
+pub fn usage_of_process(process: &Process) -> process::Use {
+    let mut used = *process.dead_threads.lock();
+    for thread in process.threads() {
+        used.add(&usage_of_task(&thread));
+    }
+    used
+}
+
 /// What a task has used so far.
 pub fn usage_of_task(task: &Task) -> process::Use {
     let get = |c: &AtomicU64| c.load(Ordering::Relaxed);

@@ -56,6 +56,11 @@ pub fn add_task(task: &TaskRef) {
     TASKS.lock().insert(task.tid(), task.clone());
 }
 
+/// Makes a task findable by the id that it took over.
+pub fn adopt_task(task: &TaskRef) {
+    TASKS.lock().insert(task.tid(), task.clone());
+}
+
 /// Makes a task unfindable.
 pub fn remove_task(tid: i32) {
     let gone = TASKS.lock().remove(&tid);

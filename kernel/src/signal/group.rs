@@ -1,0 +1,113 @@
+//! The end of threads: of a whole process, of the others at exec, and what it means for groups.
+
+use super::attention::SIGNAL;
+use super::send::{self, kill_thread};
+use super::{stop, sig};
+use crate::task::{Process, Task, current, table};
+use abi::{Errno, Result};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+/// The process is ending: its other threads leave at the next look.
+pub fn kill_threads(process: &Process) {
+    let me = current();
+    // The lock keeps a stop from beginning half way.
+    let _group = process.signals.group.lock();
+    let place = process.place.lock();
+    for thread in place.threads.iter().filter(|t| !core::ptr::eq(&***t, &*me)) {
+        kill_thread(thread);
+    }
+}
+
+/// exec: ends the other threads of the group and waits for them; the caller takes the leader's id
+/// over. EINTR when the group is ending anyway.
+pub fn end_other_threads() -> Result<()> {
+    let task = current();
+    let process = &task.process;
+    {
+        let mut group = process.signals.group.lock();
+        if process.exiting.load(Ordering::Acquire) || group.execing {
+            return Err(Errno::EINTR);
+        }
+        group.execing = true;
+    }
+    kill_threads(process);
+    process.thread_events.wait_until(|| (process.place.lock().threads.len() == 1).then_some(()));
+    if process.exiting.load(Ordering::Acquire) {
+        return Err(Errno::EINTR);
+    }
+    if !task.is_leader() {
+        let _tree = table::TREE.lock();
+        let old = task.tid();
+        table::remove_task(old);
+        task.take_leaders_tid();
+        table::adopt_task(&task.handle());
+        table::free_tid(old);
+    }
+    Ok(())
+}
+
+/// Signals of the process that the running thread will not take any more go to the others.
+pub fn hand_over(task: &Task) {
+    let pending = task.process.signals.pending.set();
+    if pending == 0 {
+        return;
+    }
+    let place = task.process.place.lock();
+    for other in place.threads.iter().filter(|t| !core::ptr::eq(&***t, task)) {
+        if pending & !other.signals.blocked() != 0 && other.signals.ask(SIGNAL) {
+            send::nudge(other);
+        }
+    }
+}
+
+/// The running thread ends.
+pub fn on_thread_exit() {
+    let task = current();
+    stop::leave();
+    hand_over(&task);
+}
+
+/// The process is about to become a zombie: a session leader hangs up its terminal, and groups
+/// that its end orphans are told if members of them are stopped.
+pub fn on_process_end(process: &Arc<Process>) {
+    stop::forget(process);
+    let (pgid, sid, children) = {
+        let place = process.place.lock();
+        (place.pgid, place.sid, place.children.clone())
+    };
+    if sid == process.pid {
+        fs::tty::session_ended(sid as u32);
+    }
+    if !stop::any_stopped() {
+        return;
+    }
+    let mut groups: Vec<i32> = Vec::new();
+    let parent = process.place.lock().parent.upgrade();
+    let parent_outside = parent.is_some_and(|p| {
+        let theirs = p.place.lock();
+        theirs.pgid != pgid && theirs.sid == sid
+    });
+    if parent_outside {
+        groups.push(pgid);
+    }
+    for child in children {
+        let theirs = child.place.lock();
+        if theirs.sid == sid && theirs.pgid != pgid && !groups.contains(&theirs.pgid) {
+            groups.push(theirs.pgid);
+        }
+    }
+    for group in groups {
+        // As it will be without this process: as a member, and as a parent.
+        if stop::has_stopped_member(group) && stop::is_orphaned_without(group, process) {
+            stop::hang_up_group(group);
+        }
+    }
+}
+
+/// A default action that a program cannot avoid once it was sent.
+pub fn is_fatal_by_default(signal: i32) -> bool {
+    use super::set::{HARMLESS, STOPS, bit};
+    (HARMLESS | STOPS) & bit(signal) == 0 || signal == sig::KILL
+}

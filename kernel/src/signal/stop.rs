@@ -1,0 +1,217 @@
+//! Job control: stopping a process and letting it go on.
+//!
+//! The thread that takes a stop signal asks all others to stop; each does on its way to user mode.
+//! The last one tells the parent.
+
+use super::attention::{KILL, STOP};
+use super::set::{STOPS, bit, sig};
+use super::{Group, send};
+use crate::sched;
+use crate::task::process::Event;
+use crate::task::{Process, State, current};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+/// How far a stop has come.
+#[derive(Default)]
+pub struct Stop {
+    /// Threads that have not stopped yet.
+    running: usize,
+    /// All have.
+    complete: bool,
+}
+
+/// Stopped processes: while there are none, nobody looks for orphaned groups of them.
+static STOPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// True when some process is stopped.
+pub fn any_stopped() -> bool {
+    STOPPED.load(Ordering::Relaxed) > 0
+}
+
+/// The process is stopped, or about to be.
+pub fn is_stopping(process: &Process) -> bool {
+    process.signals.stopping.load(Ordering::SeqCst) != 0
+}
+
+/// Asks all threads of the running task's process to stop on account of `signal`.
+pub fn begin(signal: i32) {
+    let process = &current().process;
+    let mut group = process.signals.group.lock();
+    // A SIGCONT or the end may have come since the signal was taken.
+    if process.exiting.load(Ordering::Acquire)
+        || process.signals.pending.set() & bit(sig::CONT) != 0
+        || process.signals.stopping.load(Ordering::Relaxed) != 0
+    {
+        return;
+    }
+    process.signals.stopping.store(signal, Ordering::SeqCst);
+    let place = process.place.lock();
+    group.stop = Stop { running: 0, complete: false };
+    for thread in &place.threads {
+        if thread.signals.attention.load(Ordering::SeqCst) & KILL == 0 {
+            group.stop.running += 1;
+            thread.signals.ask(STOP);
+            send::nudge(thread);
+        }
+    }
+}
+
+/// One thread less has to stop; the event to tell when it was the last.
+fn one_less(process: &Process, group: &mut Group) -> Option<Event> {
+    group.stop.running = group.stop.running.saturating_sub(1);
+    if group.stop.running > 0 || group.stop.complete {
+        return None;
+    }
+    group.stop.complete = true;
+    STOPPED.fetch_add(1, Ordering::Relaxed);
+    Some(Event::Stopped(process.signals.stopping.load(Ordering::Relaxed)))
+}
+
+/// The running task was asked to stop: it does, until SIGCONT or its end.
+pub fn take_part() {
+    let task = current();
+    let process = &task.process;
+    let event = {
+        let mut group = process.signals.group.lock();
+        if task.signals.attention.fetch_and(!STOP, Ordering::SeqCst) & STOP == 0
+            || process.signals.stopping.load(Ordering::Relaxed) == 0
+        {
+            return;
+        }
+        one_less(process, &mut group)
+    };
+    if let Some(event) = event {
+        tell_parent(process, event);
+    }
+    loop {
+        task.set_state(State::Stopped);
+        let go_on = process.signals.stopping.load(Ordering::SeqCst) == 0
+            || task.signals.attention.load(Ordering::SeqCst) & KILL != 0;
+        if go_on {
+            break;
+        }
+        sched::schedule();
+    }
+    task.set_state(State::Runnable);
+}
+
+/// The running thread ends: a stop does not wait for it.
+pub fn leave() {
+    let task = current();
+    let process = &task.process;
+    let event = {
+        let mut group = process.signals.group.lock();
+        if task.signals.attention.fetch_and(!STOP, Ordering::SeqCst) & STOP == 0 {
+            return;
+        }
+        one_less(process, &mut group)
+    };
+    if let Some(event) = event {
+        tell_parent(process, event);
+    }
+}
+
+/// What sending `signal` does to a stop, whatever becomes of the signal: SIGCONT ends it and
+/// forgets stop signals, stop signals forget SIGCONT. The event to tell the parent, if any.
+pub fn before_send(process: &Process, group: &mut Group, signal: i32) -> Option<Event> {
+    if signal != sig::CONT && STOPS & bit(signal) == 0 {
+        return None;
+    }
+    let forget = if signal == sig::CONT { STOPS } else { bit(sig::CONT) };
+    process.signals.pending.flush(forget);
+    let place = process.place.lock();
+    for thread in &place.threads {
+        thread.signals.pending.flush(forget);
+    }
+    if signal != sig::CONT {
+        return None;
+    }
+    resume(process, group, &place.threads)
+}
+
+fn resume(
+    process: &Process,
+    group: &mut Group,
+    threads: &[crate::task::TaskRef],
+) -> Option<Event> {
+    if process.signals.stopping.swap(0, Ordering::SeqCst) == 0 {
+        return None;
+    }
+    let was_complete = core::mem::take(&mut group.stop).complete;
+    for thread in threads {
+        thread.signals.attention.fetch_and(!STOP, Ordering::SeqCst);
+        sched::wake_if(thread, |state| state == State::Stopped);
+    }
+    if was_complete {
+        STOPPED.fetch_sub(1, Ordering::Relaxed);
+        return Some(Event::Continued);
+    }
+    None
+}
+
+/// The process ends while it is stopped.
+pub fn forget(process: &Process) {
+    let mut group = process.signals.group.lock();
+    if core::mem::take(&mut group.stop).complete {
+        STOPPED.fetch_sub(1, Ordering::Relaxed);
+    }
+    process.signals.stopping.store(0, Ordering::SeqCst);
+}
+
+/// Tells the parent of a stop or of its end: SIGCHLD, unless SA_NOCLDSTOP, and wait(2).
+pub fn tell_parent(process: &Process, event: Event) {
+    *process.change.lock() = Some(event);
+    let parent = process.place.lock().parent.upgrade();
+    let Some(parent) = parent else { return };
+    let action = parent.signals.action(sig::CHLD);
+    let wanted = action.handler != super::action::IGNORE
+        && !action.has(super::action::flag::NOCLDSTOP);
+    if wanted {
+        let info = send::child_info(process, sig::CHLD, event);
+        // SIGCHLD is never refused.
+        let _ = send::to_process(&parent, info.into());
+    }
+    parent.child_events.wake_all();
+}
+
+/// True when the process group has no member whose parent is in another group of its session:
+/// nobody could make it go on.
+pub fn is_orphaned(pgid: i32) -> bool {
+    is_orphaned_when(pgid, |_| false)
+}
+
+/// As [`is_orphaned`], when `leaving` is gone, as a member and as a parent.
+pub fn is_orphaned_without(pgid: i32, leaving: &Arc<Process>) -> bool {
+    is_orphaned_when(pgid, |p| Arc::ptr_eq(p, leaving))
+}
+
+fn is_orphaned_when(pgid: i32, gone: impl Fn(&Arc<Process>) -> bool) -> bool {
+    crate::task::table::group(pgid).iter().all(|member| {
+        if gone(member) || member.zombie.load(Ordering::Acquire) {
+            return true;
+        }
+        let (sid, parent) = {
+            let place = member.place.lock();
+            (place.sid, place.parent.upgrade())
+        };
+        let Some(parent) = parent else { return true };
+        if parent.pid == 1 || gone(&parent) {
+            return true;
+        }
+        let theirs = parent.place.lock();
+        theirs.pgid == pgid || theirs.sid != sid
+    })
+}
+
+/// True when the group has a stopped member.
+pub fn has_stopped_member(pgid: i32) -> bool {
+    crate::task::table::group(pgid).iter().any(|p| is_stopping(p))
+}
+
+/// The group lost its last outside parent with stopped members: SIGHUP, SIGCONT.
+pub fn hang_up_group(pgid: i32) {
+    for signal in [sig::HUP, sig::CONT] {
+        send::kernel_to_group(pgid, signal);
+    }
+}
