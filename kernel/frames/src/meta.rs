@@ -253,12 +253,18 @@ impl Frame {
     /// One more mapping.
     #[inline]
     pub fn add_map(&self) {
-        self.maps.fetch_add(1, Ordering::Relaxed);
+        if self.maps.fetch_add(1, Ordering::Relaxed) == 0 && self.kind() == Kind::Shared {
+            crate::node::note_mapped(self.node(), 1);
+        }
     }
     /// One mapping less; how many are left.
     #[inline]
     pub fn remove_map(&self) -> u32 {
-        self.maps.fetch_sub(1, Ordering::AcqRel) - 1
+        let left = self.maps.fetch_sub(1, Ordering::AcqRel) - 1;
+        if left == 0 && self.kind() == Kind::Shared {
+            crate::node::note_mapped(self.node(), -1);
+        }
+        left
     }
     #[inline]
     pub(crate) fn clear_maps(&self) {

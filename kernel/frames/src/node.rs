@@ -7,11 +7,11 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use hal::Pfn;
-use numa::{CpuId, MAX_NODES, NodeId};
+use numa::{MAX_NODES, NodeId};
 use sync::{Once, IrqLock};
 
 /// Frames that a CPU's cache takes from the buddy or gives back at once (a batch).
-const BATCH: usize = 32;
+const BATCH: usize = 16;
 /// Frames that a CPU's cache holds at most: two batches.
 const CACHE: usize = 2 * BATCH;
 
@@ -19,9 +19,25 @@ const CACHE: usize = 2 * BATCH;
 #[repr(align(64))]
 struct PerCpu {
     cache: IrqLock<Cache>,
-    /// Frames in use, by kind. A CPU's own count may be negative (freed here, allocated there).
-    used: [AtomicI64; KINDS],
+    /// Frames ever allocated and freed by this CPU, by kind: the difference, over all CPUs, is in
+    /// use.
+    allocated: [AtomicU64; KINDS],
+    freed: [AtomicU64; KINDS],
+    /// Frames of shared memory that page tables map. Negative when another CPU mapped them.
+    mapped: AtomicI64,
     events: [AtomicU64; EVENTS],
+}
+
+impl PerCpu {
+    fn new() -> Self {
+        Self {
+            cache: IrqLock::new(Cache { len: 0, frames: [Pfn::new(0); CACHE] }),
+            allocated: [const { AtomicU64::new(0) }; KINDS],
+            freed: [const { AtomicU64::new(0) }; KINDS],
+            mapped: AtomicI64::new(0),
+            events: [const { AtomicU64::new(0) }; EVENTS],
+        }
+    }
 }
 
 struct Cache {
@@ -63,7 +79,10 @@ pub enum Usage {
 pub struct Node {
     id: NodeId,
     buddy: IrqLock<Buddy>,
-    per_cpu: Box<[PerCpu]>,
+    /// Absent until the heap works: then the buddy serves everybody.
+    per_cpu: Once<Box<[PerCpu]>>,
+    /// Frames in use that were counted before that.
+    early: [AtomicI64; KINDS],
     /// Frames that users may not have.
     reserve: u64,
     /// Frames under management.
@@ -84,6 +103,11 @@ pub struct Stats {
     pub cached: u64,
     pub reserve: u64,
     pub used: [u64; KINDS],
+    /// Frames ever allocated, and given back, of any kind.
+    pub allocated: u64,
+    pub freed: u64,
+    /// Frames of shared memory that page tables map.
+    pub mapped: u64,
     pub events: [u64; EVENTS],
     pub blocks: [u64; crate::MAX_ORDER as usize + 1],
     pub span: (u64, u64),
@@ -113,8 +137,16 @@ pub struct NodeMemory {
     pub early: u64,
 }
 
+/// Puts the CPUs' caches in front of every node (the heap works).
+pub fn start_caches(cpus: usize) {
+    for node in NODES.get().into_iter().flatten().flatten() {
+        let caches: Vec<PerCpu> = (0..cpus).map(|_| PerCpu::new()).collect();
+        node.per_cpu.call_once(|| caches.into_boxed_slice());
+    }
+}
+
 /// Sets every node up, once. The metadata of the ranges is mapped and zeroed.
-pub fn init(memory: Vec<NodeMemory>, cpus: usize) {
+pub fn init(memory: Vec<NodeMemory>) {
     NODES.call_once(|| {
         let mut nodes = [const { None }; MAX_NODES];
         for m in memory {
@@ -123,21 +155,13 @@ pub fn init(memory: Vec<NodeMemory>, cpus: usize) {
                 buddy.add(start, end);
             }
             let managed = buddy.free_frames() + m.early;
-            let per_cpu = (0..cpus)
-                .map(|_| PerCpu {
-                    cache: IrqLock::new(Cache { len: 0, frames: [Pfn::new(0); CACHE] }),
-                    used: [const { AtomicI64::new(0) }; KINDS],
-                    events: [const { AtomicU64::new(0) }; EVENTS],
-                })
-                .collect::<Vec<_>>()
-                .into_boxed_slice();
-            if m.early > 0 && let Some(first) = per_cpu.first() {
-                first.used[Kind::Kernel as usize].store(m.early as i64, Ordering::Relaxed);
-            }
+            let early = [const { AtomicI64::new(0) }; KINDS];
+            early[Kind::Kernel as usize].store(m.early as i64, Ordering::Relaxed);
             nodes[m.id.index()] = Some(Node {
                 id: m.id,
                 buddy: IrqLock::new(buddy),
-                per_cpu,
+                per_cpu: Once::new(),
+                early,
                 // 1/256 of the node, 64 KiB to 4 MiB.
                 reserve: (managed / 256).clamp(16, 1024),
                 managed,
@@ -165,15 +189,26 @@ impl Node {
         self.id
     }
 
+    fn caches(&self) -> &[PerCpu] {
+        self.per_cpu.get().map_or(&[], |all| &all[..])
+    }
+
     #[inline]
     fn count(&self, cpu: usize, kind: Kind, frames: i64) {
-        self.per_cpu[cpu].used[kind as usize].fetch_add(frames, Ordering::Relaxed);
+        let Some(all) = self.per_cpu.get() else {
+            self.early[kind as usize].fetch_add(frames, Ordering::Relaxed);
+            return;
+        };
+        let counters = if frames > 0 { &all[cpu].allocated } else { &all[cpu].freed };
+        counters[kind as usize].fetch_add(frames.unsigned_abs(), Ordering::Relaxed);
     }
 
     /// Counts an event of numastat on this CPU.
     #[inline]
     pub fn event(&self, event: Event) {
-        self.per_cpu[this_cpu()].events[event as usize].fetch_add(1, Ordering::Relaxed);
+        if let Some(all) = self.per_cpu.get() {
+            all[this_cpu()].events[event as usize].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// One frame from this CPU's cache, refilled from the buddy when it is empty.
@@ -181,7 +216,10 @@ impl Node {
     fn take_one(&self, usage: Usage) -> Option<(Pfn, usize)> {
         let _stay = hal::preempt::PreemptGuard::new();
         let cpu = this_cpu();
-        let mut cache = self.per_cpu[cpu].cache.lock();
+        let Some(all) = self.per_cpu.get() else {
+            return Some((self.buddy.lock().alloc(0)?, cpu));
+        };
+        let mut cache = all[cpu].cache.lock();
         if cache.len == 0 {
             self.refill(&mut cache, usage)?;
         }
@@ -211,7 +249,7 @@ impl Node {
 
     /// Frees what the CPUs' caches hold (before saying that the node is full; for exact counts).
     pub fn drain(&self) {
-        for per_cpu in &self.per_cpu {
+        for per_cpu in self.caches() {
             let mut cache = per_cpu.cache.lock();
             if cache.len > 0 {
                 let mut buddy = self.buddy.lock();
@@ -271,7 +309,11 @@ impl Node {
         let cpu = this_cpu();
         self.count(cpu, kind, -1);
         meta.set_state(Kind::Cached, 0, self.id);
-        let mut cache = self.per_cpu[cpu].cache.lock();
+        let Some(all) = self.per_cpu.get() else {
+            meta.set_state(Kind::Kernel, 0, self.id);
+            return self.buddy.lock().free(pfn, 0);
+        };
+        let mut cache = all[cpu].cache.lock();
         if cache.len == CACHE {
             let mut buddy = self.buddy.lock();
             for i in 0..BATCH {
@@ -302,7 +344,7 @@ impl Node {
 
     /// Free frames, those in caches included.
     pub fn free_frames(&self) -> u64 {
-        let cached: u64 = self.per_cpu.iter().map(|c| c.cache.lock().len as u64).sum();
+        let cached: u64 = self.caches().iter().map(|c| c.cache.lock().len as u64).sum();
         self.buddy.lock().free_frames() + cached
     }
 
@@ -312,7 +354,7 @@ impl Node {
     }
 
     fn stats(&self) -> Stats {
-        let cached: u64 = self.per_cpu.iter().map(|c| c.cache.lock().len as u64).sum();
+        let cached: u64 = self.caches().iter().map(|c| c.cache.lock().len as u64).sum();
         let buddy = self.buddy.lock();
         let mut stats = Stats {
             present: self.present,
@@ -326,12 +368,20 @@ impl Node {
         };
         drop(buddy);
         for kind in 0..KINDS {
-            let sum: i64 = self.per_cpu.iter().map(|c| c.used[kind].load(Ordering::Relaxed)).sum();
-            stats.used[kind] = sum.max(0) as u64;
+            // Frees first: what is freed meanwhile must not count without its allocation.
+            let freed: u64 = self.caches().iter().map(|c| c.freed[kind].load(Ordering::Relaxed)).sum();
+            let early = self.early[kind].load(Ordering::Relaxed).max(0) as u64;
+            let allocated: u64 =
+                self.caches().iter().map(|c| c.allocated[kind].load(Ordering::Relaxed)).sum();
+            stats.used[kind] = (early + allocated).saturating_sub(freed);
+            stats.allocated += allocated;
+            stats.freed += freed;
         }
+        let mapped: i64 = self.caches().iter().map(|c| c.mapped.load(Ordering::Relaxed)).sum();
+        stats.mapped = mapped.max(0) as u64;
         for event in 0..EVENTS {
             stats.events[event] =
-                self.per_cpu.iter().map(|c| c.events[event].load(Ordering::Relaxed)).sum();
+                self.caches().iter().map(|c| c.events[event].load(Ordering::Relaxed)).sum();
         }
         stats
     }
@@ -369,6 +419,14 @@ pub fn free(pfn: Pfn) {
     }
 }
 
+/// Counts a frame of shared memory as mapped for the first time (1) or no longer (-1).
+pub(crate) fn note_mapped(id: NodeId, change: i64) {
+    let _stay = hal::preempt::PreemptGuard::new();
+    if let Some(all) = node(id).and_then(|node| node.per_cpu.get()) {
+        all[this_cpu()].mapped.fetch_add(change, Ordering::Relaxed);
+    }
+}
+
 /// Counts an allocation as numastat does: `wanted` is the node that the policy named, `got` where
 /// it came from.
 #[inline]
@@ -391,10 +449,4 @@ pub fn account(wanted: NodeId, got: NodeId, interleaved: bool) {
         }
     }
     target.event(if here == got { Event::Local } else { Event::Other });
-}
-
-/// CPUs that a cache exists for.
-pub fn cached_cpus(node_id: NodeId) -> impl Iterator<Item = CpuId> {
-    let n = node(node_id).map_or(0, |n| n.per_cpu.len());
-    (0..n).filter_map(CpuId::try_new)
 }

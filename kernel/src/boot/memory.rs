@@ -208,8 +208,9 @@ fn start_allocators(memory: &BootMemory, description: &Description, info: &BootI
             })
         })
         .collect();
-    frames::node::init(nodes, machine.cpu_ids());
+    frames::node::init(nodes);
     crate::entry::HEAP.start(machine.cpu_ids());
+    frames::node::start_caches(machine.cpu_ids());
 }
 
 /// Gives the initramfs' memory back to its nodes.

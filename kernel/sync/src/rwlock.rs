@@ -146,9 +146,9 @@ mod tests {
             thread::spawn(move || {
                 for _ in 0..10_000 {
                     let mut both = pair.write();
-                    both.0 += 1;
+                    (*both).0 += 1;
                     core::hint::spin_loop();
-                    both.1 += 1;
+                    (*both).1 += 1;
                 }
             })
         });
@@ -157,7 +157,8 @@ mod tests {
             thread::spawn(move || {
                 for _ in 0..10_000 {
                     let both = pair.read();
-                    assert_eq!(both.0, both.1);
+                    let (first, second) = *both;
+                    assert_eq!(first, second);
                 }
             })
         });
@@ -165,6 +166,7 @@ mod tests {
         for thread in all {
             thread.join().expect("no panic");
         }
-        assert_eq!(*pair.read(), (20_000, 20_000));
+        let both = *pair.read();
+        assert_eq!(both, (20_000, 20_000));
     }
 }

@@ -73,7 +73,26 @@ pub fn entry_bits(vma: &Vma) -> u64 {
     Pte::PRESENT | Pte::USER | no_exec
 }
 
+/// The bits that a write adds to an entry of `vma`: a debugger writes also where the program may not.
+#[inline]
+fn written(vma: &Vma) -> u64 {
+    let writable = if vma.flags.contains(VmaFlags::WRITE) { Pte::WRITABLE } else { 0 };
+    writable | Pte::DIRTY
+}
+
 impl Mm {
+    /// Gives a private area that may not be written a page of its own at `addr`, as a write would.
+    /// The area tree is read-locked.
+    pub(crate) fn break_sharing(&self, vma: &Vma, addr: u64) -> Result<(), FaultError> {
+        let slot = self.slot(addr).map_err(|_| FaultError::NoMemory)?;
+        let pte = slot.load();
+        match table::state(pte) {
+            State::Empty => self.fault_empty(vma, addr, slot, true),
+            State::Migrating(_) => Ok(()),
+            State::Page(_) | State::Special(_) => self.fault_write(vma, addr, slot, pte),
+        }
+    }
+
     /// Makes the page at `addr` fit for `access`.
     pub fn fault(&self, addr: u64, access: Access) -> Result<(), FaultError> {
         let addr = addr & !(PAGE - 1);
@@ -165,7 +184,7 @@ impl Mm {
             Backing::Anon => {
                 let page = self.private_page(vma, addr)?;
                 hal::phys::zero(page.pfn());
-                self.install(vma, addr, slot, page, bits | Pte::WRITABLE | Pte::DIRTY);
+                self.install(vma, addr, slot, page, bits | written(vma));
                 Ok(())
             }
             Backing::Object { object, .. } => {
@@ -181,7 +200,7 @@ impl Mm {
                 } else if write {
                     let copy = self.private_page(vma, addr)?;
                     hal::phys::copy(copy.pfn(), page.pfn());
-                    self.install(vma, addr, slot, copy, bits | Pte::WRITABLE | Pte::DIRTY);
+                    self.install(vma, addr, slot, copy, bits | written(vma));
                 } else {
                     self.install(vma, addr, slot, page, bits);
                 }
@@ -210,7 +229,7 @@ impl Mm {
 
     /// A write to a page that is mapped read-only in an area that may be written.
     fn fault_write(&self, vma: &Vma, addr: u64, slot: Slot, old: Pte) -> Result<(), FaultError> {
-        let bits = entry_bits(vma) | Pte::ACCESSED | Pte::WRITABLE | Pte::DIRTY;
+        let bits = entry_bits(vma) | Pte::ACCESSED | written(vma);
         if vma.shared() {
             let _lock = self.pt_lock(addr);
             let now = slot.load();

@@ -40,6 +40,8 @@ pub mod place;
 pub mod protect;
 #[cfg(target_os = "none")]
 pub mod remap;
+#[cfg(target_os = "none")]
+pub mod remote;
 pub mod shared_policy;
 #[cfg(target_os = "none")]
 pub mod show;

@@ -307,7 +307,8 @@ mod tests {
             let range = (hal::Pfn::new(0x1000), hal::Pfn::new(0x9000));
             let memory =
                 frames::node::NodeMemory { id: node, present: 0x8000, free: vec![range], span: range, early: 0 };
-            frames::node::init(vec![memory], 1);
+            frames::node::init(vec![memory]);
+            frames::node::start_caches(1);
         });
     }
 
