@@ -4,6 +4,14 @@
 //! operation, and returns a value or an errno; it knows nothing of registers. A number that is not
 //! in the table is ENOSYS, and said once in the log.
 
+mod attributes;
+mod epoll;
+mod fcntl;
+mod fds;
+mod io;
+mod lookup;
+mod paths;
+mod poll;
 mod memory;
 mod numa;
 mod process;

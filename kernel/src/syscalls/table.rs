@@ -42,7 +42,19 @@ macro_rules! syscalls {
 }
 
 /// The areas' parts.
-const PARTS: &[&[Entry]] = &[super::memory::TABLE, super::numa::TABLE, super::process::TABLE, super::signal::TABLE];
+const PARTS: &[&[Entry]] = &[
+    super::attributes::TABLE,
+    super::epoll::TABLE,
+    super::fcntl::TABLE,
+    super::fds::TABLE,
+    super::io::TABLE,
+    super::memory::TABLE,
+    super::numa::TABLE,
+    super::paths::TABLE,
+    super::poll::TABLE,
+    super::process::TABLE,
+    super::signal::TABLE,
+];
 
 /// Numbers that the table has room for.
 const SIZE: usize = 512;
