@@ -238,6 +238,7 @@ fn bare_process(pid: i32) -> Arc<Process> {
         child_events: WaitQueue::new(),
         thread_events: WaitQueue::new(),
         dead_threads: SpinLock::new(Use::default()),
+        remains: SpinLock::new(None),
         reaped_children: SpinLock::new(Use::default()),
         start_time: hal::time::now(),
         timers: crate::time::ProcessTimers::default(),

@@ -1,5 +1,6 @@
 //! The end of threads and processes.
 
+use crate::task::process::Remains;
 use crate::task::{Process, State, TaskRef, current, table};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -101,6 +102,9 @@ fn leave_group(process: &Arc<Process>, task: &TaskRef) -> bool {
     let last = {
         let mut dead = process.dead_threads.lock();
         dead.add(&crate::task::usage_of_task(task));
+        let remains =
+            Remains { comm: *task.comm.lock(), creds: task.credentials(), cpu: task.last_cpu() };
+        *process.remains.lock() = Some(remains);
         let mut place = process.place.lock();
         place.threads.retain(|t| t.tid() != task.tid());
         place.threads.is_empty()

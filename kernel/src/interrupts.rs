@@ -15,8 +15,14 @@ pub struct Counts {
     pub flush: AtomicU64,
     pub reschedule: AtomicU64,
     pub call: AtomicU64,
-    pub device: AtomicU64,
+    /// Of devices, by ISA line.
+    pub lines: [AtomicU64; LINES],
+    /// Page faults.
+    pub faults: AtomicU64,
 }
+
+/// ISA interrupt lines.
+pub const LINES: usize = 16;
 
 static COUNTS: [Counts; MAX_CPUS] = [const {
     Counts {
@@ -24,7 +30,8 @@ static COUNTS: [Counts; MAX_CPUS] = [const {
         flush: AtomicU64::new(0),
         reschedule: AtomicU64::new(0),
         call: AtomicU64::new(0),
-        device: AtomicU64::new(0),
+        lines: [const { AtomicU64::new(0) }; LINES],
+        faults: AtomicU64::new(0),
     }
 }; MAX_CPUS];
 
@@ -49,11 +56,14 @@ pub fn count_reschedule() {
 pub fn count_call() {
     bump(|c| &c.call);
 }
+pub fn count_fault() {
+    bump(|c| &c.faults);
+}
 
 /// A device's handler: called with interrupts off.
 type Handler = fn();
 
-static DEVICES: [Once<Handler>; 16] = [const { Once::new() }; 16];
+static DEVICES: [Once<Handler>; LINES] = [const { Once::new() }; LINES];
 /// First vector of the ISA interrupts.
 pub const ISA: u8 = 32;
 
@@ -64,10 +74,11 @@ pub fn register(irq: u8, handler: Handler) {
 
 /// A device's interrupt arrived.
 pub fn device(vector: u8) {
-    bump(|c| &c.device);
-    if let Some(handler) =
-        vector.checked_sub(ISA).and_then(|irq| DEVICES.get(irq as usize)).and_then(Once::get)
-    {
+    let Some(irq) = vector.checked_sub(ISA).map(usize::from).filter(|&irq| irq < LINES) else {
+        return;
+    };
+    bump(|c| &c.lines[irq]);
+    if let Some(handler) = DEVICES[irq].get() {
         handler();
     }
 }

@@ -54,6 +54,7 @@ fn page_fault(frame: &mut TrapFrame, addr: u64) -> bool {
         _ => Err(FaultError::NoArea),
     };
     task.counters.minor_faults.fetch_add(1, Ordering::Relaxed);
+    crate::interrupts::count_fault();
     let Err(error) = outcome else { return true };
     let (signal, code) = match error {
         FaultError::NoArea => (SIGSEGV, 1),
@@ -142,7 +143,7 @@ fn return_to_user(frame: &mut TrapFrame) {
             hal::irq::allow();
             signal::deliver(frame);
         } else {
-            crate::sched::charge_system(&task);
+            crate::sched::charge_return(&task);
             return;
         }
         hal::irq::disable();

@@ -4,6 +4,7 @@
 //! it. Lock order: a task's `entity`, then a run queue. A task that is being switched away from
 //! (`on_cpu`) is on no other CPU's queue: whoever wakes or moves it waits until it is off.
 
+pub mod accounts;
 pub mod affinity;
 pub mod hooks;
 pub mod idle;
@@ -29,6 +30,8 @@ pub struct Cpu {
     pub switches: AtomicU64,
     /// Nanoseconds idle.
     pub idle_time: AtomicU64,
+    /// What tasks have used of it.
+    pub accounts: accounts::Accounts,
 }
 
 struct Queue {
@@ -82,6 +85,7 @@ pub fn start_cpu(id: CpuId, idle: TaskRef) {
             priority: AtomicU8::new(0),
             switches: AtomicU64::new(0),
             idle_time: AtomicU64::new(0),
+            accounts: accounts::Accounts::new(),
         })
     });
 }
@@ -239,7 +243,10 @@ fn switch(preempted: bool) {
     let mut slot = task.entity.lock();
     let mut queue = here.queue.lock();
     let is_idle = core::ptr::eq(&*task, &*queue.idle.0);
+    let is_nice = queue.ready.current_params().is_some_and(accounts::is_nice);
     let sleeps = !preempted && task.state() != State::Runnable;
+    // Dequeueing lets go of the queue's reference, which is a dead task's last one.
+    let _alive = sleeps.then(|| task.handle());
     if !is_idle {
         if sleeps {
             if let Some((_, entity)) = queue.ready.dequeue_current(Dequeue::Sleep, now) {
@@ -273,13 +280,16 @@ fn switch(preempted: bool) {
     let counter = if preempted { &task.counters.involuntary } else { &task.counters.voluntary };
     counter.fetch_add(1, Ordering::Relaxed);
     here.switches.fetch_add(1, Ordering::Relaxed);
+    // Before anybody can take it for running: what it has used is counted from the stamp on.
+    next.stamp.store(hal::cpu::rdtsc() & !IN_USER, Ordering::Relaxed);
     next.on_cpu.store(true, Ordering::Relaxed);
     let prev = task.handle();
     let save = prev.saved_sp.as_ptr();
     queue.before = Some(prev.clone());
+    charge_system(&prev);
+    here.accounts.switched(&prev, !is_idle, is_nice, &next);
     drop(queue);
 
-    charge_system(&prev);
     if !prev.kernel_thread {
         crate::rseq::note_switch(&prev);
         prev.fpu.switching().save();
@@ -291,7 +301,6 @@ fn switch(preempted: bool) {
         let (fs, gs) = *next.bases.switching();
         hal::switch::load_user_bases(fs, gs);
     }
-    next.stamp.store(hal::cpu::rdtsc(), Ordering::Relaxed);
     set_current(&next);
     let to = next.saved_sp.load(Ordering::Relaxed);
     // The queue keeps both alive: the next as its running task, the previous as `before`.
@@ -385,20 +394,32 @@ pub fn yield_now() {
     schedule();
 }
 
-/// Counts the kernel time of the running task up to now.
+/// Bit of a task's stamp: since then it runs in user mode.
+pub(crate) const IN_USER: u64 = 1;
+
+#[inline]
+fn charge(task: &Task, counter: &AtomicU64, mode: u64) {
+    let now = hal::cpu::rdtsc();
+    let since = task.stamp.swap(now & !IN_USER | mode, Ordering::Relaxed);
+    counter.fetch_add(now.saturating_sub(since), Ordering::Relaxed);
+}
+
+/// Counts the kernel time of the running task up to now; it goes on in the kernel.
 #[inline]
 pub fn charge_system(task: &Task) {
-    let now = hal::cpu::rdtsc();
-    let since = task.stamp.swap(now, Ordering::Relaxed);
-    task.counters.system.fetch_add(now.saturating_sub(since), Ordering::Relaxed);
+    charge(task, &task.counters.system, 0);
+}
+
+/// As [`charge_system`]: the task is about to enter user mode.
+#[inline]
+pub fn charge_return(task: &Task) {
+    charge(task, &task.counters.system, IN_USER);
 }
 
 /// Counts the user time of the running task up to now: it has entered the kernel.
 #[inline]
 pub fn charge_user(task: &Task) {
-    let now = hal::cpu::rdtsc();
-    let since = task.stamp.swap(now, Ordering::Relaxed);
-    task.counters.user.fetch_add(now.saturating_sub(since), Ordering::Relaxed);
+    charge(task, &task.counters.user, 0);
 }
 
 /// A task's parameters and what was counted for it.
@@ -445,6 +466,11 @@ pub fn set_params(task: &TaskRef, params: Params) {
         }
         core::hint::spin_loop();
     }
+}
+
+/// The task that runs on a CPU; None while that idles.
+pub fn running_on(id: CpuId) -> Option<TaskRef> {
+    cpu(id)?.queue.lock().ready.current().cloned()
 }
 
 /// Tasks that are ready or running, over all CPUs.

@@ -361,9 +361,10 @@ pub fn usage_of_process(process: &Process) -> process::Use {
 pub fn usage_of_task(task: &Task) -> process::Use {
     let get = |c: &AtomicU64| c.load(Ordering::Relaxed);
     let c = &task.counters;
+    let (user, system) = crate::sched::accounts::of_task(task);
     process::Use {
-        user: get(&c.user),
-        system: get(&c.system),
+        user,
+        system,
         minor: get(&c.minor_faults),
         major: get(&c.major_faults),
         voluntary: get(&c.voluntary),

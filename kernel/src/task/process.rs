@@ -116,6 +116,14 @@ pub enum Event {
     Continued,
 }
 
+/// What is kept of the last thread until the process is reaped: ps(1) shows it.
+pub struct Remains {
+    pub comm: [u8; 16],
+    pub creds: Arc<super::Creds>,
+    /// CPU it ran on last.
+    pub cpu: numa::CpuId,
+}
+
 /// A thread group.
 pub struct Process {
     pub pid: i32,
@@ -141,6 +149,8 @@ pub struct Process {
     /// Threads that wait for others of the group to be gone (exec, exit of the leader).
     pub thread_events: WaitQueue,
     pub dead_threads: SpinLock<Use>,
+    /// Of a zombie's last thread.
+    pub remains: SpinLock<Option<Remains>>,
     pub reaped_children: SpinLock<Use>,
     pub start_time: u64,
     /// Timers of setitimer, timer_create and alarm.

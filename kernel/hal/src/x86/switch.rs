@@ -108,6 +108,15 @@ pub fn place_frame(top: u64, frame: &super::trap::TrapFrame) -> u64 {
     at
 }
 
+/// The user's registers as they lie at the top of the kernel stack that ends at `top`: those with
+/// which its task last entered the kernel. While the task runs they may change or be half written.
+pub fn user_frame(top: u64) -> super::trap::TrapFrame {
+    let at = top - size_of::<super::trap::TrapFrame>() as u64;
+    // SAFETY: kernel stacks stay mapped for ever; the frame is plain integers, of which any value
+    // is valid.
+    unsafe { (at as *const super::trap::TrapFrame).read_volatile() }
+}
+
 /// Leaves for user mode, for good, with the frame at `frame` (at the top of this task's kernel
 /// stack), after `last` has had its look at it.
 pub fn leave_to_user(frame: u64, last: fn(&mut super::trap::TrapFrame)) -> ! {
