@@ -15,7 +15,9 @@ pub fn run(args: &[String]) -> ! {
         // Exit code 0 if the descriptor is open.
         "fd-open" => i32::from(sys!(libc::SYS_fcntl, number(1), libc::F_GETFD).is_err()),
         "arguments" => i32::from(args[1..] != ["one", "", "three words here"]),
-        "environment" => i32::from(std::env::vars().collect::<Vec<_>>() != [("A".into(), "b=c".into())]),
+        "environment" => {
+            i32::from(std::env::vars().collect::<Vec<_>>() != [("A".into(), "b=c".into())])
+        }
         // Mode in the exit code if the mask is that of the argument.
         "policy" => {
             let (mode, nodes) = numa::policy();

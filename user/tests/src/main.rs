@@ -23,6 +23,7 @@ mod random;
 mod signal;
 mod sys;
 mod task;
+mod vdso;
 
 use harness::Suite;
 

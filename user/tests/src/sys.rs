@@ -26,15 +26,43 @@ pub type Result<T> = std::result::Result<T, Errno>;
 
 /// `sys!(number, arguments...)`: the raw call, each argument as a machine word.
 macro_rules! sys {
-    ($nr:expr $(, $arg:expr)* $(,)?) => {{
-        let mut words = [0usize; 6];
-        let mut at = 0;
-        $( words[at] = ($arg) as usize; at += 1; )*
-        let _ = at;
-        $crate::sys::call(($nr) as i64, words)
-    }};
+    ($nr:expr $(, $arg:expr)* $(,)?) => {
+        $crate::sys::call_with($nr as i64, &[$($crate::sys::Word::word($arg)),*])
+    };
 }
 pub(crate) use sys;
+
+/// What goes into a register: integers with their sign, pointers as addresses.
+pub trait Word {
+    fn word(self) -> usize;
+}
+
+macro_rules! words {
+    ($($kind:ty),*) => { $(impl Word for $kind {
+        fn word(self) -> usize {
+            self as usize
+        }
+    })* };
+}
+words!(i32, u32, i64, u64, usize);
+
+impl<T> Word for *const T {
+    fn word(self) -> usize {
+        self.expose_provenance()
+    }
+}
+
+impl<T> Word for *mut T {
+    fn word(self) -> usize {
+        self.expose_provenance()
+    }
+}
+
+pub fn call_with(nr: i64, words: &[usize]) -> Result<usize> {
+    let mut registers = [0; 6];
+    registers[..words.len()].copy_from_slice(words);
+    call(nr, registers)
+}
 
 pub fn call(nr: i64, w: [usize; 6]) -> Result<usize> {
     let result: isize;
@@ -161,5 +189,8 @@ pub fn monotonic() -> u64 {
 }
 
 pub fn timespec(nanos: u64) -> libc::timespec {
-    libc::timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as i64 }
+    libc::timespec {
+        tv_sec: (nanos / 1_000_000_000) as i64,
+        tv_nsec: (nanos % 1_000_000_000) as i64,
+    }
 }

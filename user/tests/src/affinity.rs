@@ -1,0 +1,5 @@
+//! affinity
+
+use crate::harness::{Test, tests};
+
+pub const TESTS: &[Test] = tests![];

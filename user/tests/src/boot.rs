@@ -1,0 +1,5 @@
+//! boot
+
+use crate::harness::{Test, tests};
+
+pub const TESTS: &[Test] = tests![];

@@ -1,0 +1,5 @@
+//! exhaustion
+
+use crate::harness::{Test, tests};
+
+pub const TESTS: &[Test] = tests![];

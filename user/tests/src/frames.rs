@@ -1,0 +1,5 @@
+//! frames
+
+use crate::harness::{Test, tests};
+
+pub const TESTS: &[Test] = tests![];

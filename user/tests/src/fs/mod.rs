@@ -1,0 +1,5 @@
+//! fs
+
+use crate::harness::Test;
+
+pub const GROUPS: &[&[Test]] = &[];

@@ -1,0 +1,5 @@
+//! migrate
+
+use crate::harness::Test;
+
+pub const GROUPS: &[&[Test]] = &[];

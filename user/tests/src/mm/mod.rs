@@ -1,0 +1,33 @@
+//! Address spaces: mapping, protection, copying on write, files and shared memory in them.
+
+mod advise;
+mod brk;
+mod cow;
+mod files;
+mod lock;
+mod map;
+mod protect;
+mod remap;
+mod seals;
+pub mod shm;
+mod shootdown;
+mod stack;
+mod unmap;
+
+use crate::harness::Test;
+
+pub const GROUPS: &[&[Test]] = &[
+    map::TESTS,
+    unmap::TESTS,
+    remap::TESTS,
+    protect::TESTS,
+    stack::TESTS,
+    brk::TESTS,
+    cow::TESTS,
+    advise::TESTS,
+    lock::TESTS,
+    files::TESTS,
+    seals::TESTS,
+    shm::TESTS,
+    shootdown::TESTS,
+];

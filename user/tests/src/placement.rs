@@ -1,0 +1,5 @@
+//! placement
+
+use crate::harness::{Test, tests};
+
+pub const TESTS: &[Test] = tests![];
