@@ -54,6 +54,7 @@ pub fn main(start_info: u64) -> ! {
     rootfs::remember(info, firmware);
     time::start();
     boot::init::start();
+    time::worker::start();
     drop(idle);
     idle_loop()
 }

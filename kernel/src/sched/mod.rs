@@ -246,7 +246,7 @@ fn switch(preempted: bool) {
     let is_nice = queue.ready.current_params().is_some_and(accounts::is_nice);
     let sleeps = !preempted && task.state() != State::Runnable;
     // Dequeueing lets go of the queue's reference, which is a dead task's last one.
-    let _alive = sleeps.then(|| task.handle());
+    let prev = task.handle();
     if !is_idle {
         if sleeps {
             if let Some((_, entity)) = queue.ready.dequeue_current(Dequeue::Sleep, now) {
@@ -283,7 +283,6 @@ fn switch(preempted: bool) {
     // Before anybody can take it for running: what it has used is counted from the stamp on.
     next.stamp.store(hal::cpu::rdtsc() & !IN_USER, Ordering::Relaxed);
     next.on_cpu.store(true, Ordering::Relaxed);
-    let prev = task.handle();
     let save = prev.saved_sp.as_ptr();
     queue.before = Some(prev.clone());
     charge_system(&prev);

@@ -31,11 +31,9 @@ impl TimerService for Service {
     }
 }
 
-/// Registers what the layers below ask of this one, and starts the worker. Once, when the
-/// scheduler runs and before the first process.
+/// Registers what the layers below ask of this one, once, when the scheduler runs.
 pub fn start() {
     fs::timer::register(&Service);
     crate::signal::fd::register();
     crate::signal::tty::register();
-    worker::start();
 }

@@ -52,7 +52,7 @@ extern "C" fn run(_: u64) -> ! {
     }
 }
 
-/// Starts it, once, before the first process.
+/// Starts it, once, after the first process was made (which has id 1).
 pub fn start() {
     WORKER.call_once(|| {
         let everywhere = crate::boot::cpus::online();
