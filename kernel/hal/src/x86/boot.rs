@@ -10,7 +10,8 @@ use core::arch::global_asm;
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 
 /// Bytes of the boot CPU's first stack (later its idle task's stack takes over).
-const BOOT_STACK: usize = 64 * 1024;
+/// Boot moves tables of the whole machine about by value.
+const BOOT_STACK: usize = 192 * 1024;
 
 global_asm!(
     r#"
@@ -167,6 +168,17 @@ unsafe impl Sync for FirstLocal {}
 /// Installs per-CPU data for the boot CPU, so that locks and the preemption count work.
 pub fn init_first_cpu() {
     static mut FIRST: core::mem::MaybeUninit<FirstLocal> = core::mem::MaybeUninit::uninit();
+    // The boot segments lie at low addresses, which the kernel's own tables do not map: reach them
+    // through the direct map, so that a trap before the real ones are loaded finds them.
+    let mut gdt = super::gdt::Pointer { limit: 0, base: 0 };
+    // SAFETY: the same table at another of its addresses.
+    unsafe {
+        core::arch::asm!("sgdt [{}]", in(reg) &mut gdt);
+        if gdt.base < crate::phys::DIRECT_MAP {
+            gdt.base += crate::phys::DIRECT_MAP;
+        }
+        core::arch::asm!("lgdt [{}]", in(reg) &gdt);
+    }
     let local = super::percpu::CpuLocal::new(numa::CpuId::new(0), numa::NodeId::new(0), 0);
     // SAFETY: called once, first thing on the boot CPU; the static is used for nothing else.
     unsafe {
