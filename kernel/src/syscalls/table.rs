@@ -49,11 +49,15 @@ const PARTS: &[&[Entry]] = &[
     super::fds::TABLE,
     super::io::TABLE,
     super::memory::TABLE,
+    super::mount::TABLE,
     super::numa::TABLE,
     super::paths::TABLE,
     super::poll::TABLE,
     super::process::TABLE,
     super::signal::TABLE,
+    super::socket::TABLE,
+    super::transfer::TABLE,
+    super::xattr::TABLE,
 ];
 
 /// Numbers that the table has room for.
