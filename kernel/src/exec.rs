@@ -133,6 +133,8 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
         mm_unused(&mm);
         return Err(Errno::EINTR);
     }
+    // The old memory's locks are given up while it is there.
+    crate::futex::on_exec();
     switch_memory(&mm);
     let task = current();
     task.files.lock().clone().close_on_exec();

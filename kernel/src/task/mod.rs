@@ -134,6 +134,8 @@ pub struct Task {
     pub set_child_tid: AtomicU64,
     /// Robust futex list: head and length.
     pub robust_list: AtomicU64,
+    /// Locks with priority inheritance.
+    pub pi: crate::futex::pi::PiState,
     /// rseq area, length and signature.
     pub rseq: SpinLock<(u64, u32, u32)>,
     pub counters: Counters,
@@ -247,6 +249,7 @@ impl Task {
             clear_child_tid: AtomicU64::new(0),
             set_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
+            pi: crate::futex::pi::PiState::default(),
             rseq: SpinLock::new((0, 0, 0)),
             counters: Counters::default(),
             stamp: AtomicU64::new(hal::cpu::rdtsc()),

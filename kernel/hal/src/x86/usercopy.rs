@@ -114,6 +114,18 @@ pub unsafe fn cmpxchg_u32(addr: *mut u32, old: u32, new: u32) -> (bool, u32) {
     (fault != 0, seen)
 }
 
+/// Replaces a word of user memory if it is `old`; the value that was there. EFAULT when the address
+/// is bad.
+pub fn exchange_u32(addr: crate::VirtAddr, old: u32, new: u32) -> abi::Result<u32> {
+    if !crate::user::range_ok(addr, 4) {
+        return Err(abi::Errno::EFAULT);
+    }
+    // SAFETY: the address lies in the user half; misalignment only makes the locked operation
+    // slower.
+    let (fault, seen) = unsafe { cmpxchg_u32(addr.raw() as *mut u32, old, new) };
+    if fault { Err(abi::Errno::EFAULT) } else { Ok(seen) }
+}
+
 /// Adds to, sets, or otherwise changes a word of user memory by compare and exchange.
 /// Returns the old value; EFAULT when the address is bad.
 pub fn update_u32(addr: crate::VirtAddr, mut change: impl FnMut(u32) -> u32) -> abi::Result<u32> {
