@@ -15,6 +15,7 @@ extern crate std;
 extern crate alloc;
 
 pub mod env;
+pub mod flush;
 pub mod object;
 pub mod tree;
 pub mod vma;
@@ -38,6 +39,8 @@ pub mod movepages;
 pub mod place;
 #[cfg(target_os = "none")]
 pub mod protect;
+#[cfg(target_os = "none")]
+pub mod referenced;
 #[cfg(target_os = "none")]
 pub mod remap;
 #[cfg(target_os = "none")]

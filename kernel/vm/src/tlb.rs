@@ -9,9 +9,10 @@
 //! It does not guarantee that a CPU has not walked the tables again since: the caller has changed
 //! the entries before.
 
+use crate::flush::{Clock, Follower};
 use crate::{Mm, PAGE};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicU64, Ordering};
 use hal::apic::Ipi;
 use hal::{VirtAddr, cpu_area, paging, percpu};
 use numa::{AtomicCpuMask, CpuId, MAX_CPUS};
@@ -20,12 +21,12 @@ use sync::IrqLock;
 /// Above this many pages a CPU drops everything instead.
 const PAGE_BY_PAGE: u64 = 32;
 
-/// The flush numbers of an address space.
+/// The flushes of an address space.
 pub struct Flushes {
     /// CPUs that have it loaded, running or lazily.
     pub cpus: AtomicCpuMask,
-    newest: AtomicU64,
-    /// The newest number again, with its range.
+    clock: Clock,
+    /// The newest flush's number and range.
     last: IrqLock<(u64, u64, u64)>,
 }
 
@@ -38,36 +39,21 @@ impl Default for Flushes {
 impl Flushes {
     /// No flush yet, loaded nowhere.
     pub const fn new() -> Self {
-        Self {
-            cpus: AtomicCpuMask::new(),
-            newest: AtomicU64::new(0),
-            last: IrqLock::new((0, 0, 0)),
-        }
+        Self { cpus: AtomicCpuMask::new(), clock: Clock::new(), last: IrqLock::new((0, 0, 0)) }
     }
 }
 
-/// What one CPU has loaded.
+/// What one CPU has loaded; `keep` holds the address space while it is.
 #[repr(align(64))]
 struct Loaded {
-    /// Id of the address space, 0 for none (the kernel's own tables).
-    mm: AtomicU64,
-    /// The newest flush that it has followed.
-    seen: AtomicU64,
-    /// Loaded, but only kernel code runs: flushes are caught up with later.
-    lazy: AtomicBool,
+    follower: Follower,
     keep: IrqLock<Option<Arc<Mm>>>,
 }
 
-static LOADED: [Loaded; MAX_CPUS] = [const {
-    Loaded {
-        mm: AtomicU64::new(0),
-        seen: AtomicU64::new(0),
-        lazy: AtomicBool::new(false),
-        keep: IrqLock::new(None),
-    }
-}; MAX_CPUS];
+static LOADED: [Loaded; MAX_CPUS] =
+    [const { Loaded { follower: Follower::new(), keep: IrqLock::new(None) } }; MAX_CPUS];
 
-/// Rounds of flushing and interrupts sent for them, ever.
+/// Rounds of flushing that reached other CPUs, and interrupts sent for them, ever.
 pub static ROUNDS: AtomicU64 = AtomicU64::new(0);
 /// See [`ROUNDS`].
 pub static IPIS: AtomicU64 = AtomicU64::new(0);
@@ -83,13 +69,11 @@ fn here() -> (CpuId, &'static Loaded) {
 pub fn switch(next: Option<&Arc<Mm>>) {
     let (cpu, loaded) = here();
     let Some(next) = next else {
-        loaded.lazy.store(true, Ordering::Release);
+        loaded.follower.rest();
         return;
     };
-    if loaded.mm.load(Ordering::Relaxed) == next.id() {
-        if loaded.lazy.swap(false, Ordering::SeqCst) {
-            // Order: not lazy any more, then look for flushes that skipped us meanwhile.
-            fence(Ordering::SeqCst);
+    if loaded.follower.space() == next.id() {
+        if loaded.follower.wake() {
             catch_up(loaded, next);
         }
         return;
@@ -99,18 +83,8 @@ pub fn switch(next: Option<&Arc<Mm>>) {
         old.flushes().cpus.clear(cpu, Ordering::SeqCst);
     }
     next.flushes().cpus.set(cpu, Ordering::SeqCst);
-    loaded.lazy.store(false, Ordering::Relaxed);
-    loaded.mm.store(next.id(), Ordering::SeqCst);
-    // Read before the tables are loaded: what is flushed later asks us again.
-    let newest = next.flushes().newest.load(Ordering::SeqCst);
-    // SAFETY of loading: the root lives as long as `keep` holds the address space.
-    paging_load(next);
-    loaded.seen.store(newest, Ordering::Release);
+    loaded.follower.enter(next.id(), &next.flushes().clock, || hal::user_tables::load(next.root()));
     *keep = Some(next.clone());
-}
-
-fn paging_load(mm: &Mm) {
-    hal::user_tables::load(mm.root());
 }
 
 /// Leaves whatever is loaded for the kernel's own tables.
@@ -119,8 +93,7 @@ pub fn leave() {
     let (cpu, loaded) = here();
     let old = loaded.keep.lock().take();
     if let Some(old) = &old {
-        hal::user_tables::load(paging::kernel_root());
-        loaded.mm.store(0, Ordering::Release);
+        loaded.follower.leave(|| hal::user_tables::load(paging::kernel_root()));
         old.flushes().cpus.clear(cpu, Ordering::SeqCst);
     }
     drop(old);
@@ -129,27 +102,23 @@ pub fn leave() {
 /// Follows the newest flush of `mm`.
 fn catch_up(loaded: &Loaded, mm: &Mm) {
     let (newest, start, end) = *mm.flushes().last.lock();
-    let seen = loaded.seen.load(Ordering::Relaxed);
-    if seen >= newest {
-        return;
+    match loaded.follower.behind(newest) {
+        0 => {}
+        1 if (end - start) / PAGE <= PAGE_BY_PAGE => loaded.follower.follow(newest, || {
+            let mut at = start;
+            while at < end {
+                paging::flush_page(VirtAddr::new(at));
+                at += PAGE;
+            }
+        }),
+        _ => loaded.follower.follow(newest, paging::flush_all),
     }
-    if seen + 1 == newest && (end - start) / PAGE <= PAGE_BY_PAGE {
-        let mut at = start;
-        while at < end {
-            paging::flush_page(VirtAddr::new(at));
-            at += PAGE;
-        }
-    } else {
-        paging::flush_all();
-    }
-    // After the flush, so that whoever reads the number may rely on it.
-    loaded.seen.store(newest, Ordering::Release);
 }
 
 /// Another CPU asks this one to look (interrupt context).
 pub fn on_request() {
     let (_, loaded) = here();
-    if loaded.lazy.load(Ordering::Relaxed) {
+    if loaded.follower.is_lazy() {
         leave();
         return;
     }
@@ -166,14 +135,13 @@ pub fn shootdown(mm: &Mm, start: u64, end: u64, tables: bool) {
     let _stay = hal::preempt::PreemptGuard::new();
     let flushes = mm.flushes();
     let number = {
+        // Number and range change together.
         let mut last = flushes.last.lock();
-        *last = (last.0 + 1, start, end);
-        flushes.newest.store(last.0, Ordering::SeqCst);
+        *last = (flushes.clock.advance(), start, end);
         last.0
     };
-    fence(Ordering::SeqCst);
     let (me, loaded) = here();
-    if loaded.mm.load(Ordering::Relaxed) == mm.id() {
+    if loaded.follower.space() == mm.id() {
         let _irq = hal::irq::IrqOff::new();
         catch_up(loaded, mm);
     }
@@ -183,23 +151,20 @@ pub fn shootdown(mm: &Mm, start: u64, end: u64, tables: bool) {
         return;
     }
     debug_assert!(hal::irq::enabled());
-    ROUNDS.fetch_add(1, Ordering::Relaxed);
     for cpu in others.iter() {
-        let target = &LOADED[cpu.index()];
-        if !tables && target.lazy.load(Ordering::SeqCst) {
+        if !tables && LOADED[cpu.index()].follower.is_lazy() {
             others.remove(cpu);
-            continue;
-        }
-        if let Some(area) = cpu_area::of(cpu) {
+        } else if let Some(area) = cpu_area::of(cpu) {
             IPIS.fetch_add(1, Ordering::Relaxed);
             hal::apic::send_ipi(area, Ipi::Flush);
         }
     }
+    if others.is_empty() {
+        return;
+    }
+    ROUNDS.fetch_add(1, Ordering::Relaxed);
     for cpu in others.iter() {
-        let target = &LOADED[cpu.index()];
-        while target.mm.load(Ordering::Acquire) == mm.id()
-            && target.seen.load(Ordering::Acquire) < number
-        {
+        while !LOADED[cpu.index()].follower.has_followed(mm.id(), number) {
             core::hint::spin_loop();
         }
     }
