@@ -17,7 +17,14 @@ struct Ring {
 }
 
 static LOG: IrqLock<Ring> = IrqLock::new(Ring { bytes: [0; RING], written: 0 });
-static OUTPUT: IrqLock<Uart> = IrqLock::new(Uart::port(0));
+/// The serial ports' sending sides: shared with their terminals, so that nobody overruns a FIFO
+/// that somebody else fills.
+static LINES: [IrqLock<Uart>; 4] = [
+    IrqLock::new(Uart::port(0)),
+    IrqLock::new(Uart::port(1)),
+    IrqLock::new(Uart::port(2)),
+    IrqLock::new(Uart::port(3)),
+];
 static ENABLED: AtomicBool = AtomicBool::new(false);
 /// Which serial port it is.
 static PORT: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(0);
@@ -109,7 +116,6 @@ pub fn configure(info: &BootInfo) {
                     if port != 0 {
                         uart.init();
                     }
-                    *OUTPUT.lock() = uart;
                     PORT.store(port, Ordering::Relaxed);
                 }
                 // Another console than a serial port: there is none, so say nothing on it.
@@ -122,14 +128,15 @@ pub fn configure(info: &BootInfo) {
 /// Prints on the console, whatever the level.
 pub fn print(args: fmt::Arguments<'_>) {
     if ENABLED.load(Ordering::Relaxed) {
-        let mut uart = OUTPUT.lock();
+        let mut uart = line(port()).lock();
         let _ = Console(&mut uart).write_fmt(args);
     }
 }
 
 /// Prints in a panic: the lock's holder may be this CPU or stopped, so it is not waited for.
 pub fn print_emergency(args: fmt::Arguments<'_>) {
-    let mut uart = OUTPUT.try_lock().map_or(Uart::port(0), |guard| *guard);
+    let guard = line(port()).try_lock();
+    let mut uart = guard.as_deref().copied().unwrap_or(Uart::port(port()));
     let _ = Console(&mut uart).write_fmt(args);
 }
 
@@ -146,6 +153,11 @@ pub fn user_message(priority: u32, line: &[u8]) {
     if (priority & 7) < u32::from(PRINT_BELOW.load(Ordering::Relaxed)) {
         print(format_args!("[{:5}.{:06}] {text}\n", stamp.0, stamp.1));
     }
+}
+
+/// The sending side of a serial port.
+pub fn line(port: usize) -> &'static IrqLock<Uart> {
+    &LINES[port]
 }
 
 /// The serial port that is the console.

@@ -79,6 +79,8 @@ pub struct Tty {
     termios: SpinLock<Termios>,
     window: SpinLock<WindowSize>,
     raw: IrqLock<VecDeque<u8>>,
+    /// One at a time hands received bytes on: they keep their order.
+    feeding: Mutex<()>,
     discipline: SpinLock<Discipline>,
     /// One reader and one writer at a time.
     reading: Mutex<()>,
@@ -108,6 +110,7 @@ impl Tty {
             termios: SpinLock::new(Termios::default()),
             window: SpinLock::new(WindowSize::default()),
             raw: IrqLock::new(VecDeque::with_capacity(RAW_RING + CHUNK)),
+            feeding: Mutex::new(()),
             discipline: SpinLock::new(Discipline::default()),
             reading: Mutex::new(()),
             writing: Mutex::new(()),
@@ -148,6 +151,12 @@ impl Tty {
         *self.window.lock() = size;
     }
 
+    /// Bytes that [`Tty::receive`] takes now.
+    pub fn input_room(&self) -> usize {
+        // What process_input put back may stand above the limit.
+        RAW_RING.saturating_sub(self.raw.lock().len())
+    }
+
     /// Input from the driver. Callable in interrupt context: only stores the bytes and asks for
     /// [`Tty::process_input`] to be called. Bytes beyond the ring's capacity are lost.
     pub fn receive(&self, data: &[u8]) {
@@ -165,8 +174,15 @@ impl Tty {
         }
     }
 
-    /// Hands received bytes to the line discipline. Task context.
+    /// Hands received bytes to the line discipline, and tells the driver of the room that this
+    /// made. Task context.
     pub fn process_input(&self) {
+        self.feed();
+        self.driver.unthrottle();
+    }
+
+    fn feed(&self) {
+        let _feeding = self.feeding.lock();
         loop {
             let mut chunk = [0; CHUNK];
             let mut len = 0;

@@ -102,7 +102,6 @@ impl Tty {
         }
         // Room for what waits in front of the discipline.
         self.process_input();
-        self.driver.unthrottle();
         Ok(done)
     }
 

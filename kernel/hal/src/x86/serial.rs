@@ -51,16 +51,36 @@ impl Uart {
         self.write(1, 0x01);
     }
 
+    /// No interrupts on received data.
+    pub fn disable_receive_interrupt(self) {
+        self.write(1, 0);
+    }
+
     /// Sends bytes, waiting for room once per FIFO of 16.
-    pub fn send(self, bytes: &[u8]) {
-        for chunk in bytes.chunks(16) {
-            while self.read(5) & 0x20 == 0 {
-                core::hint::spin_loop();
-            }
-            for &byte in chunk {
-                self.write(0, byte);
+    pub fn send(self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match self.try_send(bytes) {
+                0 => core::hint::spin_loop(),
+                sent => bytes = &bytes[sent..],
             }
         }
+    }
+
+    /// Sends up to a FIFO (16 bytes) if it is empty; how many.
+    pub fn try_send(self, bytes: &[u8]) -> usize {
+        if self.read(5) & 0x20 == 0 {
+            return 0;
+        }
+        let n = bytes.len().min(16);
+        for &byte in &bytes[..n] {
+            self.write(0, byte);
+        }
+        n
+    }
+
+    /// Everything that was sent has left the port.
+    pub fn is_idle(self) -> bool {
+        self.read(5) & 0x40 != 0
     }
 
     /// A received byte, if there is one.
