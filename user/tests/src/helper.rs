@@ -12,6 +12,12 @@ pub fn run(args: &[String]) -> ! {
     let number = |at: usize| word(at).parse::<i32>().unwrap_or(-1);
     let code = match word(0) {
         "exit" => number(1),
+        "count" => args.len() as i32,
+        "pause" => loop {
+            let _ = sys!(libc::SYS_pause);
+        },
+        // As the interpreter of a script: the words behind the script's path.
+        path if path.starts_with('/') => run(&args[1..]),
         // Exit code 0 if the descriptor is open.
         "fd-open" => i32::from(sys!(libc::SYS_fcntl, number(1), libc::F_GETFD).is_err()),
         "arguments" => i32::from(args[1..] != ["one", "", "three words here"]),

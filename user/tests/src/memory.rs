@@ -27,12 +27,12 @@ pub fn map_shared(pages: usize) -> usize {
     mmap(0, pages * PAGE, RW, SHARED, -1, 0).unwrap()
 }
 
-/// Private pages with an unmapped page on either side, so that nothing merges with them.
+/// Private pages with an unusable page on either side, so that nothing merges with them.
 #[track_caller]
 pub fn map_alone(pages: usize) -> usize {
     let start = mmap(0, (pages + 2) * PAGE, RW, PRIVATE, -1, 0).unwrap();
-    munmap(start, 1).unwrap();
-    munmap(start + (pages + 1) * PAGE, 1).unwrap();
+    mprotect(start, 1, libc::PROT_NONE).unwrap();
+    mprotect(start + (pages + 1) * PAGE, 1, libc::PROT_NONE).unwrap();
     start + PAGE
 }
 

@@ -83,22 +83,25 @@ fn bound_pages_are_no_interleave_hits() {
 }
 
 fn free_memory_goes_down_and_up_by_the_pages() {
-    const PAGES: usize = 2048;
+    const PAGES: usize = 8192;
+    // The CPUs' caches of free pages are not counted as free.
+    const CACHED: u64 = 4096;
     for node in nodes() {
         let free = || meminfo(node, "MemFree") / 4;
         let before = free();
-        for _ in 0..4 {
+        if before < 4 * PAGES as u64 {
+            continue;
+        }
+        for _ in 0..2 {
             run(|| {
-                let before = free();
                 let at = map(PAGES);
                 mbind(at, PAGES, BIND, &[node], 0).unwrap();
                 touch(at, PAGES);
                 let taken = before.saturating_sub(free());
-                // The CPUs' caches of free pages are not counted as free.
-                assert!(taken.abs_diff(PAGES as u64) < 1024, "{taken} pages taken on node {node}");
+                assert!(taken.abs_diff(PAGES as u64) < CACHED, "{taken} pages taken of {node}");
             });
+            assert!(free() + CACHED > before, "node {node}: {before} free, then {}", free());
         }
-        assert!(free() + 4096 > before, "node {node}: {before} free, then {}", free());
     }
 }
 

@@ -103,7 +103,9 @@ fn a_hole_in_the_middle_is_efault() {
 }
 
 fn a_hole_at_the_end_is_efault() {
-    let at = map_alone(4);
+    let at = map(6) + PAGE;
+    munmap(at - PAGE, 1).unwrap();
+    munmap(at + 4 * PAGE, 1).unwrap();
     fails(mbind(at, 5, BIND, &nodes(), 0), EFAULT);
     fails(mbind(at - PAGE, 5, BIND, &nodes(), 0), EFAULT);
 }

@@ -52,6 +52,7 @@ fn numa_maps_names_each_policy() {
     let all = nodes();
     let list = list_of(&all);
     let first = all[0];
+    let positions: Vec<usize> = (0..all.len()).collect();
     for (mode, chosen, text) in [
         (PREFERRED, &all[..1], format!("prefer:{first}")),
         (BIND, &all[..], format!("bind:{list}")),
@@ -60,7 +61,7 @@ fn numa_maps_names_each_policy() {
         (PREFERRED_MANY, &all[..], format!("prefer (many):{list}")),
         (WEIGHTED, &all[..], format!("weighted interleave:{list}")),
         (BIND | STATIC, &all[..], format!("bind=static:{list}")),
-        (INTERLEAVE | RELATIVE, &all[..], format!("interleave=relative:{list}")),
+        (INTERLEAVE | RELATIVE, &positions[..], format!("interleave=relative:{list}")),
     ] {
         let at = map_alone(4);
         mbind(at, 4, mode, chosen, 0).unwrap();

@@ -1,8 +1,39 @@
 //! Processes and threads: how they come, wait for each other, are told things, and end.
 
+pub mod clone;
 pub mod credentials;
+mod exec;
+mod futex;
+mod futex_pi;
+mod interrupted;
 pub mod limits;
+mod machine;
+mod process;
+mod scheduling;
+mod sessions;
+mod signals;
+mod threads;
+mod timers;
+mod traps;
+mod wait;
 
 use crate::harness::Test;
 
-pub const GROUPS: &[&[Test]] = &[credentials::TESTS, limits::TESTS];
+pub const GROUPS: &[&[Test]] = &[
+    process::TESTS,
+    wait::TESTS,
+    exec::TESTS,
+    clone::TESTS,
+    threads::TESTS,
+    futex::TESTS,
+    futex_pi::TESTS,
+    signals::TESTS,
+    interrupted::TESTS,
+    traps::TESTS,
+    sessions::TESTS,
+    credentials::TESTS,
+    limits::TESTS,
+    timers::TESTS,
+    scheduling::TESTS,
+    machine::TESTS,
+];
