@@ -17,7 +17,7 @@ pub fn memory() {
         let span = (hal::Pfn::new(0x1000), hal::Pfn::new(0x11000));
         let memory =
             frames::node::NodeMemory { id, present: 0x10000, free: vec![span], span, early: 0 };
-        frames::node::init(vec![memory], 1);
+        frames::node::init(vec![memory]);
     });
 }
 
