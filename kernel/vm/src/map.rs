@@ -241,13 +241,8 @@ impl Mm {
             self.forget_area(vma);
         }
         let floor = vmas.last_below(start).map_or(0, |v| v.end);
-        let ceiling = vmas.first_above(end).map_or(USER_END, |v| v.start);
-        // Only tables near the hole can have become useless.
-        let span = 1u64 << 39;
-        self.free_tables(
-            floor.max(start.saturating_sub(span) & !((1 << 21) - 1)),
-            ceiling.min((end + span).next_multiple_of(1 << 21)),
-        );
+        let ceiling = vmas.first_above(end).map_or(1 << 47, |v| v.start);
+        self.free_tables(start, end, floor, ceiling);
         Ok(())
     }
 

@@ -187,7 +187,8 @@ impl Mm {
             self.forget_area(vma);
         }
         // Nobody has it loaded: tables go at once.
-        table::detach_tables(self.root, 0, hal::user::USER_END, &mut |t| frames::free_one(t));
+        let all = (0, hal::user::USER_END);
+        table::detach_tables(self.root, all, 0, 1 << 47, &mut |t| frames::free_one(t));
         self.tables.store(1, Ordering::Relaxed);
         self.family.members.lock().remove(&self.id);
     }
@@ -307,10 +308,10 @@ impl Mm {
         }
     }
 
-    /// Frees the page tables that only `[floor, ceiling)` used (nothing is mapped there).
-    pub fn free_tables(&self, floor: u64, ceiling: u64) {
+    /// Frees the page tables on the way to `[start, end)` that nothing in `[floor, ceiling)` needs.
+    pub fn free_tables(&self, start: u64, end: u64, floor: u64, ceiling: u64) {
         let mut gone = Vec::new();
-        table::detach_tables(self.root, floor, ceiling, &mut |t| gone.push(t));
+        table::detach_tables(self.root, (start, end), floor, ceiling, &mut |t| gone.push(t));
         if gone.is_empty() {
             return;
         }

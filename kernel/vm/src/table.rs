@@ -115,37 +115,41 @@ pub fn for_each(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Slot) ->
     }
 }
 
-/// Takes out every table that serves only addresses in `[floor, ceiling)`; `gone` gets them, to be
-/// freed once no CPU can walk them any more. All their leaves are empty.
-pub fn detach_tables(root: Pfn, floor: u64, ceiling: u64, gone: &mut impl FnMut(Pfn)) {
-    detach_level(root, 4, 0, floor, ceiling, gone);
+/// Takes out the tables on the way to `[start, end)` that serve only addresses in
+/// `[floor, ceiling)`, where nothing is mapped; `gone` gets them, to be freed once no CPU can walk
+/// them any more. All their leaves are empty.
+pub fn detach_tables(
+    root: Pfn,
+    range: (u64, u64),
+    floor: u64,
+    ceiling: u64,
+    gone: &mut impl FnMut(Pfn),
+) {
+    detach_level(root, 4, 0, range, (floor, ceiling), gone);
 }
 
 fn detach_level(
     table: Pfn,
     level: u32,
     base: u64,
-    floor: u64,
-    ceiling: u64,
+    range: (u64, u64),
+    free: (u64, u64),
     gone: &mut impl FnMut(Pfn),
 ) {
     let span = 1u64 << (12 + 9 * (level - 1));
-    let first = floor.saturating_sub(base) / span;
-    let entries = if level == 4 { 256 } else { 512 };
-    for i in first..entries {
+    let first = range.0.saturating_sub(base) / span;
+    let last = (range.1 - 1 - base) / span;
+    for i in first..=last.min(511) {
         let start = base + i * span;
-        if start >= ceiling {
-            break;
-        }
         let slot = Slot::of(table, i as usize);
         let pte = slot.load();
         if !pte.present() {
             continue;
         }
         if level > 2 {
-            detach_level(pte.frame(), level - 1, start, floor, ceiling, gone);
+            detach_level(pte.frame(), level - 1, start, range, free, gone);
         }
-        if start >= floor && start + span <= ceiling {
+        if start >= free.0 && start + span <= free.1 {
             slot.store(Pte::EMPTY);
             gone(pte.frame());
         }
