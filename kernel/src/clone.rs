@@ -174,6 +174,9 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
         }
         table::add_task(&child);
     }
+    if !thread {
+        crate::time::itimer::on_start(&child);
+    }
     crate::sched::start(&child);
     if let Some(vfork) = vfork {
         let done = || vfork.done.load(Ordering::Acquire).then_some(());

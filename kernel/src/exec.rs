@@ -138,7 +138,8 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
     switch_memory(&mm);
     let task = current();
     task.files.lock().clone().close_on_exec();
-    if let Err(error) = load(&mm, &program, &image, interpreter.as_ref(), frame) {
+    let secure = crate::creds_calls::on_exec(&program.file);
+    if let Err(error) = load(&mm, &program, &image, interpreter.as_ref(), secure, frame) {
         log::info!("{}: exec failed past the point of no return: {error}", task.name());
         crate::exit::exit_group(9);
     }
@@ -146,6 +147,7 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
     task.set_name(base);
     *task.process.exe.lock() = Some(program.file.clone());
     task.process.place.lock().has_execed = true;
+    crate::time::posix::forget(&task.process);
     crate::signal::on_exec();
     task.clear_child_tid.store(0, Ordering::Relaxed);
     task.robust_list.store(0, Ordering::Relaxed);
@@ -159,7 +161,6 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
         fpu.restore();
     }
     hal::switch::load_user_bases(0, 0);
-    crate::creds_calls::on_exec(&program.file);
     if let Some(done) = task.vfork_done.lock().take() {
         done.complete();
     }
@@ -196,6 +197,7 @@ fn load(
     program: &Program,
     image: &Image,
     interpreter: Option<&(Arc<File>, Image)>,
+    secure: bool,
     frame: &mut TrapFrame,
 ) -> Result<()> {
     let stack_limit = mm.limits.stack.load(Ordering::Relaxed).clamp(128 << 20, USER_END / 6 * 5);
@@ -222,7 +224,7 @@ fn load(
         layout.data = image.data(bias);
         layout.vdso = vdso;
     }
-    let stack = Stack::build(mm, program, image, bias, base, vdso)?;
+    let stack = Stack::build(mm, program, image, bias, base, vdso, secure)?;
     *frame = TrapFrame {
         rip: entry,
         rsp: stack,
@@ -259,6 +261,7 @@ impl Stack {
         bias: u64,
         base: u64,
         vdso: u64,
+        secure: bool,
     ) -> Result<u64> {
         let task = current();
         let strings: usize = program.args.iter().chain(&program.env).map(|s| s.len() + 9).sum();
@@ -292,7 +295,6 @@ impl Stack {
         crate::random::fill(&mut random);
         let random = stack.push(&random)?;
         let creds = task.credentials();
-        let secure = u64::from(creds.uid != creds.euid || creds.gid != creds.egid);
         let auxv: Vec<(u64, u64)> = [
             (33, vdso),                                   // AT_SYSINFO_EHDR
             (51, 0xd30),                                  // AT_MINSIGSTKSZ
@@ -309,7 +311,7 @@ impl Stack {
             (12, u64::from(creds.euid)),
             (13, u64::from(creds.gid)),
             (14, u64::from(creds.egid)),
-            (23, secure),                                 // AT_SECURE
+            (23, u64::from(secure)),                            // AT_SECURE
             (25, random),                                 // AT_RANDOM
             (26, if hal::cpu::features().fsgsbase() { 2 } else { 0 }), // AT_HWCAP2: FSGSBASE
             (31, execfn),                                 // AT_EXECFN

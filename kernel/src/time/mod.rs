@@ -1,21 +1,33 @@
 //! Clocks and the timers of processes.
+//!
+//! * [`clock`]: clocks by id. [`sleep`]: waiting for a time of one.
+//! * [`itimer`], [`posix`]: timers that send signals. [`worker`]: where they run.
 
+pub mod clock;
+pub mod itimer;
+pub mod posix;
+pub mod sleep;
 pub mod worker;
 
+use crate::sched::timers::{self, Action, TimerId};
+use crate::task::Process;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use fs::timer::{TimerHandle, TimerService};
-use crate::sched::timers::{self, Action, TimerId};
 use sync::Notify;
 
 /// Timers of setitimer, timer_create and alarm.
 #[derive(Default)]
-pub struct ProcessTimers {}
+pub struct ProcessTimers {
+    pub interval: itimer::Timers,
+    pub posix: posix::Timers,
+}
 
-/// One-shot timers whose targets are notified by the worker.
-struct Service;
+/// A timer that is armed; dropping it cancels.
+pub type Armed = Option<Handle>;
 
-struct Handle(TimerId);
+/// An armed timer.
+pub struct Handle(TimerId);
 
 impl TimerHandle for Handle {}
 
@@ -25,9 +37,17 @@ impl Drop for Handle {
     }
 }
 
+/// Has `target` notified by the worker at monotonic time `deadline`.
+pub fn arm(deadline: u64, target: Arc<dyn Notify>) -> Handle {
+    Handle(timers::arm(deadline, Action::Notify(target)))
+}
+
+/// One-shot timers whose targets are notified by the worker.
+struct Service;
+
 impl TimerService for Service {
     fn arm(&self, deadline: u64, target: Arc<dyn Notify>) -> Box<dyn TimerHandle> {
-        Box::new(Handle(timers::arm(deadline, Action::Notify(target))))
+        Box::new(arm(deadline, target))
     }
 }
 
@@ -36,4 +56,10 @@ pub fn start() {
     fs::timer::register(&Service);
     crate::signal::fd::register();
     crate::signal::tty::register();
+}
+
+/// The process ends: its timers go.
+pub fn on_process_end(process: &Process) {
+    itimer::forget(process);
+    posix::forget(process);
 }
