@@ -160,6 +160,68 @@ pub fn line(port: usize) -> &'static IrqLock<Uart> {
     &LINES[port]
 }
 
+/// Bytes of log ever written: where the next message begins.
+pub fn log_end() -> u64 {
+    LOG.lock().written
+}
+
+/// Where the oldest whole message that is still kept begins.
+pub fn log_start() -> u64 {
+    let ring = LOG.lock();
+    ring.first_line(ring.written.saturating_sub(RING as u64))
+}
+
+/// Adds whole messages from `from` on to `out`, at most `room` bytes (the start of one that is
+/// longer than that); where the next one begins. Messages that were overwritten are skipped. A
+/// message is a line: "<severity>[seconds.micros] text".
+pub fn read_log(from: u64, room: usize, out: &mut alloc::vec::Vec<u8>) -> u64 {
+    // Nothing may be allocated under the lock: the allocator may log.
+    if out.try_reserve(room.min(RING)).is_err() {
+        return from;
+    }
+    let ring = LOG.lock();
+    let oldest = ring.written.saturating_sub(RING as u64);
+    let mut at = if from < oldest { ring.first_line(oldest) } else { from };
+    loop {
+        let end = ring.line_end(at);
+        let len = (end - at) as usize;
+        let left = room.min(RING) - out.len();
+        if len == 0 || len > left && !out.is_empty() {
+            return at;
+        }
+        let take = len.min(left) as u64;
+        out.extend((at..at + take).map(|i| ring.bytes[(i % RING as u64) as usize]));
+        at += take;
+        if take < len as u64 || take == 0 {
+            return at;
+        }
+    }
+}
+
+impl Ring {
+    /// One past the newline that ends the line at `at`, or the end.
+    fn line_end(&self, at: u64) -> u64 {
+        (at..self.written)
+            .find(|i| self.bytes[(i % RING as u64) as usize] == b'\n')
+            .map_or(self.written, |i| i + 1)
+    }
+
+    /// The first line that begins at `oldest` or after.
+    fn first_line(&self, oldest: u64) -> u64 {
+        if oldest == 0 { 0 } else { self.line_end(oldest) }
+    }
+}
+
+/// Messages of a lower number than the present limit are printed; the limit.
+pub fn print_level() -> u8 {
+    PRINT_BELOW.load(Ordering::Relaxed)
+}
+
+/// Sets the limit below which messages are printed.
+pub fn set_print_level(level: u8) {
+    PRINT_BELOW.store(level, Ordering::Relaxed);
+}
+
 /// The serial port that is the console.
 pub fn port() -> usize {
     PORT.load(Ordering::Relaxed)

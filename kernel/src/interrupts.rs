@@ -72,6 +72,16 @@ pub fn register(irq: u8, handler: Handler) {
     DEVICES[irq as usize].call_once(|| handler);
 }
 
+/// The device behind an ISA interrupt that has a handler.
+pub fn device_name(irq: usize) -> Option<&'static str> {
+    DEVICES.get(irq)?.get()?;
+    Some(match irq {
+        3 => "ttyS1",
+        4 => "ttyS0",
+        _ => "device",
+    })
+}
+
 /// A device's interrupt arrived.
 pub fn device(vector: u8) {
     let Some(irq) = vector.checked_sub(ISA).map(usize::from).filter(|&irq| irq < LINES) else {

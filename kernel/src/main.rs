@@ -29,6 +29,7 @@ mod task;
 mod time;
 mod trap;
 mod tty;
+mod uts;
 mod vdso;
 mod wait;
 

@@ -15,6 +15,7 @@ fn on_panic(info: &PanicInfo<'_>) -> ! {
     if PANICKING.swap(true, Ordering::SeqCst) {
         hal::power::halt();
     }
+    stop_others();
     print_emergency(format_args!("\nKernel panic - not syncing: {}\n", info.message()));
     if let Some(place) = info.location() {
         print_emergency(format_args!("  at {place}, CPU {}\n", hal::percpu::cpu()));
@@ -29,6 +30,7 @@ pub fn fatal(frame: &hal::trap::TrapFrame, what: &str) -> ! {
     if PANICKING.swap(true, Ordering::SeqCst) {
         hal::power::halt();
     }
+    stop_others();
     print_emergency(format_args!(
         "\nKernel panic - not syncing: {what}\n  CPU {} error {:#x} cr2 {:#x}\n{frame:#x?}\n",
         hal::percpu::cpu(),
@@ -76,4 +78,15 @@ fn finish() -> ! {
 /// A panic is under way.
 pub fn is_panicking() -> bool {
     PANICKING.load(Ordering::Relaxed)
+}
+
+/// Stops every other CPU where it is (power-off, reset).
+pub fn stop_others() {
+    let _irq = hal::irq::IrqOff::new();
+    let me = hal::percpu::cpu();
+    for cpu in crate::boot::cpus::online().without(me).iter() {
+        if let Some(area) = hal::cpu_area::of(cpu) {
+            hal::apic::send_ipi(area, hal::apic::Ipi::Stop);
+        }
+    }
 }

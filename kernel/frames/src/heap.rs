@@ -59,6 +59,9 @@ unsafe impl Send for CpuHeap {}
 /// A node's slabs of one class that have free objects: a list through their metadata.
 struct Partial {
     head: u64,
+    /// Slabs of the class on this node, full ones included, and objects of them that are out.
+    slabs: u64,
+    out: u64,
 }
 
 struct NodeHeap {
@@ -71,6 +74,19 @@ pub struct Heap {
     nodes: [NodeHeap; MAX_NODES],
     started: AtomicBool,
     early: AtomicUsize,
+}
+
+/// One size of objects, over all nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct Class {
+    /// Bytes of an object.
+    pub size: u64,
+    /// Objects and frames of a slab.
+    pub per_slab: u64,
+    pub pages: u64,
+    pub slabs: u64,
+    /// Objects in use, those in the CPUs' magazines included.
+    pub in_use: u64,
 }
 
 /// Bytes that boot may allocate before the frames are known.
@@ -93,7 +109,7 @@ impl Heap {
         Self {
             cpus: Once::new(),
             nodes: [const {
-                NodeHeap { classes: [const { IrqLock::new(Partial { head: NONE }) }; CLASSES.len()] }
+                NodeHeap { classes: [const { IrqLock::new(Partial { head: NONE, slabs: 0, out: 0 }) }; CLASSES.len()] }
             }; MAX_NODES],
             started: AtomicBool::new(false),
             early: AtomicUsize::new(0),
@@ -112,6 +128,21 @@ impl Heap {
                 .collect()
         });
         self.started.store(true, Ordering::Release);
+    }
+
+    /// The classes with what they hold now.
+    pub fn classes(&self) -> impl Iterator<Item = Class> {
+        CLASSES.iter().enumerate().map(|(class, &size)| {
+            let pages = 1 << slab_order(class);
+            let size = u64::from(size);
+            let mut found = Class { size, per_slab: pages * 4096 / size, pages, slabs: 0, in_use: 0 };
+            for node in &self.nodes {
+                let partial = node.classes[class].lock();
+                found.slabs += partial.slabs;
+                found.in_use += partial.out;
+            }
+            found
+        })
     }
 
     fn early_alloc(&self, layout: Layout) -> *mut u8 {
@@ -274,6 +305,7 @@ impl Partial {
         let meta = frame(slab);
         meta.set_refs(1);
         meta.clear_maps();
+        self.slabs += 1;
         self.link(slab.raw());
         true
     }
@@ -316,6 +348,7 @@ impl Partial {
             (p, p.cast::<u32>().read())
         };
         meta.add_map();
+        self.out += 1;
         if next == 0 {
             // Full: it comes back to the list with the first object that is freed.
             meta.set_refs(u32::MAX);
@@ -336,6 +369,7 @@ impl Partial {
         let full_before = next == 0;
         meta.set_refs(((p as usize - base as usize) / 8 + 1) as u32);
         let in_use = meta.remove_map();
+        self.out -= 1;
         if full_before {
             self.link(slab.raw());
         }
@@ -344,6 +378,7 @@ impl Partial {
         if in_use == 0 && (next_slab != NONE || prev_slab != NONE) {
             self.unlink(slab.raw());
             debug_assert!(meta.order() == slab_order(class));
+            self.slabs -= 1;
             free_block(slab);
         }
     }

@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use hal::Pfn;
-use numa::{MAX_NODES, NodeId};
+use numa::{CpuId, MAX_NODES, NodeId};
 use sync::{Once, IrqLock};
 
 /// Frames that a CPU's cache takes from the buddy or gives back at once (a batch).
@@ -449,4 +449,13 @@ pub fn account(wanted: NodeId, got: NodeId, interleaved: bool) {
         }
     }
     target.event(if here == got { Event::Local } else { Event::Other });
+}
+
+/// The CPUs' caches of a node: CPU, frames in it, the most that it holds, frames of a batch.
+pub fn caches(node_id: NodeId) -> impl Iterator<Item = (CpuId, usize, usize, usize)> {
+    let caches = node(node_id).map_or(&[] as &[PerCpu], Node::caches);
+    caches
+        .iter()
+        .enumerate()
+        .filter_map(|(i, c)| Some((CpuId::try_new(i)?, c.cache.lock().len, CACHE, BATCH)))
 }

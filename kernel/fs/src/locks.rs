@@ -249,6 +249,11 @@ impl LockTable {
         }
     }
 
+    /// flock(2)'s locks: true for exclusive ones.
+    pub fn flocks(&self) -> Vec<bool> {
+        self.flocks.lock().iter().map(|&(_, exclusive)| exclusive).collect()
+    }
+
     /// All record locks (for /proc/locks and tests).
     pub fn records(&self) -> Vec<Record> {
         self.records.lock().clone()

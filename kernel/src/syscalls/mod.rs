@@ -4,24 +4,28 @@
 //! operation, and returns a value or an errno; it knows nothing of registers. A number that is not
 //! in the table is ENOSYS, and said once in the log.
 
+mod affinity;
 mod attributes;
 mod epoll;
 mod fcntl;
 mod fds;
+mod futex;
 mod io;
 mod lookup;
-mod paths;
-mod poll;
 mod memory;
 mod message;
 mod mount;
-mod socket;
-mod transfer;
-mod xattr;
 mod numa;
+mod paths;
+mod poll;
 mod process;
 mod signal;
+mod socket;
 pub mod table;
+mod system;
+mod time;
+mod transfer;
+mod xattr;
 
 use crate::task::{Current, current};
 use abi::{Errno, Result};

@@ -43,10 +43,13 @@ macro_rules! syscalls {
 
 /// The areas' parts.
 const PARTS: &[&[Entry]] = &[
+    super::affinity::TABLE,
+    super::system::TABLE,
     super::attributes::TABLE,
     super::epoll::TABLE,
     super::fcntl::TABLE,
     super::fds::TABLE,
+    super::futex::TABLE,
     super::io::TABLE,
     super::memory::TABLE,
     super::mount::TABLE,
@@ -56,6 +59,7 @@ const PARTS: &[&[Entry]] = &[
     super::process::TABLE,
     super::signal::TABLE,
     super::socket::TABLE,
+    super::time::TABLE,
     super::transfer::TABLE,
     super::xattr::TABLE,
 ];

@@ -1,0 +1,47 @@
+//! /proc/vmstat: events since boot.
+
+use super::put;
+use super::zones::global_items;
+use crate::interrupts;
+use abi::Result;
+use core::sync::atomic::Ordering;
+use fs::pseudo::Text;
+
+/// Linux's names; events that cannot happen here (swapping, reclaim, huge pages) are left out.
+pub fn vmstat(out: &mut Text) -> Result<()> {
+    for (name, value) in global_items() {
+        put!(out, "{name} {value}\n");
+    }
+    let (mut allocated, mut freed) = (0, 0);
+    for node in crate::machine().memory_nodes().iter() {
+        let stats = frames::stats(node);
+        allocated += stats.allocated;
+        freed += stats.freed;
+    }
+    let faults: u64 = crate::machine()
+        .cpus()
+        .iter()
+        .map(|cpu| interrupts::counts(cpu).faults.load(Ordering::Relaxed))
+        .sum();
+    let get = |c: &core::sync::atomic::AtomicU64| c.load(Ordering::Relaxed);
+    for (name, value) in [
+        ("pgpgin", 0),
+        ("pgpgout", 0),
+        ("pswpin", 0),
+        ("pswpout", 0),
+        ("pgalloc_normal", allocated),
+        ("pgfree", freed),
+        ("pgfault", faults),
+        ("pgmajfault", 0),
+        ("numa_pte_updates", 0),
+        ("numa_huge_pte_updates", 0),
+        ("numa_hint_faults", 0),
+        ("numa_hint_faults_local", 0),
+        ("numa_pages_migrated", 0),
+        ("pgmigrate_success", get(&vm::migrate::MOVED)),
+        ("pgmigrate_fail", get(&vm::migrate::FAILED)),
+    ] {
+        put!(out, "{name} {value}\n");
+    }
+    Ok(())
+}

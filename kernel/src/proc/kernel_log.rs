@@ -1,0 +1,80 @@
+//! /proc/kmsg: the kernel's messages, each once, for one reader at a time.
+
+use crate::console;
+use abi::{Errno, Result};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use fs::inode::{Inode, InodeBase, OpenArgs};
+use fs::pseudo::{Dir, PseudoFs};
+use fs::{Cap, File, FileOps, PollMask, PollTable};
+use hal::user::Sink;
+use sync::{SpinLock, WaitQueue};
+
+/// A message may be logged anywhere, also where nobody can be woken: who waits for one looks again
+/// after this many nanoseconds.
+const LOOK_AGAIN: u64 = 200_000_000;
+
+struct Messages {
+    base: InodeBase,
+}
+
+/// Enters the file.
+pub fn add(fs: &Arc<PseudoFs>, dir: &Dir) {
+    let base = fs.base(abi::raw::general::S_IFREG | 0o400);
+    dir.add("kmsg", Arc::new(Messages { base }));
+}
+
+impl Inode for Messages {
+    fn base(&self) -> &InodeBase {
+        &self.base
+    }
+    fn open(self: Arc<Self>, args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
+        if !args.creds.has(Cap::SysAdmin) {
+            return Err(Errno::EPERM);
+        }
+        Ok(Arc::new(Reader))
+    }
+}
+
+/// Bytes of the log that were read by somebody.
+static READ: SpinLock<u64> = SpinLock::new(0);
+
+struct Reader;
+
+impl FileOps for Reader {
+    fn read(&self, file: &File, dst: &mut dyn Sink, _at: u64) -> Result<usize> {
+        let mut text = Vec::new();
+        while text.is_empty() {
+            {
+                let mut read = READ.lock();
+                *read = console::read_log(*read, dst.room(), &mut text);
+            }
+            if text.is_empty() {
+                if dst.room() == 0 {
+                    return Ok(0);
+                }
+                if file.nonblocking() {
+                    return Err(Errno::EAGAIN);
+                }
+                wait()?;
+            }
+        }
+        dst.put(&text)
+    }
+
+    fn poll(&self, _file: &File, interest: PollMask, _table: Option<&mut PollTable>) -> PollMask {
+        let news = console::log_end() > *READ.lock();
+        if news { PollMask::READABLE & interest } else { PollMask::empty() }
+    }
+}
+
+/// Sleeps until there may be news. ERESTARTSYS when a signal comes.
+fn wait() -> Result<()> {
+    static NOBODY_WAKES: WaitQueue = WaitQueue::new();
+    let until = hal::time::now() + LOOK_AGAIN;
+    let news = || (console::log_end() > *READ.lock()).then_some(());
+    match NOBODY_WAKES.wait_interruptible(Some(until), news) {
+        Err(sync::WaitError::Interrupted) => Err(Errno::ERESTARTSYS),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,116 @@
+//! procfs: processes and the kernel's numbers as text, in Linux 6.12's forms.
+//!
+//! One instance serves every mount. It is made at the first mount, so that a machine that never
+//! mounts it pays nothing. [`pid`] makes the directories of processes and threads; [`sysctl`] is
+//! /proc/sys; [`own`] what only this kernel tells; the other files are one idea each.
+//!
+//! A file that is not here is one that could not tell the truth, or whose subject does not exist
+//! (network tables, control groups).
+
+mod access;
+mod counters;
+mod cpu_flags;
+mod cpuinfo;
+mod devices;
+mod frames;
+mod guard;
+mod interrupts;
+mod kernel_log;
+mod load;
+mod locks;
+mod memory;
+mod own;
+mod pid;
+mod root;
+mod stat;
+mod symbols;
+mod sysctl;
+mod system;
+mod zones;
+
+pub use load::averages;
+pub use memory::{Totals, node_totals};
+pub use zones::{global_items, node_items};
+
+use abi::{Errno, Result};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use fs::mount::Super;
+use fs::pseudo::{Dir, PseudoFs, Style, Text};
+use sync::Once;
+
+/// `write!` to a [`Text`], which cannot fail.
+macro_rules! put {
+    ($out:expr, $($arg:tt)*) => {
+        $out.put(format_args!($($arg)*))
+    };
+}
+pub(crate) use put;
+
+/// What makes a file's text.
+pub(crate) type Show = fn(&mut Text) -> Result<()>;
+
+/// Registers the type and begins to sample the load.
+pub fn register() {
+    load::start();
+    fs::mount::register("proc", Box::new(|_, options| mount(options)));
+}
+
+/// There are no options: hiding processes from one another is not offered.
+fn mount(options: &str) -> Result<Arc<Super>> {
+    if !options.is_empty() {
+        return Err(Errno::EINVAL);
+    }
+    static INSTANCE: Once<Arc<Super>> = Once::new();
+    Ok(INSTANCE.call_once(make).clone())
+}
+
+fn make() -> Arc<Super> {
+    let fs = PseudoFs::new("proc", PseudoFs::PROC_MAGIC, Style::PROC);
+    let top = Dir::new(&fs);
+    for (name, show) in FILES {
+        top.text(name, *show);
+    }
+    top.link("mounts", "self/mounts");
+    for (name, show) in ROOT_FILES {
+        top.attribute(name, 0o400, *show, |_| Err(Errno::EIO));
+    }
+    kernel_log::add(&fs, &top);
+    frames::add(&fs, &top);
+    symbols::add(&fs, &top);
+    let sysvipc = top.dir("sysvipc");
+    system::add_sysvipc(&sysvipc);
+    top.dir("tty").text("drivers", devices::tty_drivers);
+    sysctl::add(&fs, &top.dir("sys"));
+    own::add(&fs, &top.dir("proxima"));
+    let root = root::make(&fs, top);
+    fs.into_super(root)
+}
+
+/// Files that everybody may read.
+const FILES: &[(&str, Show)] = &[
+    ("buddyinfo", zones::buddyinfo),
+    ("cmdline", system::cmdline),
+    ("consoles", devices::consoles),
+    ("cpuinfo", cpuinfo::show),
+    ("devices", devices::devices),
+    ("filesystems", system::filesystems),
+    ("interrupts", interrupts::interrupts),
+    ("loadavg", load::show),
+    ("locks", locks::show),
+    ("meminfo", memory::meminfo),
+    ("modules", system::nothing),
+    ("partitions", system::nothing),
+    ("diskstats", system::nothing),
+    ("schedstat", stat::schedstat),
+    ("softirqs", interrupts::softirqs),
+    ("stat", stat::show),
+    ("swaps", system::swaps),
+    ("uptime", stat::uptime),
+    ("version", system::version),
+    ("vmstat", counters::vmstat),
+    ("zoneinfo", zones::zoneinfo),
+];
+
+/// Files that only root may read.
+const ROOT_FILES: &[(&str, Show)] = &[("slabinfo", system::slabinfo)];

@@ -1,0 +1,65 @@
+//! /proc/proxima: what only this kernel tells.
+//!
+//! * `frames`: where each node's memory is, to the frame. `free` and the columns after `R` add up
+//!   to `managed`; `cached` is the part of `free` in the CPUs' caches.
+//! * `syscalls`: the table of system calls: number, name, arguments.
+//! * `tlb`: rounds of flushing, and interrupts sent for them.
+//! * `migrate_fail_every`: for tests: every Nth allocation of a migration's target fails; 0: none.
+
+use super::put;
+use abi::{Errno, Result};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+use frames::meta::{KIND_NAMES, Kind};
+use fs::pseudo::{Dir, PseudoFs, Text};
+use vm::migrate::FAIL_EVERY;
+
+/// The kinds of frames in use, in the order of their columns.
+const USED: [Kind; 6] =
+    [Kind::Kernel, Kind::Slab, Kind::PageTable, Kind::Stack, Kind::Anon, Kind::Shared];
+
+/// Enters the files.
+pub fn add(_fs: &Arc<PseudoFs>, dir: &Dir) {
+    dir.text("frames", frames_by_node);
+    dir.text("syscalls", syscalls);
+    dir.text("tlb", tlb);
+    dir.attribute("migrate_fail_every", 0o644, show_fail_every, set_fail_every);
+}
+
+fn frames_by_node(out: &mut Text) -> Result<()> {
+    for node in crate::machine().nodes().iter() {
+        let s = frames::stats(node);
+        put!(out, "node {node} present {} managed {} ", s.present, s.managed);
+        put!(out, "free {} cached {} reserve {}", s.free, s.cached, s.reserve);
+        for kind in USED {
+            put!(out, " {} {}", KIND_NAMES[kind as usize], s.used[kind as usize]);
+        }
+        out.bytes(b"\n");
+    }
+    Ok(())
+}
+
+fn syscalls(out: &mut Text) -> Result<()> {
+    for entry in crate::syscalls::table::all() {
+        put!(out, "{} {} {}\n", entry.number, entry.name, entry.args);
+    }
+    Ok(())
+}
+
+fn tlb(out: &mut Text) -> Result<()> {
+    let get = |c: &core::sync::atomic::AtomicU64| c.load(Ordering::Relaxed);
+    put!(out, "rounds {}\nipis {}\n", get(&vm::tlb::ROUNDS), get(&vm::tlb::IPIS));
+    Ok(())
+}
+
+fn show_fail_every(out: &mut Text) -> Result<()> {
+    put!(out, "{}\n", FAIL_EVERY.load(Ordering::Relaxed));
+    Ok(())
+}
+
+fn set_fail_every(data: &[u8]) -> Result<()> {
+    let text = core::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
+    let every = text.trim().parse().map_err(|_| Errno::EINVAL)?;
+    FAIL_EVERY.store(every, Ordering::Relaxed);
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! The directory of a process, and those of its threads.
+//!
+//! Inodes are made at each lookup and hold nothing alive: they name the process, and every read
+//! finds it anew (ESRCH when it is gone).
+
+mod attributes;
+mod fd;
+mod limits;
+mod links;
+mod memory;
+mod mounts;
+mod raw;
+mod scheduling;
+mod stat;
+mod status;
+mod task;
+mod where_it_is;
+mod who;
+
+pub use who::{Who, creds_of};
+
+use super::access;
+use super::guard::Guarded;
+use abi::raw::general as g;
+use abi::{Errno, Result};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use fs::inode::{Inode, InodeBase, Link};
+use fs::pseudo::{DirSource, DynDir, DynLink, Listed, PseudoFs, Store, Text, TextFile};
+use fs::stat::FileType;
+
+type Show = fn(&Who, &mut Text) -> Result<()>;
+type Set = fn(&Who, &[u8]) -> Result<()>;
+
+/// What an entry is.
+enum Make {
+    /// Text that everybody may read.
+    Text(Show),
+    /// Text for those who may look into the process.
+    Private(Show),
+    /// Text that can be written.
+    Attribute(Show, Set),
+    /// A link to an object.
+    Link(fn(&Who) -> Result<Link>),
+    /// Anything else: made of the file system, whom it is about, and attributes.
+    Other(fn(&Arc<PseudoFs>, Who, InodeBase) -> Arc<dyn Inode>),
+}
+
+/// In whose directories an entry stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum In {
+    Both,
+    Process,
+    Thread,
+}
+
+struct Entry {
+    name: &'static str,
+    mode: u32,
+    place: In,
+    make: Make,
+}
+
+const fn entry(name: &'static str, mode: u32, place: In, make: Make) -> Entry {
+    Entry { name, mode, place, make }
+}
+
+const DIR: u32 = g::S_IFDIR;
+const FILE: u32 = g::S_IFREG;
+const LINK: u32 = g::S_IFLNK | 0o777;
+
+const ENTRIES: &[Entry] = &[
+    entry("task", DIR | 0o555, In::Process, Make::Other(task::directory)),
+    entry("fd", DIR | 0o500, In::Both, Make::Other(fd::directory)),
+    entry("fdinfo", DIR | 0o555, In::Both, Make::Other(fd::info_directory)),
+    entry("ns", DIR | 0o511, In::Both, Make::Other(links::namespaces)),
+    entry("environ", FILE | 0o400, In::Both, Make::Private(raw::environ)),
+    entry("auxv", FILE | 0o400, In::Both, Make::Private(raw::auxv)),
+    entry("status", FILE | 0o444, In::Both, Make::Text(status::show)),
+    entry("personality", FILE | 0o400, In::Both, Make::Private(attributes::personality)),
+    entry("limits", FILE | 0o444, In::Both, Make::Text(limits::show)),
+    entry("sched", FILE | 0o444, In::Both, Make::Text(scheduling::sched)),
+    entry("comm", FILE | 0o644, In::Both, Make::Attribute(attributes::comm, attributes::set_comm)),
+    entry("syscall", FILE | 0o400, In::Both, Make::Private(where_it_is::syscall)),
+    entry("cmdline", FILE | 0o444, In::Both, Make::Text(raw::cmdline)),
+    entry("stat", FILE | 0o444, In::Both, Make::Text(stat::show)),
+    entry("statm", FILE | 0o444, In::Both, Make::Text(stat::statm)),
+    entry("maps", FILE | 0o444, In::Both, Make::Private(memory::maps)),
+    entry("numa_maps", FILE | 0o444, In::Both, Make::Private(memory::numa_maps)),
+    entry("numa_pages", FILE | 0o444, In::Both, Make::Private(memory::numa_pages)),
+    entry("smaps", FILE | 0o444, In::Both, Make::Private(memory::smaps)),
+    entry("smaps_rollup", FILE | 0o444, In::Both, Make::Private(memory::smaps_rollup)),
+    entry("mem", FILE | 0o600, In::Both, Make::Other(raw::mem)),
+    entry("pagemap", FILE | 0o400, In::Both, Make::Other(raw::pagemap)),
+    entry("clear_refs", FILE | 0o200, In::Both, Make::Attribute(raw::no_text, raw::clear_refs)),
+    entry("cwd", LINK, In::Both, Make::Link(links::cwd)),
+    entry("root", LINK, In::Both, Make::Link(links::root)),
+    entry("exe", LINK, In::Both, Make::Link(links::exe)),
+    entry("mounts", FILE | 0o444, In::Both, Make::Text(mounts::mounts)),
+    entry("mountinfo", FILE | 0o444, In::Both, Make::Text(mounts::mountinfo)),
+    entry("wchan", FILE | 0o444, In::Both, Make::Text(where_it_is::wchan)),
+    entry("stack", FILE | 0o400, In::Both, Make::Text(where_it_is::stack)),
+    entry("schedstat", FILE | 0o444, In::Both, Make::Text(scheduling::schedstat)),
+    entry("cpuset", FILE | 0o444, In::Both, Make::Text(attributes::cpuset)),
+    entry("cgroup", FILE | 0o444, In::Both, Make::Text(attributes::cgroup)),
+    entry("oom_score", FILE | 0o444, In::Both, Make::Text(attributes::oom_score)),
+    entry(
+        "oom_score_adj",
+        FILE | 0o644,
+        In::Both,
+        Make::Attribute(attributes::oom_score_adj, attributes::set_oom_score_adj),
+    ),
+    entry("loginuid", FILE | 0o444, In::Both, Make::Text(attributes::no_login)),
+    entry("sessionid", FILE | 0o444, In::Both, Make::Text(attributes::no_login)),
+    entry("coredump_filter", FILE | 0o444, In::Process, Make::Text(attributes::coredump_filter)),
+    entry("uid_map", FILE | 0o444, In::Both, Make::Text(attributes::id_map)),
+    entry("gid_map", FILE | 0o444, In::Both, Make::Text(attributes::id_map)),
+    entry("projid_map", FILE | 0o444, In::Both, Make::Text(attributes::id_map)),
+    entry("setgroups", FILE | 0o444, In::Both, Make::Text(attributes::setgroups)),
+    entry(
+        "timerslack_ns",
+        FILE | 0o666,
+        In::Process,
+        Make::Attribute(attributes::timerslack, attributes::set_timerslack),
+    ),
+    entry("children", FILE | 0o444, In::Thread, Make::Text(task::children)),
+];
+
+/// Inode number of entry `index` (0: the directory itself) of whom it is about. Kinds of numbers
+/// lie in ranges of their own, above those that the file system gives out.
+pub fn ino(who: &Who, index: usize) -> u64 {
+    let kind = if who.is_thread() { 1 << 46 } else { 1 << 40 };
+    kind | (who.id() as u64) << 8 | index as u64
+}
+
+/// Attributes of an entry: the process's effective user owns it, or root where the process does
+/// not want to be looked into.
+fn base(fs: &Arc<PseudoFs>, who: &Who, number: u64, mode: u32) -> InodeBase {
+    let (uid, gid) = who.owner(mode);
+    fs.base_with(number, mode, uid, gid)
+}
+
+/// The directory of a process or thread.
+pub fn directory(fs: &Arc<PseudoFs>, who: Who) -> Result<Arc<dyn Inode>> {
+    let base = base(fs, &who, ino(&who, 0), DIR | 0o555);
+    Ok(DynDir::new(base, Names { fs: fs.clone(), who }))
+}
+
+struct Names {
+    fs: Arc<PseudoFs>,
+    who: Who,
+}
+
+impl Names {
+    fn stands_here(&self, entry: &Entry) -> bool {
+        entry.place == In::Both || (entry.place == In::Thread) == self.who.is_thread()
+    }
+
+    fn make(&self, index: usize, entry: &Entry) -> Arc<dyn Inode> {
+        let (fs, who) = (&self.fs, self.who.clone());
+        let base = base(fs, &who, ino(&who, index + 1), entry.mode);
+        match entry.make {
+            Make::Text(show) => text(fs, base, who, show, None),
+            Make::Private(show) => {
+                let asked = who.clone();
+                let file = text(fs, base, who, show, None);
+                Guarded::new(file, move |_| access::check(&asked.find()?))
+            }
+            Make::Attribute(show, set) => text(fs, base, who, show, Some(set)),
+            Make::Link(target) => DynLink::with_base(base, 0, move || target(&who)),
+            Make::Other(make) => make(fs, who, base),
+        }
+    }
+}
+
+fn text(
+    fs: &Arc<PseudoFs>,
+    base: InodeBase,
+    who: Who,
+    show: Show,
+    set: Option<Set>,
+) -> Arc<TextFile> {
+    let writer = who.clone();
+    let store = set.map(|set| -> Store { Box::new(move |data| set(&writer, data)) });
+    TextFile::with_base(fs, base, Box::new(move |out| show(&who, out)), store)
+}
+
+impl DirSource for Names {
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        self.who.find()?;
+        ENTRIES
+            .iter()
+            .enumerate()
+            .find(|(_, entry)| entry.name.as_bytes() == name && self.stands_here(entry))
+            .map(|(index, entry)| self.make(index, entry))
+            .ok_or(Errno::ENOENT)
+    }
+
+    fn entry(&self, from: u64) -> Result<Option<(u64, Listed)>> {
+        if self.who.find().is_err() {
+            return Ok(None);
+        }
+        let found = ENTRIES
+            .iter()
+            .enumerate()
+            .skip(from as usize)
+            .find(|(_, entry)| self.stands_here(entry));
+        Ok(found.map(|(index, entry)| {
+            let listed = Listed {
+                name: entry.name.into(),
+                ino: ino(&self.who, index + 1),
+                kind: FileType::from_mode(entry.mode).unwrap_or(FileType::Regular),
+            };
+            (index as u64, listed)
+        }))
+    }
+}
