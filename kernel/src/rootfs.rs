@@ -20,6 +20,8 @@ pub fn remember(info: BootInfo, firmware: hal::firmware::Description) {
 pub fn prepare() {
     let devtmpfs = fs::boot::init().expect("devtmpfs");
     crate::tty::init(&devtmpfs);
+    crate::proc::register();
+    crate::sys::register();
     let root = crate::boot::init::root();
     if let Some((info, firmware)) = BOOT.get()
         && let Some((at, len)) = info.initramfs

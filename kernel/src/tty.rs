@@ -106,6 +106,11 @@ struct Port {
 
 static PORTS: Once<Vec<Port>> = Once::new();
 
+/// The ports that are there.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    PORTS.get().into_iter().flatten().map(|port| port.tty.name())
+}
+
 /// Finds the ports, makes their terminals and their nodes in /dev.
 pub fn init(devtmpfs: &Arc<fs::mount::Super>) {
     let ports = PORTS.call_once(|| {

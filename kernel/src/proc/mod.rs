@@ -29,8 +29,8 @@ mod system;
 mod zones;
 
 pub use load::averages;
-pub use memory::{Totals, node_totals};
-pub use zones::{global_items, node_items};
+pub use memory::node_totals;
+pub use zones::node_items;
 
 use abi::{Errno, Result};
 use alloc::boxed::Box;

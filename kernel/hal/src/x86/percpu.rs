@@ -58,6 +58,11 @@ impl CpuLocal {
         }
     }
 
+    /// The id of its interrupt controller.
+    pub fn apic_id(&self) -> u32 {
+        self.apic_id
+    }
+
     /// Sets this CPU's need-resched flag from another CPU's point of view; true when it was clear.
     pub fn set_need_resched(&self) -> bool {
         self.preempt.fetch_and(!NO_RESCHED, Ordering::AcqRel) & NO_RESCHED != 0

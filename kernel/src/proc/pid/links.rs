@@ -106,7 +106,7 @@ impl DirSource for Namespaces {
         let base = super::base(&self.fs, &self.who, self.ino(index), g::S_IFLNK | 0o777);
         let who = self.who.clone();
         Ok(DynLink::with_base(base, 0, move || {
-            access::check(&who.find()?)?;
+            access::check(&*who.find()?)?;
             Ok(Link::Jump(Place::Anonymous(namespace(index))))
         }))
     }

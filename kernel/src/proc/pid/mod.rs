@@ -17,6 +17,7 @@ mod task;
 mod where_it_is;
 mod who;
 
+pub use stat::ticks;
 pub use who::{Who, creds_of};
 
 use super::access;
@@ -164,7 +165,7 @@ impl Names {
             Make::Private(show) => {
                 let asked = who.clone();
                 let file = text(fs, base, who, show, None);
-                Guarded::new(file, move |_| access::check(&asked.find()?))
+                Guarded::new(file, move |_| access::check(&*asked.find()?))
             }
             Make::Attribute(show, set) => text(fs, base, who, show, Some(set)),
             Make::Link(target) => DynLink::with_base(base, 0, move || target(&who)),

@@ -78,7 +78,7 @@ impl Inode for MemFile {
         Ok(())
     }
     fn open(self: Arc<Self>, _args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
-        access::check(&self.who.find()?)?;
+        access::check(&*self.who.find()?)?;
         Ok(Arc::new(OpenMem(self.who.mm()?)))
     }
 }
@@ -141,7 +141,7 @@ impl Inode for Pagemap {
         &self.base
     }
     fn open(self: Arc<Self>, args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
-        access::check(&self.who.find()?)?;
+        access::check(&*self.who.find()?)?;
         let with_frames = args.creds.has(Cap::SysAdmin);
         Ok(Arc::new(OpenPagemap { mm: OpenMem(self.who.mm()?), with_frames }))
     }

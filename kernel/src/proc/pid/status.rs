@@ -133,6 +133,8 @@ fn capabilities(process: &Process, task: Option<&TaskRef>, out: &mut Text) {
     }
     put!(out, "NoNewPrivs:\t{}\n", u32::from(creds.no_new_privs));
     out.bytes(b"Seccomp:\t0\nSeccomp_filters:\t0\n");
+    // Whether the processor guesses across privileges is not looked into.
+    out.bytes(b"Speculation_Store_Bypass:\tunknown\nSpeculationIndirectBranch:\tunknown\n");
 }
 
 fn placement(task: Option<&TaskRef>, out: &mut Text) {

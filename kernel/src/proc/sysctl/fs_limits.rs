@@ -7,7 +7,6 @@ use fs::pseudo::Text;
 
 /// The settings. Of open files there may be as many as memory holds.
 pub const SETTINGS: &[(&str, Setting)] = &[
-    ("fs/epoll/max_user_watches", Fixed("446931")),
     ("fs/file-max", Fixed("9223372036854775807")),
     ("fs/nr_open", Read(nr_open)),
     ("fs/overflowgid", Fixed("65534")),

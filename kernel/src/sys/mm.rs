@@ -1,0 +1,63 @@
+//! /sys/kernel/mm: the weights of weighted interleaving, and that there are no huge pages.
+
+use super::fixed;
+use crate::machine;
+use crate::proc::put;
+use abi::{Errno, Result};
+use alloc::format;
+use alloc::sync::Arc;
+use fs::pseudo::{Dir, PseudoFs, Text};
+use numa::NodeId;
+use vm::env::weights;
+
+/// The directory.
+pub fn fill(_fs: &Arc<PseudoFs>, dir: &Dir) {
+    let table = dir.dir("mempolicy").dir("weighted_interleave");
+    for node in machine().memory_nodes().iter() {
+        let show = move |out: &mut Text| {
+            put!(out, "{}\n", weights().get(node));
+            Ok(())
+        };
+        table.attribute(&format!("node{node}"), 0o644, show, move |data| set_weight(node, data));
+    }
+    let huge = dir.dir("hugepages").dir("hugepages-2048kB");
+    for name in [
+        "free_hugepages",
+        "nr_hugepages",
+        "nr_hugepages_mempolicy",
+        "nr_overcommit_hugepages",
+        "resv_hugepages",
+        "surplus_hugepages",
+    ] {
+        fixed(&huge, name, "0");
+    }
+    let transparent = dir.dir("transparent_hugepage");
+    fixed(&transparent, "enabled", "always madvise [never]");
+    fixed(&transparent, "defrag", "always defer defer+madvise madvise [never]");
+    fixed(&transparent, "shmem_enabled", "always within_size advise [never] deny force");
+    fixed(&transparent, "use_zero_page", "0");
+    fixed(&transparent, "hpage_pmd_size", "2097152");
+}
+
+/// 1 to 255; an empty text or 0 brings the default back, which is 1.
+fn set_weight(node: NodeId, data: &[u8]) -> Result<()> {
+    let text = core::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let weight = if text.is_empty() { 0 } else { parse(text)? };
+    weights().set(node, weight);
+    Ok(())
+}
+
+/// As Linux reads numbers of this kind: decimal, hexadecimal after 0x, octal after 0; a plus sign.
+fn parse(text: &str) -> Result<u8> {
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let parsed = if let Some(hex) = text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+        u8::from_str_radix(hex, 16)
+    } else if text.len() > 1 && text.starts_with('0') {
+        u8::from_str_radix(&text[1..], 8)
+    } else {
+        text.parse()
+    };
+    // A second sign is no number.
+    parsed.ok().filter(|_| !text.starts_with('+')).ok_or(Errno::EINVAL)
+}

@@ -1,0 +1,65 @@
+//! sysfs: nodes, CPUs and what else there is, one value a file, in Linux 6.12's forms.
+//!
+//! One instance serves every mount; it is made at the first mount, and its larger parts when they
+//! are first looked at. Settings that cannot be changed here have mode 0444, and refuse to be
+//! opened for writing.
+
+mod buses;
+mod cpu;
+mod lazy;
+mod memory;
+mod mm;
+mod node;
+pub mod topology;
+
+use abi::Result;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use fs::mount::Super;
+use fs::pseudo::{Dir, PseudoFs, Style, Text};
+use lazy::Lazy;
+use sync::Once;
+
+/// Registers the type.
+pub fn register() {
+    fs::mount::register("sysfs", Box::new(|_, _| Ok(instance())));
+}
+
+fn instance() -> Arc<Super> {
+    static INSTANCE: Once<Arc<Super>> = Once::new();
+    INSTANCE.call_once(make).clone()
+}
+
+fn make() -> Arc<Super> {
+    let fs = PseudoFs::new("sysfs", PseudoFs::SYSFS_MAGIC, Style::SYSFS);
+    let root = Dir::root(&fs);
+    let system = root.dir("devices").dir("system");
+    system.add("cpu", Lazy::dir(&fs, cpu::fill));
+    system.add("node", Lazy::dir(&fs, node::fill));
+    system.add("memory", Lazy::dir(&fs, memory::fill));
+    let clock = system.dir("clocksource").dir("clocksource0");
+    fixed(&clock, "current_clocksource", "tsc");
+    fixed(&clock, "available_clocksource", "tsc ");
+    buses::fill(&root);
+    let kernel = root.dir("kernel");
+    mm::fill(&fs, &kernel.dir("mm"));
+    fixed(&kernel, "address_bits", "64");
+    fixed(&kernel, "cpu_byteorder", "little");
+    fixed(&kernel, "uevent_seqnum", "0");
+    root.dir("fs").dir("cgroup");
+    fs.into_super(root)
+}
+
+/// A line that is made.
+fn line(dir: &Dir, name: &str, text: impl Fn(&mut Text) + Send + Sync + 'static) {
+    dir.text(name, move |out| -> Result<()> {
+        text(out);
+        out.bytes(b"\n");
+        Ok(())
+    });
+}
+
+/// A line that never changes.
+fn fixed(dir: &Dir, name: &str, text: &'static str) {
+    line(dir, name, move |out| out.bytes(text.as_bytes()));
+}

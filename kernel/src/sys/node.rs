@@ -1,0 +1,116 @@
+//! /sys/devices/system/node: which nodes there are, and of each its CPUs, distances and memory.
+
+use super::lazy::Lazy;
+use super::{fixed, line};
+use crate::machine;
+use crate::proc::{node_items, node_totals, put};
+use alloc::format;
+use alloc::sync::Arc;
+use frames::node::Event;
+use fs::pseudo::{Dir, PseudoFs, Text};
+use numa::NodeId;
+
+/// The directory.
+pub fn fill(fs: &Arc<PseudoFs>, dir: &Dir) {
+    line(dir, "possible", |out| put!(out, "{}", machine().nodes()));
+    line(dir, "online", |out| put!(out, "{}", machine().nodes()));
+    line(dir, "has_cpu", |out| put!(out, "{}", machine().cpu_nodes()));
+    line(dir, "has_memory", |out| put!(out, "{}", machine().memory_nodes()));
+    line(dir, "has_normal_memory", |out| put!(out, "{}", machine().memory_nodes()));
+    fixed(dir, "has_generic_initiator", "");
+    for node in machine().nodes().iter() {
+        dir.add(&format!("node{node}"), Lazy::dir(fs, move |_, dir| fill_node(dir, node)));
+    }
+}
+
+fn fill_node(dir: &Dir, node: NodeId) {
+    line(dir, "cpumap", move |out| {
+        put!(out, "{}", machine().cpus_of(node).hex(machine().cpu_ids()));
+    });
+    line(dir, "cpulist", move |out| put!(out, "{}", machine().cpus_of(node)));
+    line(dir, "distance", move |out| {
+        for (i, other) in machine().nodes().iter().enumerate() {
+            let gap = if i == 0 { "" } else { " " };
+            put!(out, "{gap}{}", machine().distance(node, other));
+        }
+    });
+    dir.text("meminfo", move |out| {
+        meminfo(out, node);
+        Ok(())
+    });
+    dir.text("numastat", move |out| {
+        let events = frames::stats(node).events;
+        for (name, event) in [
+            ("numa_hit", Event::Hit),
+            ("numa_miss", Event::Miss),
+            ("numa_foreign", Event::Foreign),
+            ("interleave_hit", Event::InterleaveHit),
+            ("local_node", Event::Local),
+            ("other_node", Event::Other),
+        ] {
+            put!(out, "{name} {}\n", events[event as usize]);
+        }
+        Ok(())
+    });
+    dir.text("vmstat", move |out| {
+        for (name, value) in node_items(node) {
+            put!(out, "{name} {value}\n");
+        }
+        Ok(())
+    });
+    let huge = dir.dir("hugepages").dir("hugepages-2048kB");
+    for name in ["nr_hugepages", "free_hugepages", "surplus_hugepages"] {
+        fixed(&huge, name, "0");
+    }
+    for cpu in machine().cpus_of(node).iter() {
+        dir.link(&format!("cpu{cpu}"), &format!("../../cpu/cpu{cpu}"));
+    }
+}
+
+/// As /proc/meminfo, for one node: what is not used for is free.
+fn meminfo(out: &mut Text, node: NodeId) {
+    let t = node_totals(node);
+    let active = (t.anon + t.shared).saturating_sub(t.locked);
+    for (name, frames) in [
+        ("MemTotal", t.managed),
+        ("MemFree", t.free),
+        ("MemUsed", t.managed.saturating_sub(t.free)),
+        ("SwapCached", 0),
+        ("Active", active),
+        ("Inactive", 0),
+        ("Active(anon)", active),
+        ("Inactive(anon)", 0),
+        ("Active(file)", 0),
+        ("Inactive(file)", 0),
+        ("Unevictable", t.locked),
+        ("Mlocked", t.locked),
+        ("Dirty", 0),
+        ("Writeback", 0),
+        ("FilePages", t.shared),
+        ("Mapped", t.mapped),
+        ("AnonPages", t.anon),
+        ("Shmem", t.shared),
+        ("KernelStack", t.stacks),
+        ("PageTables", t.page_tables),
+        ("SecPageTables", 0),
+        ("NFS_Unstable", 0),
+        ("Bounce", 0),
+        ("WritebackTmp", 0),
+        ("KReclaimable", 0),
+        ("Slab", t.slab),
+        ("SReclaimable", 0),
+        ("SUnreclaim", t.slab),
+        ("AnonHugePages", 0),
+        ("ShmemHugePages", 0),
+        ("ShmemPmdMapped", 0),
+        ("FileHugePages", 0),
+        ("FilePmdMapped", 0),
+        ("Unaccepted", 0),
+    ] {
+        let name = format!("{name}:");
+        put!(out, "Node {node} {name:<15} {:>8} kB\n", frames * (vm::PAGE / 1024));
+    }
+    for name in ["HugePages_Total:", "HugePages_Free:", "HugePages_Surp:"] {
+        put!(out, "Node {node} {name:<16} {:>5}\n", 0);
+    }
+}
