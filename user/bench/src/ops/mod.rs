@@ -1,0 +1,38 @@
+//! The operations, by area. Names are stable: baselines and reports go by them.
+
+mod calls;
+mod files;
+mod ipc;
+mod memory;
+mod movers;
+mod perf;
+mod policy;
+mod process;
+mod sched;
+
+use crate::clock::Samples;
+use crate::sys::Result;
+
+pub struct Op {
+    pub name: &'static str,
+    pub run: fn() -> Result<Samples>,
+}
+
+const fn op(name: &'static str, run: fn() -> Result<Samples>) -> Op {
+    Op { name, run }
+}
+
+pub fn all() -> Vec<Op> {
+    let areas = [
+        calls::OPS,
+        sched::OPS,
+        ipc::OPS,
+        process::OPS,
+        memory::OPS,
+        policy::OPS,
+        movers::OPS,
+        perf::OPS,
+        files::OPS,
+    ];
+    areas.iter().flat_map(|ops| ops.iter()).map(|own| op(own.name, own.run)).collect()
+}
