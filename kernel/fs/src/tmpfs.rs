@@ -75,7 +75,12 @@ impl Tmpfs {
         Self::instance("tmpfs", TMPFS_MAGIC, &Options::parse(options)?)
     }
 
-    /// A ramfs: without limits. The root file system is one.
+    /// The root file system: a tmpfs under another name, as Linux's is without `root=`.
+    pub fn rootfs() -> Result<Arc<Super>> {
+        Self::instance("rootfs", TMPFS_MAGIC, &Options { mode: 0o755, ..Options::parse("")? })
+    }
+
+    /// A ramfs: without limits.
     pub fn ramfs(name: &'static str) -> Result<Arc<Super>> {
         Self::instance(name, RAMFS_MAGIC, &Options { mode: 0o755, ..Options::unlimited() })
     }

@@ -102,12 +102,16 @@ pub struct Tty {
 impl Tty {
     /// A terminal on `driver`. `name` is that under /dev ("ttyS0").
     pub fn new(device: DevId, name: &str, driver: Arc<dyn TtyDriver>) -> Arc<Self> {
+        let mut termios = Termios::default();
+        if driver.is_pty() {
+            termios.cflag &= !termios::HUPCL;
+        }
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             device,
             name: String::from(name),
             driver,
-            termios: SpinLock::new(Termios::default()),
+            termios: SpinLock::new(termios),
             window: SpinLock::new(WindowSize::default()),
             raw: IrqLock::new(VecDeque::with_capacity(RAW_RING + CHUNK)),
             feeding: Mutex::new(()),

@@ -18,7 +18,9 @@ use sync::Once;
 pub fn root() -> Path {
     static ROOT: Once<Path> = Once::new();
     ROOT.call_once(|| {
-        let sb = fs::tmpfs::Tmpfs::ramfs("rootfs").expect("the root file system");
+        let present: u64 = crate::machine().memory_nodes().iter().map(|n| frames::stats(n).present).sum();
+        fs::tmpfs::set_memory(present * vm::PAGE);
+        let sb = fs::tmpfs::Tmpfs::rootfs().expect("the root file system");
         fs::mount::Mount::new(sb, "rootfs", 0).top()
     })
     .clone()

@@ -76,8 +76,9 @@ fn sendfile(c: &mut Ctx<'_>, out: i32, from: i32, offset: VirtAddr, count: usize
         return Err(Errno::EBADF);
     }
     // What cannot be read again would lose bytes that the other side does not take.
-    if from.seek(0, Whence::Current).is_err() {
-        return Err(if offset.raw() == 0 { Errno::EINVAL } else { Errno::ESPIPE });
+    let stream = from.seek(0, Whence::Current).is_err();
+    if stream || from.inode().base().is_dir() {
+        return Err(if stream && offset.raw() != 0 { Errno::ESPIPE } else { Errno::EINVAL });
     }
     if out.flags() & oflag::O_APPEND != 0 {
         return Err(Errno::EINVAL);

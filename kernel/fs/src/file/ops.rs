@@ -4,6 +4,7 @@ use super::File;
 use crate::object::MemObject;
 use crate::poll::{PollMask, PollTable};
 use crate::socket::SocketOps;
+use crate::stat::FileType;
 use abi::flags::Prot;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
@@ -109,9 +110,9 @@ pub trait FileOps: Any + Send + Sync {
     }
 
     /// fallocate(2), mode bits as there.
-    fn fallocate(&self, _file: &File, _mode: u32, _offset: u64, _len: u64) -> Result<()> {
-        match self.seekable() {
-            Seek::Stream => Err(Errno::ESPIPE),
+    fn fallocate(&self, file: &File, _mode: u32, _offset: u64, _len: u64) -> Result<()> {
+        match file.inode().base().file_type() {
+            FileType::Fifo => Err(Errno::ESPIPE),
             _ => Err(Errno::ENODEV),
         }
     }

@@ -22,7 +22,7 @@ pub(super) const TAB3: u32 = 0o14000;
 const B38400: u32 = 0o17;
 const CS8: u32 = 0o60;
 const CREAD: u32 = 0o200;
-const HUPCL: u32 = 0o2000;
+pub(super) const HUPCL: u32 = 0o2000;
 /// Local flags.
 pub(super) const ISIG: u32 = 0o1;
 pub(super) const ICANON: u32 = 0o2;

@@ -260,7 +260,9 @@ impl UnixSocket {
             received.flags |= if take < full { msg::TRUNC } else { 0 };
             received.flags |= if self.kind == Kind::SeqPacket { msg::EOR } else { 0 };
             received.len = if flags & msg::TRUNC != 0 { full } else { take };
-            received.from = Address::encode(message.from.as_deref());
+            // A nameless sender has no address at all, not an empty one.
+            received.from =
+                message.from.as_deref().map_or_else(Vec::new, |from| Address::encode(Some(from)));
             received.creds = self.options.lock().pass_creds.then_some(message.creds);
             if flags & msg::PEEK != 0 {
                 received.files = message.files.clone();
