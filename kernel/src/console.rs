@@ -8,6 +8,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use sync::IrqLock;
 
 /// Bytes of log that are kept.
+pub const LOG_SIZE: usize = RING;
 const RING: usize = 64 * 1024;
 
 struct Ring {

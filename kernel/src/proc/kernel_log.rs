@@ -43,29 +43,36 @@ struct Reader;
 
 impl FileOps for Reader {
     fn read(&self, file: &File, dst: &mut dyn Sink, _at: u64) -> Result<usize> {
-        let mut text = Vec::new();
-        while text.is_empty() {
-            {
-                let mut read = READ.lock();
-                *read = console::read_log(*read, dst.room(), &mut text);
-            }
-            if text.is_empty() {
-                if dst.room() == 0 {
-                    return Ok(0);
-                }
-                if file.nonblocking() {
-                    return Err(Errno::EAGAIN);
-                }
-                wait()?;
-            }
-        }
-        dst.put(&text)
+        dst.put(&read_messages(dst.room(), !file.nonblocking())?)
     }
 
     fn poll(&self, _file: &File, interest: PollMask, _table: Option<&mut PollTable>) -> PollMask {
         let news = console::log_end() > *READ.lock();
         if news { PollMask::READABLE & interest } else { PollMask::empty() }
     }
+}
+
+/// The next messages that nobody has read, at most `room` bytes; with none, EAGAIN or a wait.
+pub fn read_messages(room: usize, may_wait: bool) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    while text.is_empty() && room > 0 {
+        {
+            let mut read = READ.lock();
+            *read = console::read_log(*read, room, &mut text);
+        }
+        if text.is_empty() {
+            if !may_wait {
+                return Err(Errno::EAGAIN);
+            }
+            wait()?;
+        }
+    }
+    Ok(text)
+}
+
+/// Bytes of messages that nobody has read.
+pub fn unread_messages() -> u64 {
+    console::log_end() - (*READ.lock()).max(console::log_start())
 }
 
 /// Sleeps until there may be news. ERESTARTSYS when a signal comes.

@@ -173,7 +173,9 @@ pub fn meminfo(out: &mut Text) -> Result<()> {
         ("FilePmdMapped", 0),
         ("Unaccepted", 0),
     ] {
-        put!(out, "{:<16}{:>8} kB\n", Named(name), frames * (vm::PAGE / 1024));
+        // Numbers end in column 24, or right behind a longer name.
+        let width = 24 - (name.len() + 1).max(16);
+        put!(out, "{:<16}{:>width$} kB\n", Named(name), frames * (vm::PAGE / 1024));
     }
     for name in ["HugePages_Total", "HugePages_Free", "HugePages_Rsvd", "HugePages_Surp"] {
         put!(out, "{:<16}{:>8}\n", Named(name), 0);

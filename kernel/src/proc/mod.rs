@@ -28,7 +28,8 @@ mod sysctl;
 mod system;
 mod zones;
 
-pub use load::averages;
+pub use kernel_log::{read_messages, unread_messages};
+pub use load::{ONE as LOAD_ONE, averages};
 pub use memory::node_totals;
 pub use zones::node_items;
 

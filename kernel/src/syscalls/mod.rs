@@ -22,6 +22,7 @@ mod process;
 mod signal;
 mod socket;
 pub mod table;
+mod syslog;
 mod system;
 mod time;
 mod transfer;

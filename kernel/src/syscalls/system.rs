@@ -53,15 +53,16 @@ fn setdomainname(_: &mut Ctx<'_>, name: VirtAddr, len: i32) -> Result<()> {
     set_name(&uts::DOMAIN, name, len)
 }
 
-/// `struct sysinfo`: uptime, three loads (unknown here: see /proc/loadavg), memory in bytes.
+/// `struct sysinfo`: uptime, three loads with 16 bits of fraction, memory in bytes.
 fn sysinfo(_: &mut Ctx<'_>, info: VirtAddr) -> Result<()> {
-    let (mut total, mut free) = (0, 0);
+    let (mut total, mut free, mut shared) = (0, 0, 0);
     for node in crate::machine().memory_nodes().iter() {
         let stats = frames::stats(node);
         total += stats.managed * vm::PAGE;
         free += stats.free * vm::PAGE;
+        shared += stats.used[frames::Kind::Shared as usize] * vm::PAGE;
     }
-    let loads = [0u64; 3];
+    let loads = crate::proc::averages().map(|load| load * ((1 << 16) / crate::proc::LOAD_ONE));
     let processes = crate::task::table::task_count().min(u16::MAX as usize) as u64;
     let words: [u64; 14] = [
         hal::time::now() / 1_000_000_000,
@@ -70,7 +71,7 @@ fn sysinfo(_: &mut Ctx<'_>, info: VirtAddr) -> Result<()> {
         loads[2],
         total,
         free,
-        0,
+        shared,
         0,
         0,
         0,

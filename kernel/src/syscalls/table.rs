@@ -44,6 +44,7 @@ macro_rules! syscalls {
 /// The areas' parts.
 const PARTS: &[&[Entry]] = &[
     super::affinity::TABLE,
+    super::syslog::TABLE,
     super::system::TABLE,
     super::attributes::TABLE,
     super::epoll::TABLE,

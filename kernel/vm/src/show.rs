@@ -113,9 +113,11 @@ impl Mm {
                 if p.most_maps > 1 {
                     write!(out, " mapmax={}", p.most_maps)?;
                 }
-                // There are no lists of active pages: locked ones count, as on Linux.
-                if p.locked < p.pages {
-                    write!(out, " active={}", p.locked)?;
+                // There are no lists of active pages: private ones and locked ones count, which is
+                // where Linux has them while nothing presses it to look for pages to give up.
+                let active = if p.locked > 0 { p.pages } else { p.anon };
+                if active < p.pages {
+                    write!(out, " active={active}")?;
                 }
                 for node in env::machine().memory_nodes().iter() {
                     if p.nodes[node.index()] > 0 {

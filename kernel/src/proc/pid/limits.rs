@@ -31,7 +31,8 @@ const ROWS: [(&str, usize, &str); 16] = [
 pub fn show(who: &Who, out: &mut Text) -> Result<()> {
     let limits = *who.find()?.limits.lock();
     let mut row = |name: &str, soft: &str, hard: &str, unit: &str| {
-        put!(out, "{name:<25} {soft:<20} {hard:<20} {unit:<10}\n");
+        put!(out, "{name:<25} {soft:<20} {hard:<20} ");
+        if unit.is_empty() { put!(out, "\n") } else { put!(out, "{unit:<10}\n") }
     };
     let value = |v: u64| if v == u64::MAX { "unlimited".into() } else { format!("{v}") };
     row("Limit", "Soft Limit", "Hard Limit", "Units");
