@@ -44,7 +44,7 @@ fn end() -> u64 {
 
 /// False for holes, which have no metadata.
 fn exists(pfn: Pfn) -> bool {
-    hal::paging::translate_kernel(VirtAddr::new(frames::meta::address(pfn))).is_some()
+    hal::paging::is_kernel_mapped(VirtAddr::new(frames::meta::address(pfn)))
 }
 
 fn mappings(pfn: Pfn) -> u64 {

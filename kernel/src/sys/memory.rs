@@ -51,5 +51,5 @@ fn is_memory_of(pfn: u64, node: NodeId) -> bool {
     let pfn = hal::Pfn::new(pfn);
     let metadata = hal::VirtAddr::new(frames::meta::address(pfn));
     let (start, end) = frames::stats(node).span;
-    hal::paging::translate_kernel(metadata).is_some() && (start..end).contains(&pfn.raw())
+    hal::paging::is_kernel_mapped(metadata) && (start..end).contains(&pfn.raw())
 }

@@ -262,3 +262,19 @@ pub fn translate_kernel(addr: VirtAddr) -> Option<Pfn> {
     }
     Some(table)
 }
+
+/// True when a page of any size is mapped at `addr` of the kernel.
+pub fn is_kernel_mapped(addr: VirtAddr) -> bool {
+    let mut table = kernel_root();
+    for level in (1..=4).rev() {
+        let pte = Slot::of(table, index(addr, level)).load();
+        if !pte.present() {
+            return false;
+        }
+        if level > 1 && pte.has(Pte::LARGE) {
+            return true;
+        }
+        table = pte.frame();
+    }
+    true
+}
