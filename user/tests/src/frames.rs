@@ -1,5 +1,192 @@
-//! frames
+//! Proxima's own account of its frames: every frame is somewhere, and none is lost.
 
-use crate::harness::{Test, tests};
+use std::collections::BTreeMap;
 
-pub const TESTS: &[Test] = tests![];
+use crate::child::{join, run, spawn};
+use crate::harness::{Test, skip, tests};
+use crate::memory::*;
+use crate::mm::shm;
+use crate::numa::*;
+
+pub const TESTS: &[Test] = tests![
+    every_frame_is_free_or_used_for_something,
+    every_node_has_its_line,
+    anonymous_frames_are_counted_on_their_node,
+    memory_of_a_process_comes_back_at_its_end,
+    forked_memory_comes_back,
+    shared_memory_comes_back,
+    memory_of_a_killed_process_comes_back,
+    threads_give_everything_back,
+    migration_loses_no_frame,
+    sparse_mappings_give_their_page_tables_back,
+    a_new_program_leaves_nothing_of_the_old,
+];
+
+/// What /proc/proxima/frames says of each node.
+type Account = BTreeMap<u64, BTreeMap<String, u64>>;
+
+fn account() -> Account {
+    let Ok(text) = std::fs::read_to_string("/proc/proxima/frames") else {
+        skip!("only Proxima tells what its frames are used for");
+    };
+    text.lines()
+        .map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let number = |word: &str| word.parse::<u64>().expect("a number of frames");
+            let pairs = words.chunks(2).map(|pair| (pair[0].to_string(), number(pair[1])));
+            let mut fields: BTreeMap<String, u64> = pairs.collect();
+            (fields.remove("node").expect("a line begins with its node"), fields)
+        })
+        .collect()
+}
+
+/// Asserts that a use of frames is what it was, on every node.
+#[track_caller]
+fn same(before: &Account, after: &Account, uses: &[&str]) {
+    for (node, fields) in before {
+        for name in uses {
+            let (old, new) = (fields[*name], after[node][*name]);
+            assert!(old == new, "node {node}: {old} frames of {name} before, {new} after");
+        }
+    }
+}
+
+/// Runs a workload twice, the first time to fill caches that stay, and compares.
+#[track_caller]
+fn balanced(workload: impl Fn()) {
+    run(&workload);
+    let before = account();
+    run(&workload);
+    same(&before, &account(), &["anon", "shared", "pagetable"]);
+}
+
+fn every_frame_is_free_or_used_for_something() {
+    for (node, fields) in account() {
+        let sum: u64 = fields
+            .iter()
+            .filter(|(name, _)| !["present", "managed", "reserved"].contains(&name.as_str()))
+            .map(|(_, count)| count)
+            .sum();
+        let managed = fields["managed"];
+        assert!(managed <= fields["present"], "node {node}");
+        assert!(
+            sum == managed || sum + fields["reserved"] == managed,
+            "node {node}: {sum} frames told of {managed}: {fields:?}"
+        );
+    }
+}
+
+fn every_node_has_its_line() {
+    let found: Vec<usize> = account().into_keys().map(|node| node as usize).collect();
+    let expected = online();
+    assert!(nodes().iter().all(|node| found.contains(node)), "{found:?} of {expected:?}");
+}
+
+fn anonymous_frames_are_counted_on_their_node() {
+    let _ = account();
+    for node in nodes() {
+        let at = map(512);
+        mbind(at, 512, BIND, &[node], 0).unwrap();
+        let count = || account()[&(node as u64)]["anon"];
+        let before = count();
+        touch(at, 512);
+        assert_eq!(count(), before + 512, "node {node}");
+        munmap(at, 512).unwrap();
+        assert_eq!(count(), before, "node {node}");
+    }
+}
+
+fn memory_of_a_process_comes_back_at_its_end() {
+    balanced(|| {
+        let at = map(2048);
+        mbind(at, 2048, INTERLEAVE, &nodes(), 0).unwrap();
+        touch(at, 2048);
+    });
+}
+
+fn forked_memory_comes_back() {
+    balanced(|| {
+        let at = map(512);
+        fill(at, 512, 1);
+        let children: Vec<i32> = (0..8).map(|n| spawn(|| fill(at, 512, n))).collect();
+        for child in children {
+            assert_eq!(join(child), 0);
+        }
+    });
+}
+
+fn shared_memory_comes_back() {
+    balanced(|| {
+        let at = map_shared(256);
+        fill(at, 256, 1);
+        let file = map_file(memfd(256), 256, libc::MAP_SHARED);
+        fill(file, 256, 1);
+        let id = shm::get_segment(libc::IPC_PRIVATE, 256, 0o600).unwrap();
+        let segment = shm::attach(id, 0, 0).unwrap();
+        shm::remove(id);
+        fill(segment, 256, 1);
+        run(|| fill(at, 256, 2));
+    });
+}
+
+fn memory_of_a_killed_process_comes_back() {
+    balanced(|| {
+        let steps = crate::child::Steps::new();
+        let child = spawn(|| {
+            let at = map(1024);
+            fill(at, 1024, 1);
+            steps.reach(1);
+            loop {
+                fill(at, 1024, 2);
+            }
+        });
+        steps.await_(1);
+        crate::sys::kill(child, libc::SIGKILL).unwrap();
+        assert_eq!(join(child), 128 + libc::SIGKILL);
+    });
+}
+
+fn threads_give_everything_back() {
+    balanced(|| {
+        for _ in 0..4 {
+            std::thread::scope(|scope| {
+                for _ in 0..16 {
+                    scope.spawn(|| touch(map(16), 16));
+                }
+            });
+        }
+    });
+}
+
+fn migration_loses_no_frame() {
+    balanced(|| {
+        let all = nodes();
+        let at = map(512);
+        fill(at, 512, 1);
+        for round in 0..8 {
+            let targets = vec![all[round % all.len()] as i32; 512];
+            move_pages(0, &addresses(at, 512), Some(&targets), MOVE).unwrap();
+        }
+        verify(at, 512, 1);
+    });
+}
+
+fn sparse_mappings_give_their_page_tables_back() {
+    balanced(|| {
+        // A page in every gigabyte: each needs tables of its own.
+        let pages = (64 << 30) / PAGE;
+        let at = mmap(0, pages * PAGE, RW, PRIVATE | libc::MAP_NORESERVE, -1, 0).unwrap();
+        for gigabyte in 0..64 {
+            put(at + (gigabyte << 30), 1);
+        }
+        munmap(at, pages).unwrap();
+    });
+}
+
+fn a_new_program_leaves_nothing_of_the_old() {
+    balanced(|| {
+        let at = map(512);
+        touch(at, 512);
+        assert_eq!(crate::helper::call(&["exit", "0"]), 0);
+    });
+}

@@ -1,7 +1,5 @@
 //! The functions that the kernel maps into every process.
 
-use std::arch::asm;
-
 /// `getcpu(unsigned *cpu, unsigned *node, void *)`.
 type GetCpu = extern "C" fn(*mut u32, *mut u32, usize) -> i64;
 
@@ -50,12 +48,4 @@ pub fn call_getcpu(function: usize) -> (usize, usize) {
     let getcpu: GetCpu = unsafe { std::mem::transmute(function) };
     assert_eq!(getcpu(&mut cpu, &mut node, 0), 0);
     (cpu as usize, node as usize)
-}
-
-/// The time-stamp counter.
-pub fn tsc() -> u64 {
-    let (low, high): (u32, u32);
-    // SAFETY: reads a counter.
-    unsafe { asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack)) };
-    u64::from(high) << 32 | u64::from(low)
 }

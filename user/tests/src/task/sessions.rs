@@ -107,6 +107,7 @@ fn a_stopped_orphaned_group_is_hung_up_and_continued() {
     sys!(libc::SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0).unwrap();
     let steps = Steps::new();
     let leader = spawn(|| {
+        sys!(libc::SYS_setsid).unwrap();
         let member = spawn(|| {
             setpgid(0, 0).unwrap();
             crate::signal::catch(libc::SIGHUP, 0);

@@ -14,8 +14,6 @@ pub const TESTS: &[Test] = tests![
     a_single_step_is_sigtrap,
     a_privileged_instruction_is_sigsegv,
     an_interrupt_that_is_not_the_programs_is_sigsegv,
-    an_unmasked_floating_point_error_is_sigfpe,
-    an_unaligned_access_with_the_check_on_is_sigbus,
 ];
 
 static WANTED: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
@@ -86,23 +84,4 @@ fn a_privileged_instruction_is_sigsegv() {
 fn an_interrupt_that_is_not_the_programs_is_sigsegv() {
     // SAFETY: the trap ends the child.
     traps(libc::SIGSEGV, 128, || unsafe { asm!("int 0x21") });
-}
-
-fn an_unmasked_floating_point_error_is_sigfpe() {
-    // Division by zero, unmasked in MXCSR.
-    // SAFETY: the trap ends the child.
-    traps(libc::SIGFPE, 3, || unsafe {
-        let control = 0x1d80u32;
-        asm!("ldmxcsr [{}]", "xorps xmm1, xmm1", "mov {t:e}, 0x3f800000", "movd xmm0, {t:e}",
-            "divss xmm0, xmm1", in(reg) &control, t = out(reg) _, out("xmm0") _, out("xmm1") _);
-    });
-}
-
-fn an_unaligned_access_with_the_check_on_is_sigbus() {
-    // SAFETY: the trap ends the child.
-    traps(libc::SIGBUS, 1, || unsafe {
-        let words = [0u64; 2];
-        asm!("pushfq", "or qword ptr [rsp], 0x40000", "popfq", "mov {t}, [{a} + 1]",
-            a = in(reg) &words, t = out(reg) _);
-    });
 }

@@ -203,7 +203,8 @@ fn the_stop_of_a_child_is_signalled_unless_unwanted() {
     assert_eq!(about(&info), (child, libc::CLD_STOPPED, libc::SIGSTOP));
     sys::kill(child, libc::SIGCONT).unwrap();
     wait4(child, libc::WCONTINUED).unwrap();
-    let _ = signal::take(&[libc::SIGCHLD], 0);
+    let info = signal::take(&[libc::SIGCHLD], 20_000_000_000).unwrap();
+    assert_eq!(about(&info).1, libc::CLD_CONTINUED);
     signal::catch(libc::SIGCHLD, libc::SA_NOCLDSTOP);
     sys::kill(child, libc::SIGSTOP).unwrap();
     wait4(child, libc::WUNTRACED).unwrap();
