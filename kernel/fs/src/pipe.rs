@@ -290,7 +290,7 @@ impl Inode for Pipe {
         &self.base
     }
     fn open(self: Arc<Self>, args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
-        fifo::open_pipe(self, args.flags)
+        Ok(fifo::reopen(&self, args.flags))
     }
     fn anonymous_name(&self) -> String {
         alloc::format!("pipe:[{}]", self.base.ino)
@@ -308,15 +308,21 @@ pub struct PipeEnd {
 
 impl PipeEnd {
     fn new(pipe: &Arc<Pipe>, access: u32) -> Arc<Self> {
+        Self::with(pipe, access, u32::MAX)
+    }
+
+    /// An opening of a FIFO: a reader that comes first is not hung up.
+    fn of_fifo(pipe: &Arc<Pipe>, access: u32) -> Arc<Self> {
+        let first = access & oflag::O_ACCMODE == oflag::O_RDONLY && !pipe.has_writers();
+        let seen = if first { pipe.writer_opens.load(Relaxed) } else { u32::MAX };
+        Self::with(pipe, access, seen)
+    }
+
+    fn with(pipe: &Arc<Pipe>, access: u32, writers_seen: u32) -> Arc<Self> {
         let (reads, writes) = match access & oflag::O_ACCMODE {
             oflag::O_RDONLY => (true, false),
             oflag::O_WRONLY => (false, true),
             _ => (true, true),
-        };
-        let writers_seen = if reads && !writes && !pipe.has_writers() {
-            pipe.writer_opens.load(Relaxed)
-        } else {
-            u32::MAX
         };
         if reads {
             pipe.readers.fetch_add(1, Release);

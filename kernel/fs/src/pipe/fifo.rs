@@ -14,8 +14,7 @@ pub fn open_fifo(args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
     let inode = args.place.inode();
     let pipe: Arc<dyn Any + Send + Sync> = inode.clone();
     let pipe = match pipe.downcast::<Pipe>() {
-        // A pipe reopened through /proc/PID/fd.
-        Ok(pipe) => pipe,
+        Ok(pipe) => return Ok(reopen(&pipe, args.flags)),
         Err(_) => {
             let attached = inode.base().attach_with(|| Pipe::new());
             attached.downcast::<Pipe>().map_err(|_| Errno::ENXIO)?
@@ -24,16 +23,21 @@ pub fn open_fifo(args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
     open_pipe(pipe, args.flags)
 }
 
-/// One more opening of `pipe`: waits for the other side, or with O_NONBLOCK fails with ENXIO when
+/// One more opening of a nameless pipe, through /proc/PID/fd: waits for nobody.
+pub(super) fn reopen(pipe: &Arc<Pipe>, flags: u32) -> Arc<dyn FileOps> {
+    PipeEnd::new(pipe, flags & oflag::O_ACCMODE)
+}
+
+/// One more opening of the FIFO `pipe`: waits for the other side, or with O_NONBLOCK fails with ENXIO when
 /// there is no reader for a writer.
-pub(super) fn open_pipe(pipe: Arc<Pipe>, flags: u32) -> Result<Arc<dyn FileOps>> {
+fn open_pipe(pipe: Arc<Pipe>, flags: u32) -> Result<Arc<dyn FileOps>> {
     let access = flags & oflag::O_ACCMODE;
     let nonblocking = flags & oflag::O_NONBLOCK != 0;
     if access == oflag::O_WRONLY && nonblocking && !pipe.has_readers() {
         return Err(Errno::ENXIO);
     }
     let (readers, writers) = (pipe.reader_opens.load(Acquire), pipe.writer_opens.load(Acquire));
-    let end = PipeEnd::new(&pipe, access);
+    let end = PipeEnd::of_fifo(&pipe, access);
     pipe.filled.wake_all();
     pipe.drained.wake_all();
     if nonblocking {
