@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use hal::VirtAddr;
 use hal::trap::TrapFrame;
+use sched::{Class, FairKind, Nice, Params};
 use sync::{SpinLock, WaitQueue};
 
 /// What is asked for.
@@ -108,7 +109,7 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
         new_process(tid, &args, &mm)
     };
     let handle = parent.handle();
-    let (_, params) = crate::sched::stats_of(&handle);
+    let params = child_params(&handle);
     let child = Task::new(NewTask {
         tid,
         process: process.clone(),
@@ -126,6 +127,7 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
         comm: *parent.comm.lock(),
         kernel_thread: false,
     });
+    child.nice_when_fair.store(parent.nice_when_fair.load(Ordering::Relaxed), Ordering::Relaxed);
     child.timer_slack.store(parent.timer_slack.load(Ordering::Relaxed), Ordering::Relaxed);
     if has(f, g::CLONE_CHILD_CLEARTID) {
         child.clear_child_tid.store(args.child_tid, Ordering::Relaxed);
@@ -186,6 +188,24 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     Ok(tid)
 }
 
+/// A child's scheduling: its parent's own (not what that inherits through a lock), or an ordinary
+/// task's if the parent wants that.
+fn child_params(parent: &TaskRef) -> Params {
+    let params = parent.pi.own_params().unwrap_or_else(|| crate::sched::stats_of(parent).1);
+    if !parent.reset_on_fork.load(Ordering::Relaxed) {
+        return params;
+    }
+    let nice = match params.class {
+        Class::Fair { nice, .. } => nice.max(Nice::default()),
+        _ => Nice::default(),
+    };
+    let kind = match params.class {
+        Class::Fair { kind, .. } => kind,
+        _ => FairKind::Normal,
+    };
+    Params::new(Class::Fair { kind, nice }, crate::sched::default_slice())
+}
+
 /// Gives back what a child that never started holds.
 fn abandon(child: &TaskRef) {
     if let Some(mm) = child.switching_mm().as_ref() {
@@ -210,6 +230,8 @@ fn new_process(pid: i32, args: &CloneArgs, mm: &Arc<vm::Mm>) -> Arc<Process> {
     if args.flags & u64::from(g::CLONE_VM) != 0 {
         process.membarrier.store(from.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
     }
+    process.personality.store(from.personality.load(Ordering::Relaxed), Ordering::Relaxed);
+    process.no_huge_pages.store(from.no_huge_pages.load(Ordering::Relaxed), Ordering::Relaxed);
     process.dumpable.store(from.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
     process.oom_score_adj.store(from.oom_score_adj.load(Ordering::Relaxed), Ordering::Relaxed);
     process
@@ -246,6 +268,8 @@ fn bare_process(pid: i32) -> Arc<Process> {
         start_time: hal::time::now(),
         timers: crate::time::ProcessTimers::default(),
         membarrier: AtomicU64::new(0),
+        personality: AtomicU32::new(0),
+        no_huge_pages: AtomicBool::new(false),
         dumpable: AtomicI32::new(1),
         oom_score_adj: AtomicI32::new(0),
     })

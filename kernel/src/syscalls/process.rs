@@ -3,6 +3,7 @@
 use super::Ctx;
 use crate::clone::{CloneArgs, clone as make_clone};
 use crate::exec::{self, Program};
+use crate::signal::SigInfo;
 use crate::wait::{self, Options, Which};
 use abi::raw::general as g;
 use abi::{Errno, Result};
@@ -22,7 +23,9 @@ crate::syscalls! {
     186 gettid() => gettid;
     218 set_tid_address(addr: u64) => set_tid_address;
     231 exit_group(status: i32) => exit_group;
+    247 waitid(kind: i32, id: i32, info: VirtAddr, options: u32, rusage: VirtAddr) => waitid;
     309 getcpu(cpu: VirtAddr, node: VirtAddr) => getcpu;
+    322 execveat(dirfd: i32, path: VirtAddr, argv: u64, envp: u64, flags: u32) => execveat;
     435 clone3(args: VirtAddr, size: usize) => clone3;
 }
 
@@ -108,6 +111,39 @@ fn execve(c: &mut Ctx<'_>, path: VirtAddr, argv: u64, envp: u64) -> Result<u64> 
     Ok(c.frame.rax)
 }
 
+/// The name under which a program is run that was found through a descriptor.
+fn name_at(dirfd: i32, path: &[u8]) -> alloc::vec::Vec<u8> {
+    if dirfd == g::AT_FDCWD || path.first() == Some(&b'/') {
+        return path.to_vec();
+    }
+    let mut name = alloc::format!("/dev/fd/{dirfd}").into_bytes();
+    if !path.is_empty() {
+        name.push(b'/');
+        name.extend_from_slice(path);
+    }
+    name
+}
+
+fn execveat(c: &mut Ctx<'_>, dirfd: i32, path: VirtAddr, argv: u64, envp: u64, flags: u32) -> Result<u64> {
+    if flags & !exec::EXECVEAT_FLAGS != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let path = hal::user::read_cstr(path, 4095)?;
+    let mut total = 0;
+    let args = exec::read_strings(argv, &mut total)?;
+    let env = exec::read_strings(envp, &mut total)?;
+    let how = fs::context::Lookup {
+        follow: flags & g::AT_SYMLINK_NOFOLLOW == 0,
+        empty: flags & g::AT_EMPTY_PATH != 0,
+        resolve: 0,
+    };
+    let start = c.start(dirfd, &path)?;
+    let file = c.as_caller(|caller| caller.open_exec(start.at(), &path, how))?;
+    let name = name_at(dirfd, &path);
+    exec::exec(Program { file, name, args, env }, c.frame)?;
+    Ok(c.frame.rax)
+}
+
 fn exit(_: &mut Ctx<'_>, status: i32) -> Result<()> {
     crate::exit::exit_thread((status & 0xff) << 8)
 }
@@ -147,6 +183,55 @@ fn wait4(_: &mut Ctx<'_>, pid: i32, status: VirtAddr, options: u32, rusage: Virt
         hal::user::copy_to(rusage, hal::user::slice_bytes(&report.used.as_rusage()))?;
     }
     Ok(report.pid)
+}
+
+/// The fields of `siginfo_t` that waitid(2) fills in.
+fn write_report(at: VirtAddr, report: Option<&wait::Report>) -> Result<()> {
+    let mut words = [0i32; 7];
+    if let Some(report) = report {
+        let info = SigInfo::child(17, report.pid, report.uid, report.event, 0, 0);
+        for (word, value) in words.iter_mut().zip(info.0) {
+            *word = value as i32;
+        }
+    }
+    // The padding before the ids is not written.
+    hal::user::copy_to(at, hal::user::slice_bytes(&words[..3]))?;
+    hal::user::copy_to(at + 16, hal::user::slice_bytes(&words[4..]))
+}
+
+fn waitid(c: &mut Ctx<'_>, kind: i32, id: i32, info: VirtAddr, options: u32, rusage: VirtAddr) -> Result<()> {
+    const EVENTS: u32 = g::WEXITED | g::WSTOPPED | g::WCONTINUED;
+    const KNOWN: u32 =
+        EVENTS | g::WNOHANG | g::WNOWAIT | g::__WNOTHREAD | g::__WALL | g::__WCLONE;
+    if options & !KNOWN != 0 || options & EVENTS == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let own_group = c.task.process.place.lock().pgid;
+    let which = match (kind as u32, id) {
+        (g::P_ALL, _) => Which::Any,
+        (g::P_PID, id) if id > 0 => Which::Pid(id),
+        (g::P_PGID, 0) => Which::Group(own_group),
+        (g::P_PGID, id) if id > 0 => Which::Group(id),
+        _ => return Err(Errno::EINVAL),
+    };
+    let options = Options {
+        exited: options & g::WEXITED != 0,
+        stopped: options & g::WSTOPPED != 0,
+        continued: options & g::WCONTINUED != 0,
+        no_hang: options & g::WNOHANG != 0,
+        keep: options & g::WNOWAIT != 0,
+        clone_children: (options & g::__WALL == 0).then_some(options & g::__WCLONE != 0),
+    };
+    let report = wait::wait(which, options)?;
+    if let Some(report) = &report
+        && rusage.raw() != 0
+    {
+        hal::user::copy_to(rusage, hal::user::slice_bytes(&report.used.as_rusage()))?;
+    }
+    if info.raw() != 0 {
+        write_report(info, report.as_ref())?;
+    }
+    Ok(())
 }
 
 fn set_tid_address(c: &mut Ctx<'_>, addr: u64) -> Result<i32> {

@@ -145,6 +145,10 @@ pub struct Task {
     /// Nanoseconds since boot.
     pub start_time: u64,
     pub timer_slack: AtomicU64,
+    /// SCHED_RESET_ON_FORK: children begin as ordinary tasks.
+    pub reset_on_fork: AtomicBool,
+    /// The nice value that a real-time task has when it is none any more.
+    pub nice_when_fair: AtomicI32,
     /// Kernel function it sleeps in, for /proc/PID/wchan.
     pub kernel_thread: bool,
     /// vfork: the parent waits until this is set.
@@ -256,6 +260,8 @@ impl Task {
             exit_code: AtomicI32::new(0),
             start_time: hal::time::now(),
             timer_slack: AtomicU64::new(50_000),
+            reset_on_fork: AtomicBool::new(false),
+            nice_when_fair: AtomicI32::new(0),
             kernel_thread: new.kernel_thread,
             vfork_done: SpinLock::new(None),
             parent_death_signal: AtomicI32::new(0),

@@ -157,6 +157,10 @@ pub struct Process {
     pub timers: crate::time::ProcessTimers,
     /// membarrier registrations.
     pub membarrier: AtomicU64,
+    /// personality(2).
+    pub personality: AtomicU32,
+    /// PR_SET_THP_DISABLE: kept and told; pages are 4 KiB.
+    pub no_huge_pages: AtomicBool,
     pub dumpable: AtomicI32,
     pub oom_score_adj: AtomicI32,
 }
