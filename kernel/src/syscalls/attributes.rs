@@ -70,18 +70,32 @@ fn metadata(c: &Ctx<'_>, dirfd: i32, path: VirtAddr, flags: u32, how: Lookup) ->
     c.as_caller(|caller| caller.stat(start.at(), &path, how))
 }
 
-fn newfstatat(c: &mut Ctx<'_>, dirfd: i32, path: VirtAddr, buf: VirtAddr, flags: u32) -> Result<()> {
+fn newfstatat(
+    c: &mut Ctx<'_>,
+    dirfd: i32,
+    path: VirtAddr,
+    buf: VirtAddr,
+    flags: u32,
+) -> Result<()> {
     let how = lookup_flags(flags, g::AT_SYMLINK_NOFOLLOW | g::AT_EMPTY_PATH | g::AT_NO_AUTOMOUNT)?;
     store_stat(buf, &metadata(c, dirfd, path, flags, how)?)
 }
 
-fn statx(c: &mut Ctx<'_>, dirfd: i32, path: VirtAddr, flags: u32, mask: u32, buf: VirtAddr) -> Result<()> {
+fn statx(
+    c: &mut Ctx<'_>,
+    dirfd: i32,
+    path: VirtAddr,
+    flags: u32,
+    mask: u32,
+    buf: VirtAddr,
+) -> Result<()> {
     const RESERVED: u32 = 1 << 31;
     let sync = flags & g::AT_STATX_SYNC_TYPE;
     if mask & RESERVED != 0 || sync == g::AT_STATX_SYNC_TYPE {
         return Err(Errno::EINVAL);
     }
-    let allowed = g::AT_SYMLINK_NOFOLLOW | g::AT_EMPTY_PATH | g::AT_NO_AUTOMOUNT | g::AT_STATX_SYNC_TYPE;
+    let allowed =
+        g::AT_SYMLINK_NOFOLLOW | g::AT_EMPTY_PATH | g::AT_NO_AUTOMOUNT | g::AT_STATX_SYNC_TYPE;
     let how = lookup_flags(flags, allowed)?;
     hal::user::copy_to(buf, &metadata(c, dirfd, path, flags, how)?.statx_bytes())
 }
@@ -125,13 +139,23 @@ fn readlink(c: &mut Ctx<'_>, path: VirtAddr, buf: VirtAddr, size: i32) -> Result
     put_link(buf, size, || c.as_caller(|caller| caller.readlink(At::Cwd, &path)))
 }
 
-fn readlinkat(c: &mut Ctx<'_>, dirfd: i32, path: VirtAddr, buf: VirtAddr, size: i32) -> Result<usize> {
+fn readlinkat(
+    c: &mut Ctx<'_>,
+    dirfd: i32,
+    path: VirtAddr,
+    buf: VirtAddr,
+    size: i32,
+) -> Result<usize> {
     let path = c.path(path)?;
     let start = c.start(dirfd, &path)?;
     put_link(buf, size, || c.as_caller(|caller| caller.readlink(start.at(), &path)))
 }
 
-fn put_link(buf: VirtAddr, size: i32, read: impl FnOnce() -> Result<alloc::vec::Vec<u8>>) -> Result<usize> {
+fn put_link(
+    buf: VirtAddr,
+    size: i32,
+    read: impl FnOnce() -> Result<alloc::vec::Vec<u8>>,
+) -> Result<usize> {
     if size <= 0 {
         return Err(Errno::EINVAL);
     }
@@ -165,7 +189,14 @@ fn ownership(uid: u32, gid: u32) -> Ownership {
     Ownership { uid: given(uid), gid: given(gid) }
 }
 
-fn fchownat(c: &mut Ctx<'_>, dirfd: i32, path: VirtAddr, uid: u32, gid: u32, flags: u32) -> Result<()> {
+fn fchownat(
+    c: &mut Ctx<'_>,
+    dirfd: i32,
+    path: VirtAddr,
+    uid: u32,
+    gid: u32,
+    flags: u32,
+) -> Result<()> {
     let how = lookup_flags(flags, g::AT_SYMLINK_NOFOLLOW | g::AT_EMPTY_PATH)?;
     c.at_place(dirfd, path, how, |caller, place| caller.chown(place, ownership(uid, gid)))
 }
@@ -213,7 +244,13 @@ fn from_timevals(times: VirtAddr) -> Result<Times> {
     Ok((one(a)?, one(m)?))
 }
 
-fn utimensat(c: &mut Ctx<'_>, dirfd: i32, path: VirtAddr, times: VirtAddr, flags: u32) -> Result<()> {
+fn utimensat(
+    c: &mut Ctx<'_>,
+    dirfd: i32,
+    path: VirtAddr,
+    times: VirtAddr,
+    flags: u32,
+) -> Result<()> {
     let (atime, mtime) = if times.raw() == 0 {
         (TimeChange::Now, TimeChange::Now)
     } else {

@@ -55,7 +55,13 @@ fn wait(c: &Ctx<'_>, epfd: i32, events: VirtAddr, max: i32, timeout: Timeout) ->
     epoll::wait(&*c.real_file(epfd)?, &mut dst, max as usize, timeout)
 }
 
-fn epoll_wait(c: &mut Ctx<'_>, epfd: i32, events: VirtAddr, max: i32, timeout: i32) -> Result<usize> {
+fn epoll_wait(
+    c: &mut Ctx<'_>,
+    epfd: i32,
+    events: VirtAddr,
+    max: i32,
+    timeout: i32,
+) -> Result<usize> {
     wait(c, epfd, events, max, milliseconds(timeout))
 }
 

@@ -209,8 +209,10 @@ fn test_lock(c: &Ctx<'_>, file: &File, cmd: u32, at: VirtAddr) -> Result<()> {
             lock.whence = 0;
             lock.start = *held.range.start() as i64;
             let last = *held.range.end();
-            lock.len = if last >= i64::MAX as u64 { 0 } else { (last - held.range.start() + 1) as i64 };
-            lock.pid = if matches!(held.owner, Owner::Description(_)) { -1 } else { held.pid as i32 };
+            lock.len =
+                if last >= i64::MAX as u64 { 0 } else { (last - held.range.start() + 1) as i64 };
+            lock.pid =
+                if matches!(held.owner, Owner::Description(_)) { -1 } else { held.pid as i32 };
         }
     }
     hal::user::copy_to(at, &lock.bytes())

@@ -50,7 +50,11 @@ fn close_range(c: &mut Ctx<'_>, first: u32, last: u32, flags: u32) -> Result<()>
     // The task's own reference and this one.
     if flags & CLOSE_RANGE_UNSHARE != 0 && Arc::strong_count(&table) > 2 {
         // What is closed at once need not be copied.
-        let own = if last == u32::MAX && !cloexec { table.duplicate_below(first) } else { table.duplicate() };
+        let own = if last == u32::MAX && !cloexec {
+            table.duplicate_below(first)
+        } else {
+            table.duplicate()
+        };
         table = Arc::new(own);
         let old = core::mem::replace(&mut *c.task.files.lock(), table.clone());
         drop(old);
@@ -174,7 +178,13 @@ fn store_setting(at: VirtAddr, setting: Setting) -> Result<()> {
     hal::user::write(at, &[Timespec::from_ns(setting.interval), Timespec::from_ns(setting.value)])
 }
 
-fn timerfd_settime(c: &mut Ctx<'_>, fd: i32, flags: u32, new: VirtAddr, old: VirtAddr) -> Result<()> {
+fn timerfd_settime(
+    c: &mut Ctx<'_>,
+    fd: i32,
+    flags: u32,
+    new: VirtAddr,
+    old: VirtAddr,
+) -> Result<()> {
     let [interval, value]: [Timespec; 2] = hal::user::read(new)?;
     let setting = Setting { value: value.to_ns()?, interval: interval.to_ns()? };
     let file = c.real_file(fd)?;

@@ -132,14 +132,30 @@ const RWF_HARMLESS: u32 = 0x7;
 const RWF_APPEND: u32 = 0x10;
 
 /// The high half of the position is zero on a 64-bit machine; -1 is the file's own position.
-fn preadv2(c: &mut Ctx<'_>, fd: i32, iov: VirtAddr, count: usize, pos: i64, _: u64, flags: u32) -> Result<usize> {
+fn preadv2(
+    c: &mut Ctx<'_>,
+    fd: i32,
+    iov: VirtAddr,
+    count: usize,
+    pos: i64,
+    _: u64,
+    flags: u32,
+) -> Result<usize> {
     if flags & !RWF_HARMLESS != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
     if pos == -1 { readv(c, fd, iov, count) } else { preadv(c, fd, iov, count, pos) }
 }
 
-fn pwritev2(c: &mut Ctx<'_>, fd: i32, iov: VirtAddr, count: usize, pos: i64, _: u64, flags: u32) -> Result<usize> {
+fn pwritev2(
+    c: &mut Ctx<'_>,
+    fd: i32,
+    iov: VirtAddr,
+    count: usize,
+    pos: i64,
+    _: u64,
+    flags: u32,
+) -> Result<usize> {
     if flags & !(RWF_HARMLESS | RWF_APPEND) != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
@@ -180,7 +196,10 @@ fn sync_file_range(c: &mut Ctx<'_>, fd: i32, offset: i64, len: i64, flags: u32) 
         return Err(Errno::EINVAL);
     }
     match file.inode().base().file_type() {
-        fs::FileType::Regular | fs::FileType::Directory | fs::FileType::Block | fs::FileType::Symlink => Ok(()),
+        fs::FileType::Regular
+        | fs::FileType::Directory
+        | fs::FileType::Block
+        | fs::FileType::Symlink => Ok(()),
         _ => Err(Errno::ESPIPE),
     }
 }

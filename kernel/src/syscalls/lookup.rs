@@ -43,7 +43,12 @@ impl Ctx<'_> {
     }
 
     /// Gives two files descriptors and stores them at `at`: both or neither.
-    pub fn install_pair(&self, pair: (Arc<File>, Arc<File>), cloexec: bool, at: VirtAddr) -> Result<()> {
+    pub fn install_pair(
+        &self,
+        pair: (Arc<File>, Arc<File>),
+        cloexec: bool,
+        at: VirtAddr,
+    ) -> Result<()> {
         let table = self.fd_table();
         let (first, second) = table.insert_pair(pair, cloexec, self.fd_limit())?;
         let stored = hal::user::write(at, &[first, second]);

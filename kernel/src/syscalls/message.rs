@@ -30,7 +30,8 @@ pub struct Header {
 impl Header {
     /// From user memory. EINVAL, EFAULT, EMSGSIZE.
     pub fn read(at: VirtAddr) -> Result<Self> {
-        let [name, name_len, iov, count, control, control_len, _flags]: [u64; 7] = hal::user::read(at)?;
+        let [name, name_len, iov, count, control, control_len, _flags]: [u64; 7] =
+            hal::user::read(at)?;
         let name_len = name_len as i32;
         if name_len < 0 {
             return Err(Errno::EINVAL);

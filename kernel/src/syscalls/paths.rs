@@ -40,7 +40,8 @@ const CWD: i32 = g::AT_FDCWD;
 fn open_how(c: &Ctx<'_>, dirfd: i32, path: VirtAddr, how: OpenHow) -> Result<i32> {
     let path = c.path(path)?;
     let scoped = how.resolve & (g::RESOLVE_IN_ROOT | g::RESOLVE_BENEATH) != 0;
-    let start = if scoped && dirfd != CWD { Start::of(c.file(dirfd)?) } else { c.start(dirfd, &path)? };
+    let start =
+        if scoped && dirfd != CWD { Start::of(c.file(dirfd)?) } else { c.start(dirfd, &path)? };
     let file = c.as_caller(|caller| caller.open(start.at(), &path, &how))?;
     c.install(file, how.flags & oflag::O_CLOEXEC != 0)
 }
@@ -117,7 +118,9 @@ fn openat2(c: &mut Ctx<'_>, dirfd: i32, path: VirtAddr, how: VirtAddr, size: usi
     if resolve & u64::from(g::RESOLVE_CACHED) != 0 {
         // A lookup that may not wait: nothing here ever waits for a disk, but what would change
         // something is refused.
-        if flags & (oflag::O_TRUNC | oflag::O_CREAT) != 0 || flags & oflag::O_TMPFILE == oflag::O_TMPFILE {
+        if flags & (oflag::O_TRUNC | oflag::O_CREAT) != 0
+            || flags & oflag::O_TMPFILE == oflag::O_TMPFILE
+        {
             return Err(Errno::EAGAIN);
         }
     }
@@ -204,7 +207,14 @@ fn rmdir(c: &mut Ctx<'_>, path: VirtAddr) -> Result<()> {
     unlinkat(c, CWD, path, g::AT_REMOVEDIR)
 }
 
-fn renameat2(c: &mut Ctx<'_>, olddir: i32, old: VirtAddr, newdir: i32, new: VirtAddr, flags: u32) -> Result<()> {
+fn renameat2(
+    c: &mut Ctx<'_>,
+    olddir: i32,
+    old: VirtAddr,
+    newdir: i32,
+    new: VirtAddr,
+    flags: u32,
+) -> Result<()> {
     let (old, new) = (c.path(old)?, c.path(new)?);
     let (from, to) = (c.start(olddir, &old)?, c.start(newdir, &new)?);
     c.as_caller(|caller| caller.rename(from.at(), &old, to.at(), &new, flags))
@@ -218,7 +228,14 @@ fn rename(c: &mut Ctx<'_>, old: VirtAddr, new: VirtAddr) -> Result<()> {
     renameat2(c, CWD, old, CWD, new, 0)
 }
 
-fn linkat(c: &mut Ctx<'_>, olddir: i32, old: VirtAddr, newdir: i32, new: VirtAddr, flags: u32) -> Result<()> {
+fn linkat(
+    c: &mut Ctx<'_>,
+    olddir: i32,
+    old: VirtAddr,
+    newdir: i32,
+    new: VirtAddr,
+    flags: u32,
+) -> Result<()> {
     let how = Lookup {
         follow: flags & g::AT_SYMLINK_FOLLOW != 0,
         ..lookup_flags(flags & !g::AT_SYMLINK_FOLLOW, g::AT_EMPTY_PATH)?

@@ -90,7 +90,14 @@ fn tell_left<T>(result: Result<T>, stored: Option<Result<()>>) -> Result<T> {
     }
 }
 
-fn ppoll(c: &mut Ctx<'_>, fds: VirtAddr, count: u32, at: VirtAddr, mask: VirtAddr, size: usize) -> Result<usize> {
+fn ppoll(
+    c: &mut Ctx<'_>,
+    fds: VirtAddr,
+    count: u32,
+    at: VirtAddr,
+    mask: VirtAddr,
+    size: usize,
+) -> Result<usize> {
     let timeout = timespec(at)?;
     let mask = crate::signal::mask::read_optional(mask, size)?;
     let result = crate::signal::mask::with(mask, || poll_fds(c, fds, count, timeout));
@@ -155,7 +162,8 @@ fn pselect6(
     let [mask, size] = if mask.raw() == 0 { [0, 0] } else { hal::user::read::<[u64; 2]>(mask)? };
     let timeout = timespec(at)?;
     let mask = crate::signal::mask::read_optional(VirtAddr::new(mask), size as usize)?;
-    let result = crate::signal::mask::with(mask, || select_fds(c, count, [read, write, except], timeout));
+    let result =
+        crate::signal::mask::with(mask, || select_fds(c, count, [read, write, except], timeout));
     let stored = left(timeout).map(|ns| hal::user::write(at, &Timespec::from_ns(ns)));
     tell_left(result, stored)
 }

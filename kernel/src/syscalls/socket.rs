@@ -114,7 +114,14 @@ fn shutdown(c: &mut Ctx<'_>, fd: i32, how: u32) -> Result<()> {
     socket::of(&*c.real_file(fd)?)?.shutdown(Shutdown::from_raw(how)?)
 }
 
-fn setsockopt(c: &mut Ctx<'_>, fd: i32, level: u32, name: u32, value: VirtAddr, len: i32) -> Result<()> {
+fn setsockopt(
+    c: &mut Ctx<'_>,
+    fd: i32,
+    level: u32,
+    name: u32,
+    value: VirtAddr,
+    len: i32,
+) -> Result<()> {
     let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
     let file = c.real_file(fd)?;
     let socket = socket::of(&file)?;
@@ -123,7 +130,14 @@ fn setsockopt(c: &mut Ctx<'_>, fd: i32, level: u32, name: u32, value: VirtAddr, 
     socket.set_option(level, name, &value)
 }
 
-fn getsockopt(c: &mut Ctx<'_>, fd: i32, level: u32, name: u32, value: VirtAddr, len_at: VirtAddr) -> Result<()> {
+fn getsockopt(
+    c: &mut Ctx<'_>,
+    fd: i32,
+    level: u32,
+    name: u32,
+    value: VirtAddr,
+    len_at: VirtAddr,
+) -> Result<()> {
     let file = c.real_file(fd)?;
     let socket = socket::of(&file)?;
     let room: i32 = hal::user::read(len_at)?;
@@ -139,7 +153,15 @@ fn sent(result: Result<usize>, flags: u32) -> Result<usize> {
     if flags & msg::NOSIGNAL != 0 { result } else { or_signal(result) }
 }
 
-fn sendto(c: &mut Ctx<'_>, fd: i32, buf: VirtAddr, size: usize, flags: u32, addr: VirtAddr, len: i32) -> Result<usize> {
+fn sendto(
+    c: &mut Ctx<'_>,
+    fd: i32,
+    buf: VirtAddr,
+    size: usize,
+    flags: u32,
+    addr: VirtAddr,
+    len: i32,
+) -> Result<usize> {
     let mut data = UserIo::new(buf, size.min(super::io::MAX_RW))?;
     let file = c.real_file(fd)?;
     let socket = socket::of(&file)?;
@@ -147,7 +169,9 @@ fn sendto(c: &mut Ctx<'_>, fd: i32, buf: VirtAddr, size: usize, flags: u32, addr
         socket.send(&file, &mut data, None, Control::default(), flags)
     } else {
         let to = address(addr, len)?;
-        c.as_caller(|caller| socket.send(&file, &mut data, Some((caller, &to)), Control::default(), flags))
+        c.as_caller(|caller| {
+            socket.send(&file, &mut data, Some((caller, &to)), Control::default(), flags)
+        })
     };
     sent(done, flags)
 }
@@ -185,7 +209,9 @@ fn send_one(c: &Ctx<'_>, fd: i32, at: VirtAddr, flags: u32) -> Result<usize> {
     };
     let done = match &to {
         None => socket.send(&file, &mut data, None, control, flags),
-        Some(to) => c.as_caller(|caller| socket.send(&file, &mut data, Some((caller, to)), control, flags)),
+        Some(to) => {
+            c.as_caller(|caller| socket.send(&file, &mut data, Some((caller, to)), control, flags))
+        }
     };
     sent(done, flags)
 }
@@ -197,7 +223,8 @@ fn receive_one(c: &Ctx<'_>, fd: i32, at: VirtAddr, flags: u32) -> Result<usize> 
     let mut received = socket::of(&file)?.receive(&file, &mut data, flags)?;
     let cloexec = flags & msg::CMSG_CLOEXEC;
     let room = header.control_room();
-    let control = socket::cmsg::build(&mut received, &c.fd_table(), c.fd_limit(), room, cloexec != 0);
+    let control =
+        socket::cmsg::build(&mut received, &c.fd_table(), c.fd_limit(), room, cloexec != 0);
     header.store(at, &received.from, &control, received.flags | cloexec)?;
     Ok(received.len)
 }
@@ -211,7 +238,11 @@ fn recvmsg(c: &mut Ctx<'_>, fd: i32, message: VirtAddr, flags: u32) -> Result<us
 }
 
 /// Handles messages until one fails: how many, or the first one's error.
-fn batch(at: VirtAddr, count: u32, mut one: impl FnMut(VirtAddr, u32) -> Result<Option<usize>>) -> Result<u32> {
+fn batch(
+    at: VirtAddr,
+    count: u32,
+    mut one: impl FnMut(VirtAddr, u32) -> Result<Option<usize>>,
+) -> Result<u32> {
     let mut done = 0;
     while done < count.min(BATCH) {
         let header = at + u64::from(done) * MMSGHDR;
@@ -235,7 +266,14 @@ fn sendmmsg(c: &mut Ctx<'_>, fd: i32, messages: VirtAddr, count: u32, flags: u32
 }
 
 /// The timeout is looked at between messages only, as on Linux.
-fn recvmmsg(c: &mut Ctx<'_>, fd: i32, messages: VirtAddr, count: u32, flags: u32, timeout: VirtAddr) -> Result<u32> {
+fn recvmmsg(
+    c: &mut Ctx<'_>,
+    fd: i32,
+    messages: VirtAddr,
+    count: u32,
+    flags: u32,
+    timeout: VirtAddr,
+) -> Result<u32> {
     socket::of(&*c.real_file(fd)?)?;
     let until = match timeout.raw() {
         0 => None,

@@ -87,7 +87,9 @@ fn sendfile(c: &mut Ctx<'_>, out: i32, from: i32, offset: VirtAddr, count: usize
     if start < 0 {
         return Err(Errno::EINVAL);
     }
-    let done = or_signal(copy(&from, start, count.min(MAX_RW), |data| out.write(&mut KernelSource(data))))?;
+    let done = or_signal(copy(&from, start, count.min(MAX_RW), |data| {
+        out.write(&mut KernelSource(data))
+    }))?;
     store(&from, offset, start + done as i64)?;
     Ok(done)
 }
@@ -128,7 +130,8 @@ fn copy_file_range(
     };
     let size = from.metadata().size;
     let count = (len.min(MAX_RW) as u64).min(size.saturating_sub(from_pos));
-    let overlap = from_pos < to_pos.saturating_add(count) && to_pos < from_pos.saturating_add(count);
+    let overlap =
+        from_pos < to_pos.saturating_add(count) && to_pos < from_pos.saturating_add(count);
     if Arc::ptr_eq(from.inode(), to.inode()) && overlap {
         return Err(Errno::EINVAL);
     }

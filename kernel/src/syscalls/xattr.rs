@@ -32,8 +32,13 @@ fn absent(place: &Place, name: VirtAddr) -> Errno {
         Ok(_) | Err(Errno::ENAMETOOLONG) => return Errno::ERANGE,
         Err(error) => return error,
     };
-    let known: [&[u8]; 5] =
-        [b"user.", b"trusted.", b"security.", b"system.posix_acl_access", b"system.posix_acl_default"];
+    let known: [&[u8]; 5] = [
+        b"user.",
+        b"trusted.",
+        b"security.",
+        b"system.posix_acl_access",
+        b"system.posix_acl_default",
+    ];
     let possible = known.iter().any(|prefix| name.starts_with(prefix));
     if possible && statfs_of(place).magic == TMPFS { Errno::ENODATA } else { Errno::EOPNOTSUPP }
 }
@@ -62,23 +67,56 @@ fn by_path<R>(
     c.at_place(g::AT_FDCWD, path, how, |_, place| work(place))
 }
 
-fn setxattr(c: &mut Ctx<'_>, path: VirtAddr, name: VirtAddr, _: VirtAddr, _: usize, flags: u32) -> Result<()> {
+fn setxattr(
+    c: &mut Ctx<'_>,
+    path: VirtAddr,
+    name: VirtAddr,
+    _: VirtAddr,
+    _: usize,
+    flags: u32,
+) -> Result<()> {
     by_path(c, path, Lookup::FOLLOW, |place| set(place, name, flags))
 }
 
-fn lsetxattr(c: &mut Ctx<'_>, path: VirtAddr, name: VirtAddr, _: VirtAddr, _: usize, flags: u32) -> Result<()> {
+fn lsetxattr(
+    c: &mut Ctx<'_>,
+    path: VirtAddr,
+    name: VirtAddr,
+    _: VirtAddr,
+    _: usize,
+    flags: u32,
+) -> Result<()> {
     by_path(c, path, Lookup::NOFOLLOW, |place| set(place, name, flags))
 }
 
-fn fsetxattr(c: &mut Ctx<'_>, fd: i32, name: VirtAddr, _: VirtAddr, _: usize, flags: u32) -> Result<()> {
+fn fsetxattr(
+    c: &mut Ctx<'_>,
+    fd: i32,
+    name: VirtAddr,
+    _: VirtAddr,
+    _: usize,
+    flags: u32,
+) -> Result<()> {
     set(c.real_file(fd)?.place(), name, flags)
 }
 
-fn getxattr(c: &mut Ctx<'_>, path: VirtAddr, name: VirtAddr, _: VirtAddr, _: usize) -> Result<usize> {
+fn getxattr(
+    c: &mut Ctx<'_>,
+    path: VirtAddr,
+    name: VirtAddr,
+    _: VirtAddr,
+    _: usize,
+) -> Result<usize> {
     by_path(c, path, Lookup::FOLLOW, |place| get(place, name))
 }
 
-fn lgetxattr(c: &mut Ctx<'_>, path: VirtAddr, name: VirtAddr, _: VirtAddr, _: usize) -> Result<usize> {
+fn lgetxattr(
+    c: &mut Ctx<'_>,
+    path: VirtAddr,
+    name: VirtAddr,
+    _: VirtAddr,
+    _: usize,
+) -> Result<usize> {
     by_path(c, path, Lookup::NOFOLLOW, |place| get(place, name))
 }
 
