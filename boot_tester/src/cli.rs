@@ -21,6 +21,8 @@ pub enum Command {
     Shell(ShellOptions),
     /// Run test suites and judge them
     Test(Box<crate::cmd::test::TestOptions>),
+    /// Count what operations cost, on both kernels
+    Bench(crate::cmd::bench::BenchOptions),
     /// Build the kernel and the guest's programs
     Build(BuildOptions),
     /// Lint the kernel and the guest's programs

@@ -46,6 +46,7 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Run(options) => cmd::run::run(&options),
         Command::Shell(options) => cmd::run::shell(&options),
         Command::Test(options) => cmd::test::test(&options),
+        Command::Bench(options) => cmd::bench::bench(&options),
         Command::Build(options) => cmd::build(&options),
         Command::Check => cmd::check::check(),
         Command::Topo(TopoCommand::List) => {

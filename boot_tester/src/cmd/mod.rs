@@ -1,5 +1,10 @@
 //! The commands, one file each.
 
+pub mod bench;
+mod bench_boot;
+mod bench_guest;
+mod bench_probe;
+mod bench_report;
 pub mod check;
 pub mod prepare;
 pub mod run;

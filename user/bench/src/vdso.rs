@@ -34,7 +34,8 @@ unsafe fn read<T: Copy>(at: usize) -> T {
 
 unsafe fn search(base: usize, name: &str) -> Option<usize> {
     // SAFETY: offsets of the ELF-64 header and program headers, inside the first page.
-    let (headers, count) = unsafe { (base + read::<u64>(base + 32) as usize, read::<u16>(base + 56)) };
+    let (headers, count) =
+        unsafe { (base + read::<u64>(base + 32) as usize, read::<u16>(base + 56)) };
     let (mut load, mut dynamic) = (None, None);
     for header in (0..count as usize).map(|n| headers + n * 56) {
         // SAFETY: as above.

@@ -50,9 +50,8 @@ fn get() -> Result<Samples> {
     // Large enough for as many nodes as a kernel may be built for.
     let (mut mode, mut mask) = (0_i32, [0_u64; 16]);
     let args = [at(&raw mut mode), at(&raw mut mask), 1024, 0, 0];
-    let result = batched(ROUNDS, BATCH, || {
-        call("get_mempolicy", libc::SYS_get_mempolicy, args).map(drop)
-    });
+    let result =
+        batched(ROUNDS, BATCH, || call("get_mempolicy", libc::SYS_get_mempolicy, args).map(drop));
     set_policy(Mode::Default, 0)?;
     result
 }
