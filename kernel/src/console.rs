@@ -13,11 +13,12 @@ const RING: usize = 64 * 1024;
 
 struct Ring {
     bytes: [u8; RING],
-    /// Bytes ever written.
+    /// Bytes and lines ever written.
     written: u64,
+    lines: u64,
 }
 
-static LOG: IrqLock<Ring> = IrqLock::new(Ring { bytes: [0; RING], written: 0 });
+static LOG: IrqLock<Ring> = IrqLock::new(Ring { bytes: [0; RING], written: 0, lines: 0 });
 /// The serial ports' sending sides: shared with their terminals, so that nobody overruns a FIFO
 /// that somebody else fills.
 static LINES: [IrqLock<Uart>; 4] = [
@@ -69,6 +70,7 @@ impl Write for Ring {
             let at = (self.written % RING as u64) as usize;
             self.bytes[at] = b;
             self.written += 1;
+            self.lines += u64::from(b == b'\n');
         }
         Ok(())
     }
@@ -197,6 +199,16 @@ pub fn read_log(from: u64, room: usize, out: &mut alloc::vec::Vec<u8>) -> u64 {
             return at;
         }
     }
+}
+
+/// How many messages began before `at`: the number of the one that begins there.
+pub fn message_number(at: u64) -> u64 {
+    let ring = LOG.lock();
+    let from = at.max(ring.written.saturating_sub(RING as u64));
+    let later = (from..ring.written)
+        .filter(|i| ring.bytes[(i % RING as u64) as usize] == b'\n')
+        .count();
+    ring.lines - later as u64
 }
 
 impl Ring {

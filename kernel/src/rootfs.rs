@@ -20,6 +20,7 @@ pub fn remember(info: BootInfo, firmware: hal::firmware::Description) {
 pub fn prepare() {
     let devtmpfs = fs::boot::init().expect("devtmpfs");
     crate::tty::init(&devtmpfs);
+    crate::kmsg::init(&devtmpfs);
     crate::proc::register();
     crate::sys::register();
     let root = crate::boot::init::root();

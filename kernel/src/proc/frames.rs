@@ -94,7 +94,7 @@ fn flags(pfn: Pfn) -> u64 {
 impl FileOps for PerFrame {
     fn read(&self, _file: &File, dst: &mut dyn Sink, at: u64) -> Result<usize> {
         const WORD: u64 = 8;
-        if at % WORD != 0 || dst.room() as u64 % WORD != 0 {
+        if !at.is_multiple_of(WORD) || !(dst.room() as u64).is_multiple_of(WORD) {
             return Err(Errno::EINVAL);
         }
         let end = end();

@@ -56,15 +56,16 @@ impl FileOps for Reader {
 pub fn read_messages(room: usize, may_wait: bool) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     while text.is_empty() && room > 0 {
-        {
+        let at = {
             let mut read = READ.lock();
             *read = console::read_log(*read, room, &mut text);
-        }
+            *read
+        };
         if text.is_empty() {
             if !may_wait {
                 return Err(Errno::EAGAIN);
             }
-            wait()?;
+            wait_beyond(at)?;
         }
     }
     Ok(text)
@@ -75,11 +76,11 @@ pub fn unread_messages() -> u64 {
     console::log_end() - (*READ.lock()).max(console::log_start())
 }
 
-/// Sleeps until there may be news. ERESTARTSYS when a signal comes.
-fn wait() -> Result<()> {
+/// Sleeps until there may be messages beyond `at`. ERESTARTSYS when a signal comes.
+pub fn wait_beyond(at: u64) -> Result<()> {
     static NOBODY_WAKES: WaitQueue = WaitQueue::new();
     let until = hal::time::now() + LOOK_AGAIN;
-    let news = || (console::log_end() > *READ.lock()).then_some(());
+    let news = || (console::log_end() > at).then_some(());
     match NOBODY_WAKES.wait_interruptible(Some(until), news) {
         Err(sync::WaitError::Interrupted) => Err(Errno::ERESTARTSYS),
         _ => Ok(()),

@@ -27,7 +27,9 @@ static SAMPLER: Once<Arc<Sampler>> = Once::new();
 
 impl Notify for Sampler {
     fn notify(&self) {
-        let now = crate::sched::running() as u64 * ONE;
+        // The kernel's worker, where this runs, does not count itself.
+        let own = usize::from(!hal::percpu::in_interrupt());
+        let now = crate::sched::running().saturating_sub(own) as u64 * ONE;
         for (average, decay) in AVERAGES.iter().zip(DECAY) {
             let old = average.load(Ordering::Relaxed);
             // Rounded towards the present value, so that it is reached.

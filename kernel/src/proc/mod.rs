@@ -28,7 +28,7 @@ mod sysctl;
 mod system;
 mod zones;
 
-pub use kernel_log::{read_messages, unread_messages};
+pub use kernel_log::{read_messages, unread_messages, wait_beyond};
 pub use load::{ONE as LOAD_ONE, averages};
 pub use memory::node_totals;
 pub use zones::node_items;
@@ -79,8 +79,6 @@ fn make() -> Arc<Super> {
     kernel_log::add(&fs, &top);
     frames::add(&fs, &top);
     symbols::add(&fs, &top);
-    let sysvipc = top.dir("sysvipc");
-    system::add_sysvipc(&sysvipc);
     top.dir("tty").text("drivers", devices::tty_drivers);
     sysctl::add(&fs, &top.dir("sys"));
     own::add(&fs, &top.dir("proxima"));

@@ -25,6 +25,9 @@ pub enum Setting {
     Write(u32, Show, fn(&[u8]) -> Result<()>),
 }
 
+/// A text made by a closure.
+type Made = Box<dyn Fn(&mut Text) -> Result<()> + Send + Sync>;
+
 /// Enters the directories.
 pub fn add(fs: &Arc<PseudoFs>, dir: &Dir) {
     enter(fs, dir, kernel::SETTINGS);
@@ -47,9 +50,7 @@ fn enter(fs: &Arc<PseudoFs>, top: &Dir, settings: &'static [(&'static str, Setti
 }
 
 fn put_in(fs: &Arc<PseudoFs>, dir: &Dir, name: &str, setting: &'static Setting) {
-    let read_only = |show: Box<dyn Fn(&mut Text) -> Result<()> + Send + Sync>| {
-        Guarded::read_only(TextFile::new(fs, 0o444, show, None))
-    };
+    let read_only = |show: Made| Guarded::read_only(TextFile::new(fs, 0o444, show, None));
     match setting {
         Setting::Fixed(text) => {
             let show = move |out: &mut Text| {

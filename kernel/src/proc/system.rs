@@ -3,7 +3,7 @@
 use super::put;
 use crate::uts;
 use abi::Result;
-use fs::pseudo::{Dir, Text};
+use fs::pseudo::Text;
 
 /// A file whose subject does not exist: no modules, no block devices.
 pub fn nothing(_: &mut Text) -> Result<()> {
@@ -51,6 +51,3 @@ pub fn slabinfo(out: &mut Text) -> Result<()> {
     }
     Ok(())
 }
-
-/// /proc/sysvipc: filled in by those who serve System V objects.
-pub fn add_sysvipc(_dir: &Dir) {}

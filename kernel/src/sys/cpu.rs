@@ -56,7 +56,12 @@ fn fill_cpu(fs: &Arc<PseudoFs>, dir: &Dir, cpu: CpuId) {
 }
 
 /// A mask as NAME and as list NAME_list.
-fn masks(dir: &Dir, name: &str, list: &str, mask: impl Fn() -> CpuMask + Clone + Send + Sync + 'static) {
+fn masks(
+    dir: &Dir,
+    name: &str,
+    list: &str,
+    mask: impl Fn() -> CpuMask + Clone + Send + Sync + 'static,
+) {
     let again = mask.clone();
     line(dir, name, move |out| put!(out, "{}", mask().hex(machine().cpu_ids())));
     line(dir, list, move |out| put!(out, "{}", again()));

@@ -210,8 +210,9 @@ pub fn caches() -> &'static [Cache] {
     CACHES.call_once(|| {
         const TOPOLOGY_EXTENSIONS: u32 = 1 << 22;
         match vendor() {
-            Vendor::Amd if leaf_exists(0x8000_001d)
-                && cpuid(0x8000_0001, 0)[2] & TOPOLOGY_EXTENSIONS != 0 =>
+            Vendor::Amd
+                if leaf_exists(0x8000_001d)
+                    && cpuid(0x8000_0001, 0)[2] & TOPOLOGY_EXTENSIONS != 0 =>
             {
                 described(0x8000_001d)
             }
@@ -265,11 +266,19 @@ fn amd_sizes() -> Vec<Cache> {
     }
     if leaf_exists(0x8000_0006) {
         let [_, _, second, third] = cpuid(0x8000_0006, 0);
-        let ways = |code: u32| [0, 1, 2, 3, 4, 0, 8, 0, 16, 0, 32, 48, 64, 96, 128, 0][code as usize];
+        let ways =
+            |code: u32| [0, 1, 2, 3, 4, 0, 8, 0, 16, 0, 32, 48, 64, 96, 128, 0][code as usize];
         let (core, package) = (shifts().core, shifts().package);
         let line = |word: u32| word & 0xff;
         add(2, CacheKind::Unified, second >> 16, ways(second >> 12 & 0xf), line(second), core);
-        add(3, CacheKind::Unified, (third >> 18) * 512, ways(third >> 12 & 0xf), line(third), package);
+        add(
+            3,
+            CacheKind::Unified,
+            (third >> 18) * 512,
+            ways(third >> 12 & 0xf),
+            line(third),
+            package,
+        );
     }
     caches
 }

@@ -35,7 +35,8 @@ impl Mm {
         self.each_page(addr, buf.len(), |mm, at, done, len| {
             let held = mm.hold(at, force)?;
             let offset = (at % PAGE) as usize;
-            buf[done..done + len].copy_from_slice(&hal::phys::bytes(held.pfn())[offset..offset + len]);
+            buf[done..done + len]
+                .copy_from_slice(&hal::phys::bytes(held.pfn())[offset..offset + len]);
             Some(())
         })
     }

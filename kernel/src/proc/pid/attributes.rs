@@ -87,8 +87,7 @@ pub fn oom_score(who: &Who, out: &mut Text) -> Result<()> {
         (anon + shared + file) as i64 + mm.tables.load(Ordering::Relaxed)
     });
     let points = used + adjust * total / 1000;
-    let score =
-        if adjust == -1000 { 0 } else { ((1000 + points * 1000 / total) * 2 / 3).max(0) };
+    let score = if adjust == -1000 { 0 } else { ((1000 + points * 1000 / total) * 2 / 3).max(0) };
     put!(out, "{score}\n");
     Ok(())
 }

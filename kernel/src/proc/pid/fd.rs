@@ -57,7 +57,12 @@ impl Descriptors {
         let ino = self.ino(fd as u64);
         if self.info {
             let base = base(&self.fs, &who, ino, g::S_IFREG | 0o444);
-            return TextFile::with_base(&self.fs, base, Box::new(move |out| info(&who, fd, out)), None);
+            return TextFile::with_base(
+                &self.fs,
+                base,
+                Box::new(move |out| info(&who, fd, out)),
+                None,
+            );
         }
         let rights = 0o100
             | if file.readable() { 0o400 } else { 0 }

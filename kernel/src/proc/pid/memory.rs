@@ -52,7 +52,7 @@ struct Sums {
 impl Sums {
     fn of(vma: &Vma, p: &AreaPages) -> Self {
         // Shares are known per area: dirty and private pages take their part of the whole.
-        let share = |n: u64| if p.pages == 0 { 0 } else { p.proportional * n / p.pages };
+        let share = |n: u64| (p.proportional * n).checked_div(p.pages).unwrap_or(0);
         let is_private = vma.object().is_none();
         Self {
             pages: p.pages,
@@ -128,8 +128,7 @@ fn flag_words(vma: &Vma, out: &mut Text) {
     let private = !f.contains(VmaFlags::SHARED);
     let special = f.contains(VmaFlags::SPECIAL);
     let may_write = private || f.contains(VmaFlags::MAY_WRITE);
-    let accounted =
-        private && f.contains(VmaFlags::WRITE) && !f.contains(VmaFlags::NO_RESERVE);
+    let accounted = private && f.contains(VmaFlags::WRITE) && !f.contains(VmaFlags::NO_RESERVE);
     out.bytes(b"VmFlags: ");
     for (word, on) in [
         ("rd", f.contains(VmaFlags::READ)),

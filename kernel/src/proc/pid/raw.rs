@@ -156,7 +156,7 @@ struct OpenPagemap {
 impl FileOps for OpenPagemap {
     fn read(&self, _file: &File, dst: &mut dyn Sink, at: u64) -> Result<usize> {
         const WORD: usize = 8;
-        if at % WORD as u64 != 0 || dst.room() % WORD != 0 {
+        if !at.is_multiple_of(WORD as u64) || !dst.room().is_multiple_of(WORD) {
             return Err(Errno::EINVAL);
         }
         let Some(mm) = self.mm.mm() else { return Ok(0) };
@@ -167,7 +167,9 @@ impl FileOps for OpenPagemap {
             let first = (at + done as u64) / WORD as u64;
             let count = (dst.room() / WORD).min(PAGE as usize / WORD) as u64;
             for page in first..first + count {
-                let Some(addr) = page.checked_mul(PAGE).filter(|&addr| addr < USER_END) else { break };
+                let Some(addr) = page.checked_mul(PAGE).filter(|&addr| addr < USER_END) else {
+                    break;
+                };
                 words.extend(mm.pagemap_entry(addr, self.with_frames).to_ne_bytes());
             }
             if words.is_empty() {

@@ -63,8 +63,8 @@ fn terminal(process: &Process) -> (u64, i64) {
 fn signal_words(process: &Process, task: Option<&TaskRef>) -> [u64; 4] {
     const FIRST: u64 = 0x7fff_ffff;
     let (caught, ignored) = process.signals.caught_and_ignored();
-    let (pending, blocked) = task
-        .map_or((0, 0), |task| (task.signals.pending.set(), task.signals.blocked()));
+    let (pending, blocked) =
+        task.map_or((0, 0), |task| (task.signals.pending.set(), task.signals.blocked()));
     [pending, blocked, ignored, caught].map(|set| set & FIRST)
 }
 
@@ -117,7 +117,8 @@ pub fn show(who: &Who, out: &mut Text) -> Result<()> {
     };
     let (tty, foreground) = terminal(&process);
     let start = task.map_or(process.start_time, |task| task.start_time);
-    let layout = mm.as_ref().filter(|_| open).map(|mm| mm.layout.lock().clone()).unwrap_or_default();
+    let layout =
+        mm.as_ref().filter(|_| open).map(|mm| mm.layout.lock().clone()).unwrap_or_default();
     let cpu = task.map(|t| t.last_cpu()).or_else(|| process.remains.lock().as_ref().map(|r| r.cpu));
 
     let mut f = Fields(Vec::with_capacity(52));

@@ -148,5 +148,10 @@ fn placement(task: Option<&TaskRef>, out: &mut Text) {
     put!(out, "Cpus_allowed_list:\t{cpus}\n");
     put!(out, "Mems_allowed:\t{}\n", nodes.hex(NODE_BITS));
     put!(out, "Mems_allowed_list:\t{nodes}\n");
-    put!(out, "voluntary_ctxt_switches:\t{}\nnonvoluntary_ctxt_switches:\t{}\n", counts.0, counts.1);
+    put!(
+        out,
+        "voluntary_ctxt_switches:\t{}\nnonvoluntary_ctxt_switches:\t{}\n",
+        counts.0,
+        counts.1
+    );
 }
