@@ -56,6 +56,24 @@ fn mmap(c: &mut Ctx<'_>, addr: u64, len: u64, prot: u32, flags: u32, fd: i32, of
         g::MAP_PRIVATE => false,
         _ => return Err(Errno::EINVAL),
     };
+    // MAP_SHARED_VALIDATE takes only flags that are known: these are what Linux knows here.
+    const KNOWN: u32 = g::MAP_TYPE
+        | g::MAP_FIXED
+        | g::MAP_ANONYMOUS
+        | g::MAP_32BIT
+        | g::MAP_GROWSDOWN
+        | g::MAP_DENYWRITE
+        | g::MAP_EXECUTABLE
+        | g::MAP_LOCKED
+        | g::MAP_NORESERVE
+        | g::MAP_POPULATE
+        | g::MAP_NONBLOCK
+        | g::MAP_STACK
+        | g::MAP_HUGETLB
+        | g::MAP_FIXED_NOREPLACE;
+    if validate && flags & !KNOWN != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
     if flags & g::MAP_HUGETLB != 0 {
         // No huge pages are reserved on this machine.
         return Err(Errno::ENOMEM);
@@ -144,7 +162,7 @@ fn msync(c: &mut Ctx<'_>, addr: u64, len: u64, flags: u32) -> Result<()> {
     if start == end {
         return Ok(());
     }
-    c.mm().check_mapped(start, end)
+    c.mm().sync_range(start, end, flags & g::MS_INVALIDATE != 0)
 }
 
 fn mincore(c: &mut Ctx<'_>, addr: u64, len: u64, vec: VirtAddr) -> Result<()> {

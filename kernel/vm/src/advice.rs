@@ -19,6 +19,8 @@ pub enum Advice {
     Sequential,
     WillNeed,
     DontNeed,
+    /// As DontNeed, for locked memory too.
+    DontNeedLocked,
     Free,
     Remove,
     DontFork,
@@ -63,6 +65,7 @@ impl Advice {
             21 => Self::PageOut,
             22 => Self::PopulateRead,
             23 => Self::PopulateWrite,
+            24 => Self::DontNeedLocked,
             _ => return Err(Errno::EINVAL),
         })
     }
@@ -76,10 +79,7 @@ impl Mm {
         match advice {
             A::PopulateRead | A::PopulateWrite => {
                 let write = advice == A::PopulateWrite;
-                let covered = self.vmas.read().covers(start, end);
-                if !covered {
-                    return Err(Errno::ENOMEM);
-                }
+                // What lies before a hole is made present, as on Linux.
                 return self.populate(start, end, Some(write)).map_err(|e| match e {
                     FaultError::NoAccess => Errno::EINVAL,
                     FaultError::NoMemory => Errno::ENOMEM,
@@ -87,7 +87,7 @@ impl Mm {
                     FaultError::NoArea => Errno::ENOMEM,
                 });
             }
-            A::DontNeed | A::Free | A::Remove | A::WillNeed | A::Cold | A::PageOut => {
+            A::DontNeed | A::DontNeedLocked | A::Free | A::Remove | A::WillNeed | A::Cold | A::PageOut => {
                 return self.advise_pages(start, end, advice);
             }
             _ => {}
@@ -112,7 +112,7 @@ impl Mm {
                     Advice::DontNeed if locked || vma.flags.contains(VmaFlags::SPECIAL) => {
                         return Err(Errno::EINVAL);
                     }
-                    Advice::DontNeed => self.zap(from, to),
+                    Advice::DontNeed | Advice::DontNeedLocked => self.zap(from, to),
                     // Lazily freed memory may be dropped at any time: at once is allowed only while
                     // it is clean, so it is marked and dropped under pressure.
                     Advice::Free if vma.object().is_some() || vma.shared() => {
@@ -189,10 +189,14 @@ impl Mm {
         Ok(out)
     }
 
-    /// msync(2) and the like: ENOMEM when part of the range is not mapped. Objects are memory:
-    /// there is nothing behind them to write to.
-    pub fn check_mapped(&self, start: u64, end: u64) -> Result<()> {
-        if self.vmas.read().covers(start, end) { Ok(()) } else { Err(Errno::ENOMEM) }
+    /// msync(2): ENOMEM when part of the range is not mapped, EBUSY when locked memory is to be
+    /// invalidated. Objects are memory: there is nothing behind them to write to.
+    pub fn sync_range(&self, start: u64, end: u64, invalidate: bool) -> Result<()> {
+        let vmas = self.vmas.read();
+        if invalidate && vmas.range(start, end).any(|v| v.flags.contains(VmaFlags::LOCKED)) {
+            return Err(Errno::EBUSY);
+        }
+        if vmas.covers(start, end) { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 }
 

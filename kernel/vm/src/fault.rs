@@ -251,57 +251,52 @@ impl Mm {
             }
         }
         let copy = self.private_page(vma, addr)?;
-        let replaced = match table::state(old) {
+        match table::state(old) {
             State::Special(pfn) if pfn == zero_page() => {
                 hal::phys::zero(copy.pfn());
-                self.replace(vma, addr, slot, old, copy, bits)
+                self.replace(vma, addr, slot, old, copy, bits);
             }
             State::Page(pfn) => {
-                // Held while it is copied: another thread may unmap it meanwhile.
-                let Some(source) = Page::try_from_pfn(pfn) else { return Ok(()) };
-                if slot.load() != old {
-                    return Ok(());
-                }
+                // Held while it is copied: another thread may unmap it meanwhile. Taken under the
+                // lock, while the entry keeps the frame what it is.
+                let source = {
+                    let _lock = self.pt_lock(addr);
+                    if slot.load() != old {
+                        return Ok(());
+                    }
+                    Page::try_from_pfn(pfn)
+                };
+                let Some(source) = source else { return Ok(()) };
                 let mut why = copy.frame().why();
                 why.cow = true;
                 copy.frame().set_why(why);
                 hal::phys::copy(copy.pfn(), source.pfn());
-                self.replace(vma, addr, slot, old, copy, bits)
+                self.replace(vma, addr, slot, old, copy, bits);
             }
             State::Special(pfn) => {
                 hal::phys::copy(copy.pfn(), pfn);
-                self.replace(vma, addr, slot, old, copy, bits)
+                self.replace(vma, addr, slot, old, copy, bits);
             }
-            State::Empty | State::Migrating(_) => return Ok(()),
-        };
-        if replaced {
-            // Other threads must not go on reading the old page.
-            tlb::shootdown(self, addr, addr + PAGE, false);
+            State::Empty | State::Migrating(_) => {}
         }
         Ok(())
     }
 
-    /// Replaces `old` by `page` if it is still there (the hardware's bits aside).
-    fn replace(&self, vma: &Vma, addr: u64, slot: Slot, old: Pte, page: Page, bits: u64) -> bool {
+    /// Replaces `old` by `page` if it is still there (the hardware's bits aside). Other threads
+    /// must not go on reading the old page: they are flushed before it can be reused.
+    fn replace(&self, vma: &Vma, addr: u64, slot: Slot, old: Pte, page: Page, bits: u64) {
         let lock = self.pt_lock(addr);
         let now = slot.load();
         if now.frame() != old.frame() || table::state(now) != table::state(old) {
-            return false;
+            return;
         }
         page.frame().add_map();
         self.count_mapped(page.pfn(), vma.shared(), 1);
         let was = slot.swap(Pte::new(page.into_raw(), bits));
         let gone = self.release(was, false);
         drop(lock);
-        // The reader of a stale translation is flushed before the old page can be reused: its
-        // reference is dropped by the caller's shootdown only if others hold it, so keep it until
-        // then.
-        if let Some(gone) = gone {
-            tlb::shootdown(self, addr, addr + PAGE, false);
-            drop(gone);
-            return false;
-        }
-        true
+        tlb::shootdown(self, addr, addr + PAGE, false);
+        drop(gone);
     }
 
     /// Extends the stack area above `addr` down to it, within the limit and the guard gap.

@@ -147,6 +147,11 @@ impl Mm {
     }
 
     fn check_limits(&self, len: u64, flags: VmaFlags, anon: bool) -> Result<()> {
+        // Linux's heuristic: only what could never be backed is refused.
+        let accountable = anon && flags.contains(VmaFlags::WRITE);
+        if accountable && !flags.contains(VmaFlags::NO_RESERVE) && len / PAGE > all_memory() {
+            return Err(Errno::ENOMEM);
+        }
         let total = self.total.load(Ordering::Relaxed) as u64 * PAGE;
         if total.saturating_add(len) > self.limits.address_space.load(Ordering::Relaxed) {
             return Err(Errno::ENOMEM);
@@ -343,4 +348,13 @@ pub fn page_len(len: u64) -> Result<u64> {
     }
     let rounded = len.checked_add(PAGE - 1).ok_or(Errno::ENOMEM)? & !(PAGE - 1);
     Ok(rounded)
+}
+
+/// Frames of the whole machine.
+fn all_memory() -> u64 {
+    static FRAMES: sync::Once<u64> = sync::Once::new();
+    *FRAMES.call_once(|| {
+        let nodes = crate::env::machine().memory_nodes();
+        nodes.iter().map(|node| frames::stats(node).managed).sum()
+    })
 }

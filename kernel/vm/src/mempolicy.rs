@@ -53,7 +53,6 @@ impl Mm {
     ) -> Result<()> {
         let holes_allowed = request.is_default();
         let strict = flags.strict && !request.is_default();
-        let mut failed = 0;
         {
             let mut vmas = self.vmas.write();
             let first = vmas.range(start, end).next().ok_or(Errno::EFAULT)?;
@@ -62,13 +61,16 @@ impl Mm {
             }
             if strict && !flags.any_move() {
                 let misplaced = |node| request.is_misplaced(node);
-                failed = u64::from(self.any_misplaced(&vmas, start, end, misplaced));
+                if self.any_misplaced(&vmas, start, end, misplaced) {
+                    return Err(Errno::EIO);
+                }
             }
             let policy = policy.map(Arc::new);
             self.set_policies(&mut vmas, start, end, policy)?;
         }
+        let mut failed = 0;
         if flags.any_move() {
-            failed += self.move_misplaced(start, end, flags.all, Reason::MovedMbind, |vma, addr, node| {
+            failed = self.move_misplaced(start, end, flags.all, Reason::MovedMbind, |vma, addr, node| {
                 request.is_misplaced(node).then(|| {
                     let policy = policy_of(vma, addr);
                     place::placement(policy.as_deref(), At::Offset(place::position(vma, addr)))
@@ -144,9 +146,10 @@ impl Mm {
                         }
                         let State::Page(pfn) = table::state(slot.load()) else { return true };
                         let Some(place) = target(vma, addr, frame(pfn).node()) else { return true };
-                        if !movable(vma) || !all && frame(pfn).maps() > 1 {
+                        if !movable(vma) {
                             failed += 1;
-                        } else {
+                        } else if all || frame(pfn).maps() <= 1 {
+                            // Pages of several processes are left alone without counting.
                             candidates.push(Candidate { addr, pfn, to: place });
                         }
                         true

@@ -150,12 +150,14 @@ impl Mm {
         let own = spaces.iter().position(|mm| mm.id() == self.id()).ok_or(Outcome::Busy)?;
         let vma = trees[own].find(candidate.addr).ok_or(Outcome::Busy)?;
         let index = vma.index(candidate.addr);
-        let object = match meta.kind() {
+        // Read once: a frame that was freed meanwhile may change its kind at any time.
+        let kind = meta.kind();
+        let object = match kind {
             Kind::Anon => None,
             Kind::Shared => Some((vma.object().cloned().ok_or(Outcome::Busy)?, index)),
             _ => return Err(Outcome::Busy),
         };
-        let new = take_target(&candidate.to, meta.kind()).ok_or(Outcome::NoMemory)?;
+        let new = take_target(&candidate.to, kind).ok_or(Outcome::NoMemory)?;
         let mut entries = Vec::new();
         if meta.maps() <= 1 {
             take_entry(own, self, candidate.addr, old, &mut entries);

@@ -3,7 +3,7 @@
 use crate::object::{Mapper, MemObject};
 use crate::table::{self, State};
 use crate::tlb::{self, Flushes};
-use crate::vma::{Backing, Vma};
+use crate::vma::{Backing, Vma, VmaFlags};
 use crate::{PAGE, VmaTree, place};
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
@@ -220,7 +220,7 @@ impl Mm {
     /// An area was added: counts and the object's list of mappers.
     pub fn note_area(&self, vma: &Vma) {
         self.total.fetch_add(vma.pages() as i64, Ordering::Relaxed);
-        if vma.flags.contains(crate::VmaFlags::LOCKED) {
+        if vma.flags.contains(VmaFlags::LOCKED) {
             self.locked.fetch_add(vma.pages() as i64, Ordering::Relaxed);
         }
         if let Some(object) = vma.object() {
@@ -232,7 +232,7 @@ impl Mm {
     /// An area was removed.
     pub fn forget_area(&self, vma: &Vma) {
         self.total.fetch_sub(vma.pages() as i64, Ordering::Relaxed);
-        if vma.flags.contains(crate::VmaFlags::LOCKED) {
+        if vma.flags.contains(VmaFlags::LOCKED) {
             self.locked.fetch_sub(vma.pages() as i64, Ordering::Relaxed);
         }
         if let Some(object) = vma.object() {
@@ -376,6 +376,14 @@ impl Mapper for Mm {
                 self.zap_if(from, to, |pfn| frame(pfn).kind() == Kind::Shared);
             }
         }
+    }
+
+    fn maps_writable(&self, object: &MemObject) -> bool {
+        let vmas = self.vmas.read();
+        vmas.iter().any(|vma| {
+            vma.flags.contains(VmaFlags::SHARED | VmaFlags::MAY_WRITE)
+                && vma.object().is_some_and(|mapped| mapped.id() == object.id())
+        })
     }
 
     fn id(&self) -> u64 {

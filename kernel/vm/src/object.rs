@@ -38,6 +38,8 @@ pub trait Mapper: Send + Sync {
     /// Unmaps the pages `[start, end)` of `object` wherever they are mapped shared, and private
     /// copies too if `even_copies` (truncation).
     fn unmap_object(&self, object: &MemObject, start: u64, end: u64, even_copies: bool);
+    /// True when a shared mapping of `object` here can be written, or made so.
+    fn maps_writable(&self, object: &MemObject) -> bool;
     /// A number of its own.
     fn id(&self) -> u64;
     /// The address space itself, for those who know its type.
@@ -283,6 +285,11 @@ impl MemObject {
                 mappers.remove(&id);
             }
         }
+    }
+
+    /// True when some shared mapping of it can be written (a write seal must wait).
+    pub fn is_mapped_writable(&self) -> bool {
+        self.mappers().iter().any(|mapper| mapper.maps_writable(self))
     }
 
     /// The address spaces that map it.

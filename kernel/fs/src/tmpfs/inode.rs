@@ -384,6 +384,10 @@ impl Inode for TmpInode {
         if data.seals.load(Relaxed) & g::F_SEAL_SEAL != 0 {
             return Err(Errno::EPERM);
         }
+        let fresh = seals & !data.seals.load(Relaxed);
+        if fresh & g::F_SEAL_WRITE != 0 && data.object.is_mapped_writable() {
+            return Err(Errno::EBUSY);
+        }
         data.seals.fetch_or(seals, Relaxed);
         Ok(())
     }
