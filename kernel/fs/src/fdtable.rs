@@ -145,6 +145,12 @@ impl FdTable {
         Ok(fd as i32)
     }
 
+    /// EMFILE when there is no free number below `limit`: asked before a file is created for one.
+    pub fn check_room(&self, limit: u64) -> Result<()> {
+        let limit = limit.min(NR_OPEN as u64) as usize;
+        if self.inner.lock().find_free(0) < limit { Ok(()) } else { Err(Errno::EMFILE) }
+    }
+
     /// Gives `file` the lowest free number; EMFILE.
     #[inline]
     pub fn insert(&self, file: Arc<File>, cloexec: bool, limit: u64) -> Result<i32> {

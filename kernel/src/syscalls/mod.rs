@@ -24,6 +24,7 @@ mod paths;
 mod poll;
 mod prctl;
 mod process;
+mod random;
 mod sched;
 mod signal;
 mod socket;

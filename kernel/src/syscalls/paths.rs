@@ -42,6 +42,9 @@ fn open_how(c: &Ctx<'_>, dirfd: i32, path: VirtAddr, how: OpenHow) -> Result<i32
     let scoped = how.resolve & (g::RESOLVE_IN_ROOT | g::RESOLVE_BENEATH) != 0;
     let start =
         if scoped && dirfd != CWD { Start::of(c.file(dirfd)?) } else { c.start(dirfd, &path)? };
+    if how.flags & oflag::O_CREAT != 0 {
+        c.fd_table().check_room(c.fd_limit())?;
+    }
     let file = c.as_caller(|caller| caller.open(start.at(), &path, &how))?;
     c.install(file, how.flags & oflag::O_CLOEXEC != 0)
 }

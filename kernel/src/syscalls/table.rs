@@ -61,6 +61,7 @@ const PARTS: &[&[Entry]] = &[
     super::poll::TABLE,
     super::prctl::TABLE,
     super::process::TABLE,
+    super::random::TABLE,
     super::sched::TABLE,
     super::signal::TABLE,
     super::socket::TABLE,
