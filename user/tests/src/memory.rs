@@ -30,9 +30,9 @@ pub fn map_shared(pages: usize) -> usize {
 /// Private pages with an unusable page on either side, so that nothing merges with them.
 #[track_caller]
 pub fn map_alone(pages: usize) -> usize {
-    let start = mmap(0, (pages + 2) * PAGE, RW, PRIVATE, -1, 0).unwrap();
-    mprotect(start, 1, libc::PROT_NONE).unwrap();
-    mprotect(start + (pages + 1) * PAGE, 1, libc::PROT_NONE).unwrap();
+    // Unusable at first, so that it has never been one with a writable neighbour either.
+    let start = mmap(0, (pages + 2) * PAGE, libc::PROT_NONE, PRIVATE, -1, 0).unwrap();
+    mprotect(start + PAGE, pages, RW).unwrap();
     start + PAGE
 }
 

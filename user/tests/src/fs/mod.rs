@@ -1,5 +1,43 @@
-//! fs
+//! Files, directories, pipes, sockets, terminals, and waiting for them.
+
+mod devices;
+mod directories;
+mod epoll;
+mod events;
+mod io;
+mod links;
+mod locks;
+mod opening;
+mod pipes;
+mod poll;
+mod pty;
+mod renaming;
+mod sockets;
+mod status;
 
 use crate::harness::Test;
 
-pub const GROUPS: &[&[Test]] = &[];
+pub const GROUPS: &[&[Test]] = &[
+    opening::TESTS,
+    io::TESTS,
+    status::TESTS,
+    directories::TESTS,
+    links::TESTS,
+    renaming::TESTS,
+    pipes::TESTS,
+    events::TESTS,
+    poll::TESTS,
+    epoll::TESTS,
+    locks::TESTS,
+    sockets::TESTS,
+    devices::TESTS,
+    pty::TESTS,
+];
+
+/// An empty directory of the test's own.
+fn scratch() -> String {
+    let path = format!("/tmp/tests-fs-{}", crate::sys::getpid());
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    path
+}
