@@ -128,6 +128,7 @@ fn end_process(process: &Arc<Process>, status: i32) {
         panic!("Attempted to kill init! exitcode={status:#010x}");
     }
     crate::time::on_process_end(process);
+    crate::ipc::sem::on_process_end(process);
     crate::signal::on_process_end(process);
     let parent = {
         let _tree = table::TREE.lock();

@@ -17,6 +17,7 @@ mod exit;
 mod files;
 mod futex;
 mod interrupts;
+mod ipc;
 mod kmsg;
 mod limits;
 mod panic;

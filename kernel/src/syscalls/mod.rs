@@ -13,6 +13,7 @@ mod fds;
 mod futex;
 mod ids;
 mod io;
+mod ipc;
 mod limits;
 mod lookup;
 mod memory;

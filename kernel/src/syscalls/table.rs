@@ -52,6 +52,7 @@ const PARTS: &[&[Entry]] = &[
     super::futex::TABLE,
     super::ids::TABLE,
     super::io::TABLE,
+    super::ipc::TABLE,
     super::limits::TABLE,
     super::memory::TABLE,
     super::misc::TABLE,

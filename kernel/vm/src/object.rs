@@ -292,6 +292,11 @@ impl MemObject {
         self.mappers().iter().any(|mapper| mapper.maps_writable(self))
     }
 
+    /// Areas that map it, over all address spaces.
+    pub fn areas(&self) -> u64 {
+        self.mappers.lock().values().map(|(_, areas)| *areas as u64).sum()
+    }
+
     /// The address spaces that map it.
     pub fn mappers(&self) -> Vec<Arc<dyn Mapper>> {
         self.mappers.lock().values().filter_map(|(m, _)| m.upgrade()).collect()
