@@ -257,7 +257,8 @@ pub fn set_fsgid(gid: u32) -> u32 {
 /// Sets the three sets that capset(2) sets. EPERM.
 pub fn set_caps(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
     let old = current().credentials();
-    let [effective, permitted, inheritable] = [effective, permitted, inheritable].map(|c| c & ALL_CAPS);
+    let [effective, permitted, inheritable] =
+        [effective, permitted, inheritable].map(|c| c & ALL_CAPS);
     let unbounded = inheritable & !(old.cap_inheritable | old.cap_permitted) != 0;
     if unbounded && !old.has(SETPCAP)
         || inheritable & !(old.cap_inheritable | old.cap_bounding) != 0

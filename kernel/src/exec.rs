@@ -316,7 +316,7 @@ impl Stack {
             (26, if hal::cpu::features().fsgsbase() { 2 } else { 0 }), // AT_HWCAP2: FSGSBASE
             (31, execfn),                                 // AT_EXECFN
             (15, platform),                               // AT_PLATFORM
-            (27, 28),                                     // AT_RSEQ_FEATURE_SIZE
+            (27, u64::from(crate::rseq::FEATURE_SIZE)), // AT_RSEQ_FEATURE_SIZE
             (28, 32),                                     // AT_RSEQ_ALIGN
             (0, 0),
         ]

@@ -81,12 +81,9 @@ pub fn register(addr: u64, len: u32, flags: u32, signature: u32) -> Result<()> {
 
 /// Start id, id, node, concurrency id.
 fn write_ids(area: u64, (start, cpu, node, concurrency): (u32, u32, u32, u32)) -> Result<()> {
-    for (offset, value) in [
-        (CPU_ID_START, start),
-        (CPU_ID, cpu),
-        (NODE_ID, node),
-        (CONCURRENCY_ID, concurrency),
-    ] {
+    for (offset, value) in
+        [(CPU_ID_START, start), (CPU_ID, cpu), (NODE_ID, node), (CONCURRENCY_ID, concurrency)]
+    {
         hal::user::write(VirtAddr::new(area + offset), &value)?;
     }
     Ok(())
@@ -149,7 +146,8 @@ fn abort_section(frame: &mut TrapFrame, area: u64, signature: u32) -> Result<()>
     let [head, start, length, abort]: [u64; 4] = hal::user::read(VirtAddr::new(section))?;
     let end = start.checked_add(length).ok_or(Errno::EINVAL)?;
     let abort_inside = (start..end).contains(&abort);
-    if start >= USER_END || end >= USER_END || abort >= USER_END || head as u32 != 0 || abort_inside {
+    if start >= USER_END || end >= USER_END || abort >= USER_END || head as u32 != 0 || abort_inside
+    {
         return Err(Errno::EINVAL);
     }
     let before: u32 = hal::user::read(VirtAddr::new(abort.wrapping_sub(4)))?;

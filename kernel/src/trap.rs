@@ -80,7 +80,9 @@ fn user_exception(frame: &mut TrapFrame) {
         vector::BREAKPOINT => (SIGTRAP, 0x80, 0),
         vector::OVERFLOW => (SIGSEGV, 0x80, 0),
         vector::INVALID_OPCODE => (SIGILL, 2, frame.rip),
-        vector::FLOATING_POINT | vector::SIMD => (SIGFPE, 0, frame.rip),
+        vector::FLOATING_POINT | vector::SIMD => {
+            (SIGFPE, signal::frame::float_code(frame.vector == vector::SIMD), frame.rip)
+        }
         vector::ALIGNMENT => (SIGBUS, 1, 0),
         _ => (SIGSEGV, 0x80, 0),
     };

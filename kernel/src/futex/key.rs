@@ -53,11 +53,6 @@ impl Key {
         }
     }
 
-    /// The address, where it is the running task's own.
-    pub fn private_address(&self) -> Option<VirtAddr> {
-        (self.kind != Kind::Object).then(|| VirtAddr::new(self.offset))
-    }
-
     /// Spreads keys over buckets.
     pub fn hash(&self) -> usize {
         let mut h = self.space.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (self.offset >> 2);

@@ -123,7 +123,12 @@ enum Look {
     Again,
 }
 
-fn look(addr: VirtAddr, key: Key, waiter: &alloc::sync::Arc<Waiter>, only_try: bool) -> Result<Look> {
+fn look(
+    addr: VirtAddr,
+    key: Key,
+    waiter: &alloc::sync::Arc<Waiter>,
+    only_try: bool,
+) -> Result<Look> {
     let tid = current().tid() as u32;
     let promise = Promise::new(&key);
     let mut list = table::lock(&key);

@@ -63,7 +63,13 @@ pub fn leave(waiters: &[Arc<Waiter>]) -> Option<usize> {
 
 /// FUTEX_WAIT and FUTEX_WAIT_BITSET until `deadline` (monotonic ns). EAGAIN, ETIMEDOUT, EFAULT,
 /// ERESTARTSYS.
-pub fn wait(addr: VirtAddr, value: u32, bits: u32, shared: bool, deadline: Option<u64>) -> Result<()> {
+pub fn wait(
+    addr: VirtAddr,
+    value: u32,
+    bits: u32,
+    shared: bool,
+    deadline: Option<u64>,
+) -> Result<()> {
     if bits == 0 {
         return Err(Errno::EINVAL);
     }
@@ -82,8 +88,7 @@ pub struct Word {
 
 /// futex_waitv(2): the index of a word that was woken.
 pub fn wait_any(words: &[Word], deadline: Option<u64>) -> Result<usize> {
-    let keys: Vec<Key> =
-        words.iter().map(|w| Key::of(w.addr, w.shared)).collect::<Result<_>>()?;
+    let keys: Vec<Key> = words.iter().map(|w| Key::of(w.addr, w.shared)).collect::<Result<_>>()?;
     let mut waiters = Vec::with_capacity(words.len());
     for (word, key) in words.iter().zip(keys) {
         let waiter = Waiter::new(super::ANY, false);

@@ -241,7 +241,11 @@ impl<T: Object> Objects<T> {
     pub fn remove(&self, id: i32) {
         let gone = {
             let mut table = self.table.lock();
-            table.slots.get_mut(&(id % SLOTS)).filter(|s| s.uses == id / SLOTS).and_then(|s| s.object.take())
+            table
+                .slots
+                .get_mut(&(id % SLOTS))
+                .filter(|s| s.uses == id / SLOTS)
+                .and_then(|s| s.object.take())
         };
         drop(gone);
     }

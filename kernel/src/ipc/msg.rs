@@ -1,8 +1,8 @@
 //! Message queues (msgget(2)).
 
 use super::{NOWAIT, Object, Objects, Perm, cmd, now, write_words};
-use crate::task::current;
 use crate::creds;
+use crate::task::current;
 use abi::{Errno, Result};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -60,20 +60,29 @@ impl Object for Queue {
 
 /// msgget(2).
 pub fn get(key: i32, flags: u32) -> Result<i32> {
-    QUEUES.get(key, flags, |_| Ok(()), |perm| {
-        let state = State {
-            perm,
-            messages: VecDeque::new(),
-            bytes: 0,
-            max_bytes: MAX_BYTES,
-            sent: 0,
-            received: 0,
-            changed: now(),
-            last_sender: 0,
-            last_receiver: 0,
-        };
-        Ok(Queue { state: SpinLock::new(state), changed: WaitQueue::new(), removed: AtomicBool::new(false) })
-    })
+    QUEUES.get(
+        key,
+        flags,
+        |_| Ok(()),
+        |perm| {
+            let state = State {
+                perm,
+                messages: VecDeque::new(),
+                bytes: 0,
+                max_bytes: MAX_BYTES,
+                sent: 0,
+                received: 0,
+                changed: now(),
+                last_sender: 0,
+                last_receiver: 0,
+            };
+            Ok(Queue {
+                state: SpinLock::new(state),
+                changed: WaitQueue::new(),
+                removed: AtomicBool::new(false),
+            })
+        },
+    )
 }
 
 impl Queue {
@@ -132,7 +141,11 @@ fn choose(state: &State, wanted: i64, flags: u32) -> Option<usize> {
         kind if kind > 0 => messages.into_iter().find(|(_, m)| m.kind == kind).map(|(i, _)| i),
         limit => {
             let limit = limit.checked_neg().unwrap_or(i64::MAX);
-            messages.into_iter().filter(|(_, m)| m.kind <= limit).min_by_key(|(_, m)| m.kind).map(|(i, _)| i)
+            messages
+                .into_iter()
+                .filter(|(_, m)| m.kind <= limit)
+                .min_by_key(|(_, m)| m.kind)
+                .map(|(i, _)| i)
         }
     }
 }
@@ -195,7 +208,8 @@ fn info(at: VirtAddr, used: bool) -> Result<i32> {
         (pool, MAX_BYTES as u32, MAX_BYTES as u32)
     };
     // Pool, map, longest message, bytes of a queue, queues, segment size, messages, segments.
-    let words = [pool, map, MAX_MESSAGE as u32, MAX_BYTES as u32, MAX_QUEUES as u32, 16, total, 0xffff];
+    let words =
+        [pool, map, MAX_MESSAGE as u32, MAX_BYTES as u32, MAX_QUEUES as u32, 16, total, 0xffff];
     hal::user::write(at, &words)?;
     Ok(QUEUES.highest())
 }

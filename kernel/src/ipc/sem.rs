@@ -86,7 +86,11 @@ pub fn get(key: i32, count: i32, flags: u32) -> Result<i32> {
             operated: 0,
             changed: now(),
         };
-        Ok(Set { state: SpinLock::new(state), changed: WaitQueue::new(), removed: AtomicBool::new(false) })
+        Ok(Set {
+            state: SpinLock::new(state),
+            changed: WaitQueue::new(),
+            removed: AtomicBool::new(false),
+        })
     })
 }
 
@@ -275,8 +279,16 @@ pub fn control(id: i32, num: i32, command: i32, arg: u64) -> Result<i32> {
                 (20, MAX_VALUE as u32)
             };
             let limits = [
-                MAX_ALL as u32, MAX_SETS as u32, MAX_ALL as u32, MAX_ALL as u32, MAX_IN_SET,
-                MAX_OPS as u32, MAX_OPS as u32, used, MAX_VALUE as u32, total,
+                MAX_ALL as u32,
+                MAX_SETS as u32,
+                MAX_ALL as u32,
+                MAX_ALL as u32,
+                MAX_IN_SET,
+                MAX_OPS as u32,
+                MAX_OPS as u32,
+                used,
+                MAX_VALUE as u32,
+                total,
             ];
             hal::user::write(at, &limits)?;
             Ok(SETS.highest())

@@ -182,9 +182,9 @@ pub fn attach(id: i32, addr: u64, flags: u32) -> Result<u64> {
     };
     let task = current();
     let mm = task.mm().ok_or(Errno::EINVAL)?.clone();
-    let at = mm.map(place, segment.size, prot, VmaFlags::empty(), what).map_err(|e| {
-        if e == Errno::EEXIST { Errno::EINVAL } else { e }
-    })?;
+    let at = mm
+        .map(place, segment.size, prot, VmaFlags::empty(), what)
+        .map_err(|e| if e == Errno::EEXIST { Errno::EINVAL } else { e })?;
     let mut state = segment.state.lock();
     state.attached = now();
     state.last = task.pid();
@@ -271,7 +271,8 @@ pub fn control(id: i32, command: i32, at: VirtAddr) -> Result<i32> {
     }
     match command {
         cmd::INFO => {
-            let limits = [MAX_BYTES, 1, MAX_SEGMENTS as u64, MAX_SEGMENTS as u64, MAX_PAGES, 0, 0, 0, 0];
+            let limits =
+                [MAX_BYTES, 1, MAX_SEGMENTS as u64, MAX_SEGMENTS as u64, MAX_PAGES, 0, 0, 0, 0];
             write_words(at, &limits)?;
             Ok(SEGMENTS.highest())
         }

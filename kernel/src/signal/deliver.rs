@@ -39,11 +39,8 @@ pub fn fault(frame: &TrapFrame, fault: Fault) {
 /// Takes a pending signal of `wanted` from the running task or its process.
 pub fn take(wanted: SigSet) -> Option<SigInfo> {
     let task = current();
-    let entry = task
-        .signals
-        .pending
-        .take(wanted)
-        .or_else(|| task.process.signals.pending.take(wanted))?;
+    let entry =
+        task.signals.pending.take(wanted).or_else(|| task.process.signals.pending.take(wanted))?;
     Some(entry.deliver())
 }
 

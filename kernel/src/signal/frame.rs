@@ -78,6 +78,27 @@ fn vector_state() -> Vec<u8> {
     bytes
 }
 
+/// The code of a SIGFPE: the first exception that was raised and is not masked, in the legacy
+/// registers or in the vector ones.
+pub fn float_code(vector: bool) -> i32 {
+    let _stay = PreemptGuard::new();
+    let task = current();
+    let mut fpu = task.fpu();
+    fpu.save();
+    let half = |at: usize| u16::from_le_bytes([fpu.bytes()[at], fpu.bytes()[at + 1]]);
+    let raised = if vector {
+        let mxcsr = half(24);
+        mxcsr & !(mxcsr >> 7)
+    } else {
+        half(2) & !half(0)
+    };
+    // Invalid, division, overflow, underflow or denormal, inexact: FPE_FLT*.
+    [(0x01, 7), (0x04, 3), (0x08, 4), (0x12, 5), (0x20, 6)]
+        .into_iter()
+        .find(|(bits, _)| raised & bits != 0)
+        .map_or(0, |(_, code)| code)
+}
+
 /// Puts a frame on the stack and sets the registers so that the handler runs. EFAULT when the
 /// stack cannot take it.
 pub fn push(frame: &mut TrapFrame, info: &SigInfo, action: &Action, saved: SigSet) -> Result<()> {
@@ -166,7 +187,8 @@ fn restore_vectors(at: u64) -> Result<()> {
 fn extended(at: u64, bytes: &mut [u8]) -> Result<bool> {
     let mut sw = [0u8; 24];
     sw.copy_from_slice(&bytes[SW_BYTES..SW_BYTES + 24]);
-    let word = |i: usize| u32::from_le_bytes([sw[i * 4], sw[i * 4 + 1], sw[i * 4 + 2], sw[i * 4 + 3]]);
+    let word =
+        |i: usize| u32::from_le_bytes([sw[i * 4], sw[i * 4 + 1], sw[i * 4 + 2], sw[i * 4 + 3]]);
     let size = bytes.len();
     if word(0) != MAGIC1 || word(4) as usize != size || (word(1) as usize) < size + 4 {
         return Ok(false);

@@ -2,7 +2,7 @@
 
 use super::attention::SIGNAL;
 use super::send::{self, kill_thread};
-use super::{stop, sig};
+use super::stop;
 use crate::task::{Process, Task, current, table};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
@@ -104,10 +104,4 @@ pub fn on_process_end(process: &Arc<Process>) {
             stop::hang_up_group(group);
         }
     }
-}
-
-/// A default action that a program cannot avoid once it was sent.
-pub fn is_fatal_by_default(signal: i32) -> bool {
-    use super::set::{HARMLESS, STOPS, bit};
-    (HARMLESS | STOPS) & bit(signal) == 0 || signal == sig::KILL
 }

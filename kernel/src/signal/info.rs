@@ -9,8 +9,6 @@ pub mod code {
     pub const USER: i32 = 0;
     /// The kernel.
     pub const KERNEL: i32 = 0x80;
-    /// sigqueue(3).
-    pub const QUEUE: i32 = -1;
     /// A timer of timer_create(2).
     pub const TIMER: i32 = -2;
     pub const SIGIO: i32 = -5;

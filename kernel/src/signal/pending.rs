@@ -165,22 +165,4 @@ impl Pending {
         };
         drop(gone);
     }
-
-    /// Forgets the signals of one timer (it was deleted).
-    pub fn flush_timer(&self, timer: &Arc<dyn Timer>) {
-        let same = |q: &Queued| q.timer.as_ref().is_some_and(|t| Arc::ptr_eq(t, timer));
-        let gone: VecDeque<Queued> = {
-            let mut queue = self.queue.lock();
-            let (gone, kept): (VecDeque<_>, _) =
-                core::mem::take(&mut *queue).into_iter().partition(same);
-            *queue = kept;
-            for entry in &gone {
-                if !queue.iter().any(|q| q.signal() == entry.signal()) {
-                    self.set.fetch_and(!bit(entry.signal()), Ordering::SeqCst);
-                }
-            }
-            gone
-        };
-        drop(gone);
-    }
 }

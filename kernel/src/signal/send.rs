@@ -150,7 +150,9 @@ fn choose(process: &Process, group: &mut Group, signal: i32) -> Option<TaskRef> 
     }
     let from = group.turn % threads.len().max(1);
     let mut in_turn = (0..threads.len()).map(|i| (from + i) % threads.len());
-    let at = in_turn.clone().find(|&i| free(&threads[i]))
+    let at = in_turn
+        .clone()
+        .find(|&i| free(&threads[i]))
         .or_else(|| in_turn.find(|&i| takes(&threads[i], signal)))?;
     group.turn = at + 1;
     Some(threads[at].clone())
@@ -296,10 +298,8 @@ pub fn kill(pid: i32, signal: i32) -> Result<()> {
         i32::MIN => Err(Errno::ESRCH),
         -1 => {
             let own = current().pid();
-            let others: alloc::vec::Vec<_> = table::processes()
-                .into_iter()
-                .filter(|p| p.pid > 1 && p.pid != own)
-                .collect();
+            let others: alloc::vec::Vec<_> =
+                table::processes().into_iter().filter(|p| p.pid > 1 && p.pid != own).collect();
             to_many(&others, info)
         }
         0 => {

@@ -11,11 +11,8 @@ pub const FIRST_RT: i32 = 32;
 /// Signal numbers.
 pub mod sig {
     pub const HUP: i32 = 1;
-    pub const INT: i32 = 2;
-    pub const QUIT: i32 = 3;
     pub const ILL: i32 = 4;
     pub const TRAP: i32 = 5;
-    pub const ABRT: i32 = 6;
     pub const BUS: i32 = 7;
     pub const FPE: i32 = 8;
     pub const KILL: i32 = 9;

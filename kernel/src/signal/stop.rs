@@ -130,11 +130,7 @@ pub fn before_send(process: &Process, group: &mut Group, signal: i32) -> Option<
     resume(process, group, &place.threads)
 }
 
-fn resume(
-    process: &Process,
-    group: &mut Group,
-    threads: &[crate::task::TaskRef],
-) -> Option<Event> {
+fn resume(process: &Process, group: &mut Group, threads: &[crate::task::TaskRef]) -> Option<Event> {
     if process.signals.stopping.swap(0, Ordering::SeqCst) == 0 {
         return None;
     }
@@ -165,8 +161,8 @@ pub fn tell_parent(process: &Process, event: Event) {
     let parent = process.place.lock().parent.upgrade();
     let Some(parent) = parent else { return };
     let action = parent.signals.action(sig::CHLD);
-    let wanted = action.handler != super::action::IGNORE
-        && !action.has(super::action::flag::NOCLDSTOP);
+    let wanted =
+        action.handler != super::action::IGNORE && !action.has(super::action::flag::NOCLDSTOP);
     if wanted {
         let info = send::child_info(process, sig::CHLD, event);
         // SIGCHLD is never refused.

@@ -40,11 +40,21 @@ fn read_timeout(at: u64) -> Result<Option<u64>> {
     time.to_ns().map(Some)
 }
 
-fn futex(c: &mut Ctx<'_>, addr: VirtAddr, op: u32, value: u32, timeout: u64, addr2: VirtAddr, value3: u32) -> Result<i32> {
+fn futex(
+    c: &mut Ctx<'_>,
+    addr: VirtAddr,
+    op: u32,
+    value: u32,
+    timeout: u64,
+    addr2: VirtAddr,
+    value3: u32,
+) -> Result<i32> {
     let command = op & !(g::FUTEX_PRIVATE_FLAG | g::FUTEX_CLOCK_REALTIME);
     let shared = op & g::FUTEX_PRIVATE_FLAG == 0;
     let realtime = op & g::FUTEX_CLOCK_REALTIME != 0;
-    if realtime && !matches!(command, g::FUTEX_WAIT_BITSET | g::FUTEX_WAIT_REQUEUE_PI | g::FUTEX_LOCK_PI2) {
+    if realtime
+        && !matches!(command, g::FUTEX_WAIT_BITSET | g::FUTEX_WAIT_REQUEUE_PI | g::FUTEX_LOCK_PI2)
+    {
         return Err(Errno::ENOSYS);
     }
     let absolute = |wall: bool| -> Result<Option<u64>> {
@@ -78,7 +88,14 @@ fn futex(c: &mut Ctx<'_>, addr: VirtAddr, op: u32, value: u32, timeout: u64, add
 }
 
 /// Waits; a wait with a deadline that a signal without a handler interrupts goes on with it.
-fn wait_restartable(c: &Ctx<'_>, addr: VirtAddr, value: u32, bits: u32, shared: bool, until: Option<u64>) -> Result<i32> {
+fn wait_restartable(
+    c: &Ctx<'_>,
+    addr: VirtAddr,
+    value: u32,
+    bits: u32,
+    shared: bool,
+    until: Option<u64>,
+) -> Result<i32> {
     let result = wait::wait(addr, value, bits, shared, until);
     match (result, until) {
         (Err(Errno::ERESTARTSYS), Some(until)) => {
@@ -91,7 +108,14 @@ fn wait_restartable(c: &Ctx<'_>, addr: VirtAddr, value: u32, bits: u32, shared: 
 }
 
 /// restart_syscall(2) of a wait.
-pub fn again(c: &Ctx<'_>, addr: u64, value: u32, until: u64, bits: u32, shared: bool) -> Result<u64> {
+pub fn again(
+    c: &Ctx<'_>,
+    addr: u64,
+    value: u32,
+    until: u64,
+    bits: u32,
+    shared: bool,
+) -> Result<u64> {
     wait_restartable(c, VirtAddr::new(addr), value, bits, shared, Some(until)).map(|_| 0)
 }
 
@@ -149,7 +173,14 @@ fn deadline(timeout: VirtAddr, id: i32) -> Result<Option<u64>> {
     Ok(ns.map(|ns| if wall { clock::monotonic_at(ns) } else { ns }))
 }
 
-fn futex_waitv(_: &mut Ctx<'_>, waiters: VirtAddr, count: u32, flags: u32, timeout: VirtAddr, clock: i32) -> Result<usize> {
+fn futex_waitv(
+    _: &mut Ctx<'_>,
+    waiters: VirtAddr,
+    count: u32,
+    flags: u32,
+    timeout: VirtAddr,
+    clock: i32,
+) -> Result<usize> {
     if flags != 0 || count == 0 || count > MAX_WORDS || waiters.raw() == 0 {
         return Err(Errno::EINVAL);
     }
@@ -172,14 +203,28 @@ fn futex_wake(_: &mut Ctx<'_>, addr: VirtAddr, mask: u64, count: i32, flags: u32
     wait::wake(addr, count, mask, shared)
 }
 
-fn futex_wait(c: &mut Ctx<'_>, addr: VirtAddr, value: u64, mask: u64, flags: u32, timeout: VirtAddr, clock: i32) -> Result<i32> {
+fn futex_wait(
+    c: &mut Ctx<'_>,
+    addr: VirtAddr,
+    value: u64,
+    mask: u64,
+    flags: u32,
+    timeout: VirtAddr,
+    clock: i32,
+) -> Result<i32> {
     let shared = is_shared(flags)?;
     let until = deadline(timeout, clock)?;
     let value = mask32(value)?;
     wait_restartable(c, addr, value, mask32(mask)?, shared, until)
 }
 
-fn futex_requeue(_: &mut Ctx<'_>, waiters: VirtAddr, flags: u32, wake: i32, count: i32) -> Result<i32> {
+fn futex_requeue(
+    _: &mut Ctx<'_>,
+    waiters: VirtAddr,
+    flags: u32,
+    wake: i32,
+    count: i32,
+) -> Result<i32> {
     if flags != 0 || waiters.raw() == 0 {
         return Err(Errno::EINVAL);
     }

@@ -17,9 +17,7 @@ fn find(c: &Ctx<'_>, pid: i32) -> Result<Arc<Process>> {
     if pid == 0 {
         return Ok(c.task.process.clone());
     }
-    table::process(pid)
-        .or_else(|| table::task(pid).map(|t| t.process.clone()))
-        .ok_or(Errno::ESRCH)
+    table::process(pid).or_else(|| table::task(pid).map(|t| t.process.clone())).ok_or(Errno::ESRCH)
 }
 
 fn setpgid(c: &mut Ctx<'_>, pid: i32, pgid: i32) -> Result<()> {

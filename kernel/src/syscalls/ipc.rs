@@ -45,7 +45,13 @@ fn semop(_: &mut Ctx<'_>, id: i32, ops: VirtAddr, count: u32) -> Result<()> {
     sem::operate(id, &sem::read_ops(ops, count as usize)?, None)
 }
 
-fn semtimedop(_: &mut Ctx<'_>, id: i32, ops: VirtAddr, count: u32, timeout: VirtAddr) -> Result<()> {
+fn semtimedop(
+    _: &mut Ctx<'_>,
+    id: i32,
+    ops: VirtAddr,
+    count: u32,
+    timeout: VirtAddr,
+) -> Result<()> {
     let deadline = if timeout.raw() == 0 {
         None
     } else {
@@ -67,7 +73,14 @@ fn msgsnd(_: &mut Ctx<'_>, id: i32, message: VirtAddr, size: u64, flags: u32) ->
     msg::send(id, message, size, flags)
 }
 
-fn msgrcv(_: &mut Ctx<'_>, id: i32, message: VirtAddr, size: u64, kind: i64, flags: u32) -> Result<usize> {
+fn msgrcv(
+    _: &mut Ctx<'_>,
+    id: i32,
+    message: VirtAddr,
+    size: u64,
+    kind: i64,
+    flags: u32,
+) -> Result<usize> {
     msg::receive(id, message, size, kind, flags)
 }
 

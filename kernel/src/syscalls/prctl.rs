@@ -103,7 +103,13 @@ fn prctl(ctx: &mut Ctx<'_>, option: u32, a: u64, b: u64, c: u64, d: u64) -> Resu
             Ok(0)
         }
         // The counter cannot be taken away: a kernel without that feature answers so, too.
-        o::SET_TSC => if a == 1 { Ok(0) } else { Err(Errno::EINVAL) },
+        o::SET_TSC => {
+            if a == 1 {
+                Ok(0)
+            } else {
+                Err(Errno::EINVAL)
+            }
+        }
         o::SET_TIMERSLACK => {
             let slack = if a as i64 <= 0 { DEFAULT_SLACK } else { a };
             task.timer_slack.store(slack, Ordering::Relaxed);

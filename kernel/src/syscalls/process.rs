@@ -41,7 +41,14 @@ fn getppid(c: &mut Ctx<'_>) -> Result<i32> {
     Ok(c.task.process.ppid())
 }
 
-fn clone(c: &mut Ctx<'_>, flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) -> Result<i32> {
+fn clone(
+    c: &mut Ctx<'_>,
+    flags: u64,
+    stack: u64,
+    parent_tid: u64,
+    child_tid: u64,
+    tls: u64,
+) -> Result<i32> {
     let args = CloneArgs {
         flags: flags & 0xffff_ff00,
         exit_signal: (flags & 0xff) as i32,
@@ -82,8 +89,19 @@ fn clone3(c: &mut Ctx<'_>, at: VirtAddr, size: usize) -> Result<i32> {
             return Err(Errno::E2BIG);
         }
     }
-    let [flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, _cgroup] =
-        words;
+    let [
+        flags,
+        pidfd,
+        child_tid,
+        parent_tid,
+        exit_signal,
+        stack,
+        stack_size,
+        tls,
+        set_tid,
+        set_tid_size,
+        _cgroup,
+    ] = words;
     let thread_like = flags & u64::from(g::CLONE_THREAD | g::CLONE_PARENT) != 0;
     if flags & 0xff != 0
         || exit_signal > 64
@@ -97,7 +115,15 @@ fn clone3(c: &mut Ctx<'_>, at: VirtAddr, size: usize) -> Result<i32> {
         return Err(Errno::EINVAL);
     }
     let stack = if stack == 0 { 0 } else { stack.checked_add(stack_size).ok_or(Errno::EINVAL)? };
-    let args = CloneArgs { flags, exit_signal: exit_signal as i32, stack, tls, parent_tid, child_tid, pidfd };
+    let args = CloneArgs {
+        flags,
+        exit_signal: exit_signal as i32,
+        stack,
+        tls,
+        parent_tid,
+        child_tid,
+        pidfd,
+    };
     make_clone(args, c.frame)
 }
 
@@ -124,7 +150,14 @@ fn name_at(dirfd: i32, path: &[u8]) -> alloc::vec::Vec<u8> {
     name
 }
 
-fn execveat(c: &mut Ctx<'_>, dirfd: i32, path: VirtAddr, argv: u64, envp: u64, flags: u32) -> Result<u64> {
+fn execveat(
+    c: &mut Ctx<'_>,
+    dirfd: i32,
+    path: VirtAddr,
+    argv: u64,
+    envp: u64,
+    flags: u32,
+) -> Result<u64> {
     if flags & !exec::EXECVEAT_FLAGS != 0 {
         return Err(Errno::EINVAL);
     }
@@ -152,8 +185,15 @@ fn exit_group(_: &mut Ctx<'_>, status: i32) -> Result<()> {
     crate::exit::exit_group((status & 0xff) << 8)
 }
 
-fn wait4(_: &mut Ctx<'_>, pid: i32, status: VirtAddr, options: u32, rusage: VirtAddr) -> Result<i32> {
-    const KNOWN: u32 = g::WNOHANG | g::WUNTRACED | g::WCONTINUED | g::__WNOTHREAD | g::__WALL | g::__WCLONE;
+fn wait4(
+    _: &mut Ctx<'_>,
+    pid: i32,
+    status: VirtAddr,
+    options: u32,
+    rusage: VirtAddr,
+) -> Result<i32> {
+    const KNOWN: u32 =
+        g::WNOHANG | g::WUNTRACED | g::WCONTINUED | g::__WNOTHREAD | g::__WALL | g::__WCLONE;
     if options & !KNOWN != 0 {
         return Err(Errno::EINVAL);
     }
@@ -199,10 +239,16 @@ fn write_report(at: VirtAddr, report: Option<&wait::Report>) -> Result<()> {
     hal::user::copy_to(at + 16, hal::user::slice_bytes(&words[4..]))
 }
 
-fn waitid(c: &mut Ctx<'_>, kind: i32, id: i32, info: VirtAddr, options: u32, rusage: VirtAddr) -> Result<()> {
+fn waitid(
+    c: &mut Ctx<'_>,
+    kind: i32,
+    id: i32,
+    info: VirtAddr,
+    options: u32,
+    rusage: VirtAddr,
+) -> Result<()> {
     const EVENTS: u32 = g::WEXITED | g::WSTOPPED | g::WCONTINUED;
-    const KNOWN: u32 =
-        EVENTS | g::WNOHANG | g::WNOWAIT | g::__WNOTHREAD | g::__WALL | g::__WCLONE;
+    const KNOWN: u32 = EVENTS | g::WNOHANG | g::WNOWAIT | g::__WNOTHREAD | g::__WALL | g::__WCLONE;
     if options & !KNOWN != 0 || options & EVENTS == 0 {
         return Err(Errno::EINVAL);
     }

@@ -30,15 +30,18 @@ const SIG_BLOCK: i32 = 0;
 const SIG_UNBLOCK: i32 = 1;
 const SIG_SETMASK: i32 = 2;
 
-fn rt_sigaction(c: &mut Ctx<'_>, signal: i32, new: VirtAddr, old: VirtAddr, size: usize) -> Result<()> {
+fn rt_sigaction(
+    c: &mut Ctx<'_>,
+    signal: i32,
+    new: VirtAddr,
+    old: VirtAddr,
+    size: usize,
+) -> Result<()> {
     if size != 8 {
         return Err(Errno::EINVAL);
     }
-    let action = if new.raw() == 0 {
-        None
-    } else {
-        Some(Action::from_words(hal::user::read(new)?))
-    };
+    let action =
+        if new.raw() == 0 { None } else { Some(Action::from_words(hal::user::read(new)?)) };
     if !is_valid(signal) || action.is_some() && UNBLOCKABLE & bit(signal) != 0 {
         return Err(Errno::EINVAL);
     }
@@ -52,7 +55,13 @@ fn rt_sigaction(c: &mut Ctx<'_>, signal: i32, new: VirtAddr, old: VirtAddr, size
     Ok(())
 }
 
-fn rt_sigprocmask(c: &mut Ctx<'_>, how: i32, new: VirtAddr, old: VirtAddr, size: usize) -> Result<()> {
+fn rt_sigprocmask(
+    c: &mut Ctx<'_>,
+    how: i32,
+    new: VirtAddr,
+    old: VirtAddr,
+    size: usize,
+) -> Result<()> {
     if size != 8 {
         return Err(Errno::EINVAL);
     }
@@ -111,7 +120,13 @@ fn rt_sigpending(c: &mut Ctx<'_>, set: VirtAddr, size: usize) -> Result<()> {
     hal::user::copy_to(set, &pending.to_le_bytes()[..size])
 }
 
-fn rt_sigtimedwait(c: &mut Ctx<'_>, set: VirtAddr, info: VirtAddr, timeout: VirtAddr, size: usize) -> Result<i32> {
+fn rt_sigtimedwait(
+    c: &mut Ctx<'_>,
+    set: VirtAddr,
+    info: VirtAddr,
+    timeout: VirtAddr,
+    size: usize,
+) -> Result<i32> {
     let wanted = mask::read(set, size)? & !UNBLOCKABLE;
     let deadline = if timeout.raw() == 0 {
         None
@@ -120,10 +135,11 @@ fn rt_sigtimedwait(c: &mut Ctx<'_>, set: VirtAddr, info: VirtAddr, timeout: Virt
         Some(hal::time::now().saturating_add(time.to_ns()?))
     };
     let arrivals = c.task.process.signals.arrivals().clone();
-    let got = arrivals.wait_interruptible(deadline, || deliver::take(wanted)).map_err(|e| match e {
-        WaitError::TimedOut => Errno::EAGAIN,
-        WaitError::Interrupted => Errno::EINTR,
-    });
+    let got =
+        arrivals.wait_interruptible(deadline, || deliver::take(wanted)).map_err(|e| match e {
+            WaitError::TimedOut => Errno::EAGAIN,
+            WaitError::Interrupted => Errno::EINTR,
+        });
     // Signals of the set that are not blocked had this thread look up, too.
     mask::recalculate(&c.task);
     let got = got?;
@@ -172,7 +188,13 @@ fn rt_sigqueueinfo(c: &mut Ctx<'_>, pid: i32, signal: i32, info: VirtAddr) -> Re
     send::to_pid(pid, info)
 }
 
-fn rt_tgsigqueueinfo(c: &mut Ctx<'_>, tgid: i32, tid: i32, signal: i32, info: VirtAddr) -> Result<()> {
+fn rt_tgsigqueueinfo(
+    c: &mut Ctx<'_>,
+    tgid: i32,
+    tid: i32,
+    signal: i32,
+    info: VirtAddr,
+) -> Result<()> {
     if tid <= 0 || tgid <= 0 {
         return Err(Errno::EINVAL);
     }

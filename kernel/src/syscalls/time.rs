@@ -51,7 +51,13 @@ fn nanosleep(_: &mut Ctx<'_>, time: VirtAddr, remaining: u64) -> Result<()> {
     sleep::relative(hal::time::now().saturating_add(ns), remaining)
 }
 
-fn clock_nanosleep(_: &mut Ctx<'_>, id: i32, flags: u32, time: VirtAddr, remaining: u64) -> Result<()> {
+fn clock_nanosleep(
+    _: &mut Ctx<'_>,
+    id: i32,
+    flags: u32,
+    time: VirtAddr,
+    remaining: u64,
+) -> Result<()> {
     let clock = Clock::from_id(id)?;
     clock.can_wait()?;
     // A thread cannot use processor time while it sleeps.
@@ -123,11 +129,7 @@ fn gettimeofday(_: &mut Ctx<'_>, time: VirtAddr, zone: VirtAddr) -> Result<()> {
 }
 
 fn settimeofday(_: &mut Ctx<'_>, time: VirtAddr, zone: VirtAddr) -> Result<()> {
-    let ns = if time.raw() == 0 {
-        None
-    } else {
-        Some(hal::user::read::<Timeval>(time)?.to_ns()?)
-    };
+    let ns = if time.raw() == 0 { None } else { Some(hal::user::read::<Timeval>(time)?.to_ns()?) };
     let zone: Option<[i32; 2]> = if zone.raw() == 0 { None } else { Some(hal::user::read(zone)?) };
     if !crate::creds::has(SYS_TIME) {
         return Err(Errno::EPERM);
@@ -337,7 +339,13 @@ fn timer_create(c: &mut Ctx<'_>, id: i32, event: VirtAddr, timer: VirtAddr) -> R
     })
 }
 
-fn timer_settime(_: &mut Ctx<'_>, timer: i32, flags: u32, new: VirtAddr, old: VirtAddr) -> Result<()> {
+fn timer_settime(
+    _: &mut Ctx<'_>,
+    timer: i32,
+    flags: u32,
+    new: VirtAddr,
+    old: VirtAddr,
+) -> Result<()> {
     if new.raw() == 0 {
         return Err(Errno::EINVAL);
     }

@@ -37,9 +37,16 @@ pub struct CpuClock {
 #[derive(Clone)]
 pub enum Clock {
     /// Wall-clock time (also as TAI: the offset is 0).
-    Wall { coarse: bool, alarm: bool },
+    Wall {
+        coarse: bool,
+        alarm: bool,
+    },
     /// Time since boot: the machine never sleeps, and nobody slews it.
-    Monotonic { coarse: bool, alarm: bool, raw: bool },
+    Monotonic {
+        coarse: bool,
+        alarm: bool,
+        raw: bool,
+    },
     Cpu(CpuClock),
 }
 
