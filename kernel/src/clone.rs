@@ -226,6 +226,7 @@ fn new_process(pid: i32, args: &CloneArgs, mm: &Arc<vm::Mm>) -> Arc<Process> {
     *process.exe.lock() = from.exe.lock().clone();
     process.signals.inherit(&from.signals, args.flags);
     process.uid.store(parent.creds.lock().uid, Ordering::Relaxed);
+    process.maker.store(parent.tid(), Ordering::Relaxed);
     process.exit_signal.store(args.exit_signal, Ordering::Relaxed);
     if args.flags & u64::from(g::CLONE_VM) != 0 {
         process.membarrier.store(from.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -257,6 +258,7 @@ fn bare_process(pid: i32) -> Arc<Process> {
         exiting: AtomicBool::new(false),
         exit_status: AtomicI32::new(0),
         uid: AtomicU32::new(0),
+        maker: AtomicI32::new(0),
         zombie: AtomicBool::new(false),
         change: SpinLock::new(None),
         exit_signal: AtomicI32::new(17),

@@ -23,6 +23,8 @@ pub struct Options {
     pub no_hang: bool,
     /// WNOWAIT: leave it to be reported again.
     pub keep: bool,
+    /// __WNOTHREAD: only children that the running thread made.
+    pub own_thread: bool,
     /// __WCLONE, __WALL: children whose end sends another signal than SIGCHLD, or all.
     pub clone_children: Option<bool>,
 }
@@ -96,6 +98,10 @@ fn look(process: &Arc<Process>, which: Which, options: Options) -> Result<Option
             Which::Pid(pid) => child.pid == pid,
             Which::Group(pgid) => child.place.lock().pgid == pgid,
         };
+        let foreign = child.maker.load(Ordering::Relaxed) != current().tid();
+        if options.own_thread && foreign {
+            continue;
+        }
         let is_clone = child.exit_signal.load(Ordering::Relaxed) != 17;
         if !matches || options.clone_children.is_some_and(|wanted| wanted != is_clone) {
             continue;

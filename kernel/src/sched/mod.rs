@@ -443,6 +443,12 @@ pub fn stats_of(task: &TaskRef) -> (::sched::Stats, Params) {
 
 /// Gives a task other scheduling parameters.
 pub fn set_params(task: &TaskRef, params: Params) {
+    // As Linux: real-time tasks sleep exactly, others within 50 us.
+    if params.class.rt_priority().is_some() {
+        task.timer_slack.store(0, Ordering::Relaxed);
+    } else if task.timer_slack.load(Ordering::Relaxed) == 0 {
+        task.timer_slack.store(50_000, Ordering::Relaxed);
+    }
     loop {
         {
             let mut slot = task.entity.lock();

@@ -213,6 +213,7 @@ fn wait4(
         continued: options & g::WCONTINUED != 0,
         no_hang: options & g::WNOHANG != 0,
         keep: false,
+        own_thread: options & g::__WNOTHREAD != 0,
         clone_children: (options & g::__WALL == 0).then_some(options & g::__WCLONE != 0),
     };
     let Some(report) = wait::wait(which, options)? else { return Ok(0) };
@@ -266,6 +267,7 @@ fn waitid(
         continued: options & g::WCONTINUED != 0,
         no_hang: options & g::WNOHANG != 0,
         keep: options & g::WNOWAIT != 0,
+        own_thread: options & g::__WNOTHREAD != 0,
         clone_children: (options & g::__WALL == 0).then_some(options & g::__WCLONE != 0),
     };
     let report = wait::wait(which, options)?;

@@ -138,6 +138,8 @@ pub struct Process {
     pub exit_status: AtomicI32,
     /// Real user id of the first thread (what wait and kill(2) show).
     pub uid: AtomicU32,
+    /// The thread that made it.
+    pub maker: AtomicI32,
     /// All threads are gone; the parent may reap it.
     pub zombie: AtomicBool,
     /// A stop or continue that the parent has not seen yet.

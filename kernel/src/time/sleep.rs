@@ -5,12 +5,16 @@ use crate::sched::hooks::Hooks;
 use crate::task::{Restart, current};
 use abi::uapi::Timespec;
 use abi::{Errno, Result};
+use core::sync::atomic::Ordering;
 use hal::VirtAddr;
 use sync::WaitError;
 use sync::hooks::Scheduler;
 
-/// Sleeps until `deadline` (monotonic ns) or a signal.
+/// Sleeps until `deadline` (monotonic ns) or a signal. The timer may be late by the task's slack
+/// (PR_SET_TIMERSLACK; none for real-time tasks), so that even the shortest sleep is one.
 pub fn until(deadline: u64) -> core::result::Result<(), WaitError> {
+    let slack = current().timer_slack.load(Ordering::Relaxed);
+    let alarm = deadline.saturating_add(slack);
     let outcome = loop {
         Hooks.prepare(true);
         if hal::time::now() >= deadline {
@@ -19,7 +23,7 @@ pub fn until(deadline: u64) -> core::result::Result<(), WaitError> {
         if Hooks.interrupted() {
             break Err(WaitError::Interrupted);
         }
-        Hooks.park(Some(deadline));
+        Hooks.park(Some(alarm));
     };
     Hooks.finish();
     outcome

@@ -241,6 +241,7 @@ impl Mm {
         self.split_counted(vmas, start);
         self.split_counted(vmas, end);
         let gone = vmas.remove(start, end);
+        self.note_peak();
         self.zap(start, end);
         for vma in &gone {
             self.forget_area(vma);

@@ -2,7 +2,7 @@
 
 use crate::mm::Mm;
 use crate::table;
-use crate::vma::{Vma, VmaFlags};
+use crate::vma::{Backing, Vma, VmaFlags};
 use crate::map::{MIN_ADDR, page_len};
 use crate::{PAGE, tlb};
 use abi::{Errno, Result};
@@ -106,8 +106,12 @@ impl Mm {
         };
         let vma = vmas.find(old).ok_or(Errno::EFAULT)?;
         let mut moved: Vma = vma.clone();
-        // Page indices go with the pages, so that policy and reverse map stay true.
-        moved.pgoff = vma.index(old);
+        // Page indices go with the pages, so that policy and reverse map stay true; private memory
+        // without pages begins anew at its new address, as on Linux.
+        moved.pgoff = match vma.backing {
+            Backing::Anon if !vma.has_anon.load(Ordering::Relaxed) => to / PAGE,
+            _ => vma.index(old),
+        };
         moved.start = to;
         moved.end = to + new_len;
         self.add_area(&mut vmas, moved);

@@ -37,8 +37,12 @@ pub fn usage(who: &Who, process: &Process, task: Option<&TaskRef>) -> Use {
 }
 
 /// The letter and what it means.
-pub fn state(task: Option<&TaskRef>) -> (char, &'static str) {
-    let letter = task.map_or('Z', |task| task.state().letter());
+pub fn state(who: &Who, task: Option<&TaskRef>) -> (char, &'static str) {
+    // A first thread that ended before the others is a zombie, whoever speaks for the process.
+    let letter = match task {
+        Some(task) if who.is_thread() || task.tid() == task.pid() => task.state().letter(),
+        _ => 'Z',
+    };
     let word = match letter {
         'R' => "running",
         'S' => "sleeping",
@@ -125,7 +129,7 @@ pub fn show(who: &Who, out: &mut Text) -> Result<()> {
     f.push(who.id());
     let comm = who.comm()?;
     f.push(alloc::format!("({})", String::from_utf8_lossy(name_bytes(&comm))));
-    f.push(state(task).0);
+    f.push(state(who, task).0);
     f.push(ppid);
     f.push(pgid);
     f.push(sid);
@@ -150,7 +154,7 @@ pub fn show(who: &Who, out: &mut Text) -> Result<()> {
     for word in signal_words(&process, task) {
         f.push(word);
     }
-    f.push(u32::from(state(task).0 != 'R')); // 35
+    f.push(u32::from(state(who, task).0 != 'R')); // 35
     f.zeroes(2);
     f.push(process.exit_signal.load(Ordering::Relaxed));
     f.push(cpu.map_or(0, |cpu| cpu.index()));

@@ -48,7 +48,7 @@ fn identity(who: &Who, process: &Process, task: Option<&TaskRef>, out: &mut Text
         let context = task.fs.lock().clone();
         put!(out, "Umask:\t{:04o}\n", context.view().umask);
     }
-    let (letter, word) = state(task);
+    let (letter, word) = state(who, task);
     put!(out, "State:\t{letter} ({word})\n");
     let (ppid, pgid, sid) = {
         let place = process.place.lock();
