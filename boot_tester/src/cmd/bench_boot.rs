@@ -164,16 +164,20 @@ fn first_line(kernel: &str) -> Result<f64> {
         .args(["run", "--nodes", "4", "--cpus", "4", "--kernel", kernel, "--", "echo", "up"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .context("proxima run")?;
     let mut byte = [0];
     let got = child.stdout.take().map(|mut out| out.read_exact(&mut byte));
     let taken = started.elapsed().as_secs_f64();
-    let status = child.wait().context("proxima run")?;
+    let end = child.wait_with_output().context("proxima run")?;
     match got {
-        Some(Ok(())) if status.success() => Ok(taken),
-        _ => Err(Fail::broken(format!("proxima run --kernel {kernel} ended with {status}"))),
+        Some(Ok(())) if end.status.success() => Ok(taken),
+        _ => Err(Fail::broken(format!(
+            "proxima run --kernel {kernel} ended with {}: {}",
+            end.status,
+            String::from_utf8_lossy(&end.stderr).trim()
+        ))),
     }
 }
 
