@@ -67,7 +67,7 @@ impl Run {
             put64(own + LAST, value);
             expected[page] = value;
             let turn = self.rounds.fetch_add(1, Relaxed);
-            if forks && turn % 4096 == 0 {
+            if forks && turn.is_multiple_of(4096) {
                 self.fork(base, &mut expected);
             }
         }

@@ -77,9 +77,9 @@ fn free_keeps_the_old_bytes_or_gives_zeroes_page_by_page() {
     fill(at, 8, 1);
     let words: Vec<u64> = (0..8).map(|page| get64(at + page * PAGE)).collect();
     madvise(at, 8, libc::MADV_FREE).unwrap();
-    for page in 0..8 {
+    for (page, old) in words.into_iter().enumerate() {
         let word = get64(at + page * PAGE);
-        assert!(word == 0 || word == words[page], "page {page}: {word:#x}");
+        assert!(word == 0 || word == old, "page {page}: {word:#x}");
     }
     put64(at, 42);
     assert_eq!(get64(at), 42);

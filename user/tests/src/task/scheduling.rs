@@ -164,7 +164,7 @@ fn switches_are_counted_as_wanted_and_unwanted() {
         (usage.ru_nvcsw, usage.ru_nivcsw)
     };
     let before = count();
-    let pause = sys::timespec(1000);
+    let pause = sys::timespec(1_000_000);
     for _ in 0..20 {
         sys!(libc::SYS_nanosleep, &raw const pause, 0).unwrap();
     }
