@@ -5,6 +5,7 @@
 //! is held while user memory is copied.
 
 mod fifo;
+pub mod splice;
 
 pub use fifo::open_fifo;
 

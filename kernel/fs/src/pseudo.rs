@@ -82,6 +82,16 @@ impl PseudoFs {
         InodeBase::new(self.dev, ino, mode, uid, gid)
     }
 
+    /// What creating a name answers: procfs knows only what is there; elsewhere new names are
+    /// refused, to open(2) in other words than to mkdir(2).
+    fn refusal(&self, opened: bool) -> Errno {
+        match self.magic {
+            Self::PROC_MAGIC => Errno::ENOENT,
+            _ if opened => Errno::EACCES,
+            _ => Errno::EPERM,
+        }
+    }
+
     /// The style.
     pub fn style(&self) -> Style {
         self.style

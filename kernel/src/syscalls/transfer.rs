@@ -1,16 +1,19 @@
-//! Copies from file to file inside the kernel: sendfile(2), copy_file_range(2).
+//! Copies from file to file inside the kernel: sendfile(2), copy_file_range(2), splice(2), tee(2).
 
 use super::Ctx;
 use super::io::{MAX_RW, or_signal};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use fs::pipe::splice;
 use fs::{File, FileType, Whence, oflag};
 use hal::VirtAddr;
 use hal::user::{KernelSink, KernelSource};
 
 crate::syscalls! {
     40 sendfile(out: i32, from: i32, offset: VirtAddr, count: usize) => sendfile;
+    275 splice(from: i32, from_at: VirtAddr, to: i32, to_at: VirtAddr, len: usize, flags: u32) => splice;
+    276 tee(from: i32, to: i32, len: usize, flags: u32) => tee;
     326 copy_file_range(from: i32, from_at: VirtAddr, to: i32, to_at: VirtAddr, len: usize, flags: u32)
         => copy_file_range;
 }
@@ -145,4 +148,58 @@ fn copy_file_range(
     store(&from, from_at, from_pos as i64 + done as i64)?;
     store(&to, to_at, to_pos as i64 + done as i64)?;
     Ok(done)
+}
+
+/// SPLICE_F_NONBLOCK.
+const NONBLOCK: u32 = 2;
+/// SPLICE_F_MOVE, NONBLOCK, MORE, GIFT.
+const SPLICE_FLAGS: u32 = 0xf;
+
+fn ends(c: &Ctx<'_>, from: i32, to: i32) -> Result<(Arc<File>, Arc<File>)> {
+    let (from, to) = (c.file(from)?, c.file(to)?);
+    if from.readable() && to.writable() { Ok((from, to)) } else { Err(Errno::EBADF) }
+}
+
+fn splice(
+    c: &mut Ctx<'_>,
+    from: i32,
+    from_at: VirtAddr,
+    to: i32,
+    to_at: VirtAddr,
+    len: usize,
+    flags: u32,
+) -> Result<usize> {
+    if len == 0 {
+        return Ok(0);
+    }
+    if flags & !SPLICE_FLAGS != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (from, to) = ends(c, from, to)?;
+    let given = |at: VirtAddr| match at.raw() {
+        0 => Ok(None),
+        _ => hal::user::read::<i64>(at).map(Some),
+    };
+    let (mut from_pos, mut to_pos) = (given(from_at)?, given(to_at)?);
+    let len = len.min(MAX_RW);
+    let moved =
+        splice::splice(&from, from_pos.as_mut(), &to, to_pos.as_mut(), len, flags & NONBLOCK != 0);
+    let moved = or_signal(moved)?;
+    for (at, pos) in [(from_at, from_pos), (to_at, to_pos)] {
+        if let Some(pos) = pos {
+            hal::user::write(at, &pos)?;
+        }
+    }
+    Ok(moved)
+}
+
+fn tee(c: &mut Ctx<'_>, from: i32, to: i32, len: usize, flags: u32) -> Result<usize> {
+    if flags & !SPLICE_FLAGS != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if len == 0 {
+        return Ok(0);
+    }
+    let (from, to) = ends(c, from, to)?;
+    or_signal(splice::tee(&from, &to, len.min(MAX_RW), flags & NONBLOCK != 0))
 }

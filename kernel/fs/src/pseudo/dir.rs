@@ -2,7 +2,7 @@
 
 use super::{DynLink, PseudoFs, Store, Text, TextFile};
 use crate::file::FileOps;
-use crate::inode::{Entry, Inode, InodeBase, Link, OpenArgs};
+use crate::inode::{Entry, Inode, InodeBase, Link, NewNode, OpenArgs};
 use crate::stat::FileType;
 use abi::raw::general as g;
 use abi::{Errno, Result};
@@ -158,6 +158,12 @@ impl Inode for Dir {
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
         self.get(name).ok_or(Errno::ENOENT)
     }
+    fn create(&self, _name: &[u8], node: &NewNode) -> Result<Arc<dyn Inode>> {
+        Err(self.fs.refusal(node.mode & g::S_IFMT == g::S_IFREG))
+    }
+    fn symlink(&self, _name: &[u8], _target: &[u8], _node: &NewNode) -> Result<Arc<dyn Inode>> {
+        Err(self.fs.refusal(false))
+    }
     fn readdir(&self, from: u64, emit: &mut dyn FnMut(Entry<'_>) -> bool) -> Result<()> {
         self.emit(from, emit);
         Ok(())
@@ -214,6 +220,9 @@ impl Inode for DynDir {
             return Ok(found);
         }
         self.source.lookup(name)
+    }
+    fn create(&self, _name: &[u8], _node: &NewNode) -> Result<Arc<dyn Inode>> {
+        Err(Errno::ENOENT)
     }
     fn readdir(&self, from: u64, emit: &mut dyn FnMut(Entry<'_>) -> bool) -> Result<()> {
         /// Positions of computed entries start here; below are the fixed ones.
