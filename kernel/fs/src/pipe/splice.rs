@@ -212,8 +212,7 @@ fn into_pipe(
         let ring = pipe.ring.lock();
         ring.slots.saturating_sub(ring.buffers.len()).max(1) * PAGE_SIZE
     };
-    let mut bytes = Vec::new();
-    bytes.resize(len.min(free), 0);
+    let mut bytes = alloc::vec![0; len.min(free)];
     let mut sink = KernelSink::new(&mut bytes);
     let got = match at {
         None => from.read(&mut sink)?,
