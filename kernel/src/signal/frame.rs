@@ -205,15 +205,13 @@ fn extended(at: u64, bytes: &mut [u8]) -> Result<bool> {
     Ok(true)
 }
 
-/// rt_sigreturn(2): brings back what [`push`] saved; the mask to set. EFAULT for a bad frame.
+/// rt_sigreturn(2): brings back what [`push`] saved; the mask to set. EFAULT for a bad frame. The
+/// instruction pointer is the program's to choose: the caller looks at it before it is used.
 pub fn pop(frame: &mut TrapFrame) -> Result<SigSet> {
     // The restorer's address was popped by the handler's return.
     let at = frame.rsp.wrapping_sub(8);
     let words: [u64; INFO] = hal::user::read(VirtAddr::new(at))?;
     let rip = words[REGS + 16];
-    if rip >= USER_END {
-        return Err(Errno::EFAULT);
-    }
     restore_vectors(words[FPSTATE])?;
     let r = &words[REGS..];
     *frame = TrapFrame {
