@@ -7,7 +7,7 @@
 use super::action::{Action, flag};
 use super::deliver::REWRITTEN;
 use super::info::SigInfo;
-use super::mask::{AUTO_DISARM, AltStack};
+use super::mask::{AUTO_DISARM, AltStack, set_blocked};
 use super::set::SigSet;
 use crate::task::current;
 use abi::{Errno, Result};
@@ -205,13 +205,14 @@ fn extended(at: u64, bytes: &mut [u8]) -> Result<bool> {
     Ok(true)
 }
 
-/// rt_sigreturn(2): brings back what [`push`] saved; the mask to set. EFAULT for a bad frame. The
+/// rt_sigreturn(2): brings back what [`push`] saved, the mask included. EFAULT for a bad frame. The
 /// instruction pointer is the program's to choose: the caller looks at it before it is used.
-pub fn pop(frame: &mut TrapFrame) -> Result<SigSet> {
+pub fn pop(frame: &mut TrapFrame) -> Result<()> {
     // The restorer's address was popped by the handler's return.
     let at = frame.rsp.wrapping_sub(8);
     let words: [u64; INFO] = hal::user::read(VirtAddr::new(at))?;
     let rip = words[REGS + 16];
+    set_blocked(words[MASK]);
     restore_vectors(words[FPSTATE])?;
     let r = &words[REGS..];
     *frame = TrapFrame {
@@ -242,5 +243,5 @@ pub fn pop(frame: &mut TrapFrame) -> Result<SigSet> {
     stack.copy_from_slice(&words[UC_STACK..REGS]);
     // As Linux: a frame with a bad stack in it restores everything else.
     let _ = current().signals.set_alt_stack(AltStack::from_words(stack), frame.rsp);
-    Ok(words[MASK])
+    Ok(())
 }

@@ -84,8 +84,7 @@ fn rt_sigprocmask(
 
 fn rt_sigreturn(c: &mut Ctx<'_>) -> Result<u64> {
     match frame::pop(c.frame) {
-        Ok(set) => {
-            mask::set_blocked(set);
+        Ok(()) => {
             if c.frame.rip >= hal::user::USER_END {
                 // The CPU would fault on it in the kernel: the signal comes first.
                 send::force(SigInfo::kernel(sig::SEGV), false);
