@@ -168,8 +168,12 @@ fn first_line(kernel: &str) -> Result<f64> {
         .spawn()
         .context("proxima run")?;
     let mut byte = [0];
-    let got = child.stdout.take().map(|mut out| out.read_exact(&mut byte));
+    // The pipe stays open to the end, or the program would be told that nobody listens.
+    let mut out = child.stdout.take();
+    let got = out.as_mut().map(|out| out.read_exact(&mut byte));
     let taken = started.elapsed().as_secs_f64();
+    let rest = out.as_mut().map(|out| std::io::copy(out, &mut std::io::sink()));
+    drop((rest, out));
     let end = child.wait_with_output().context("proxima run")?;
     match got {
         Some(Ok(())) if end.status.success() => Ok(taken),
