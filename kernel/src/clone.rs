@@ -49,8 +49,8 @@ fn check(args: &CloneArgs) -> Result<()> {
     {
         return Err(Errno::EINVAL);
     }
-    // Namespaces, pidfds and cgroups are not there.
-    if f & NAMESPACES != 0 || has(f, g::CLONE_PIDFD) {
+    // Namespaces are not there, and threads have no descriptors of their own.
+    if f & NAMESPACES != 0 || has(f, g::CLONE_PIDFD) && has(f, g::CLONE_THREAD) {
         return Err(Errno::EINVAL);
     }
     Ok(())
@@ -135,6 +135,17 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     if !has(f, g::CLONE_VM) {
         *child.rseq.lock() = *parent.rseq.lock();
     }
+    let pidfd = if has(f, g::CLONE_PIDFD) {
+        match give_pidfd(&process, args.pidfd) {
+            Ok(fd) => Some(fd),
+            Err(error) => {
+                abandon(&child);
+                return Err(error);
+            }
+        }
+    } else {
+        None
+    };
     if has(f, g::CLONE_PARENT_SETTID) {
         // A bad address is the program's own doing; Linux ignores it too.
         let _ = hal::user::write(VirtAddr::new(args.parent_tid), &tid);
@@ -152,6 +163,10 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
         if parent.signals.attention.load(Ordering::SeqCst) & (KILL | STOP) != 0 {
             drop(_tree);
             abandon(&child);
+            if let Some(fd) = pidfd {
+                // Another thread may have closed it already.
+                let _ = parent.files.lock().clone().close(fd);
+            }
             return Err(Errno::ERESTARTNOINTR);
         }
         process.place.lock().threads.push(child.clone());
@@ -186,6 +201,20 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
         let _ended = crate::signal::killable(&parent, || vfork.waiters.wait_interruptible(None, done));
     }
     Ok(tid)
+}
+
+/// CLONE_PIDFD: a descriptor of the new process for its parent, stored at `at`.
+fn give_pidfd(process: &Arc<Process>, at: u64) -> Result<i32> {
+    let parent = current();
+    let files = parent.files.lock().clone();
+    let most = parent.process.soft_limit(process::limit::NOFILE);
+    let fd = files.insert(crate::pidfd::file(process, false), true, most)?;
+    if let Err(error) = hal::user::write(VirtAddr::new(at), &fd) {
+        // Just made; another thread may have closed it already.
+        let _ = files.close(fd);
+        return Err(error);
+    }
+    Ok(fd)
 }
 
 /// A child's scheduling: its parent's own (not what that inherits through a lock), or an ordinary
@@ -262,6 +291,7 @@ fn bare_process(pid: i32) -> Arc<Process> {
         zombie: AtomicBool::new(false),
         change: SpinLock::new(None),
         exit_signal: AtomicI32::new(17),
+        ended: Arc::new(WaitQueue::new()),
         child_events: WaitQueue::new(),
         thread_events: WaitQueue::new(),
         dead_threads: SpinLock::new(Use::default()),

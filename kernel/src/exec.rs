@@ -22,8 +22,8 @@ use vm::{Mm, PAGE};
 /// Bytes that arguments and environment may take together (Linux: a quarter of the stack limit,
 /// at least this).
 const ARG_MAX: usize = 2 << 20;
-/// The longest single string (Linux: 32 pages).
-const ARG_STRLEN_MAX: usize = 32 * 4096;
+/// The longest single string (Linux: 32 pages with its NUL).
+const ARG_STRLEN_MAX: usize = 32 * 4096 - 1;
 /// Where position-independent programs go, without randomization.
 const PIE_BASE: u64 = 0x5555_5555_4000;
 /// Highest address of the stack.

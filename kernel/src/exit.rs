@@ -134,6 +134,7 @@ fn end_process(process: &Arc<Process>, status: i32) {
         let _tree = table::TREE.lock();
         reparent_children(process);
         process.zombie.store(true, Ordering::Release);
+        process.ended.wake_all();
         process.place.lock().parent.upgrade()
     };
     let Some(parent) = parent else { return };

@@ -21,6 +21,7 @@ mod ipc;
 mod kmsg;
 mod limits;
 mod panic;
+mod pidfd;
 mod proc;
 mod random;
 mod rootfs;

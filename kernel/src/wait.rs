@@ -74,6 +74,7 @@ fn reap(parent: &Process, child: &Arc<Process>, used: Use) {
     parent.reaped_children.lock().add(&used);
     parent.place.lock().children.retain(|c| c.pid != child.pid);
     table::remove_process(child.pid);
+    child.ended.wake_all();
     table::free_tid(child.pid);
 }
 

@@ -206,7 +206,7 @@ pub fn detach(addr: u64) -> Result<()> {
             let Some(object) = vma.object().filter(|o| o.kind() == ObjectKind::SysV) else {
                 continue;
             };
-            if vma.start - addr.min(vma.start) != vma.pgoff * PAGE {
+            if vma.start.checked_sub(addr) != Some(vma.pgoff * PAGE) {
                 continue;
             }
             match &found {

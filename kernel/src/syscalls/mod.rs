@@ -22,6 +22,7 @@ mod misc;
 mod mount;
 mod numa;
 mod paths;
+mod pidfd;
 mod poll;
 mod prctl;
 mod process;

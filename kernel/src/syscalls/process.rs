@@ -56,8 +56,13 @@ fn clone(
         tls,
         parent_tid,
         child_tid,
-        pidfd: 0,
+        // clone(2) has no argument of its own for it.
+        pidfd: parent_tid,
     };
+    let both = u64::from(g::CLONE_PIDFD | g::CLONE_PARENT_SETTID);
+    if args.flags & both == both {
+        return Err(Errno::EINVAL);
+    }
     make_clone(args, c.frame)
 }
 
@@ -254,7 +259,13 @@ fn waitid(
         return Err(Errno::EINVAL);
     }
     let own_group = c.task.process.place.lock().pgid;
+    let mut at_once = false;
     let which = match (kind as u32, id) {
+        (g::P_PIDFD, fd) => {
+            let file = c.file(fd)?;
+            at_once = file.nonblocking();
+            Which::Pid(crate::pidfd::process_of(&file)?.pid)
+        }
         (g::P_ALL, _) => Which::Any,
         (g::P_PID, id) if id > 0 => Which::Pid(id),
         (g::P_PGID, 0) => Which::Group(own_group),
@@ -265,12 +276,15 @@ fn waitid(
         exited: options & g::WEXITED != 0,
         stopped: options & g::WSTOPPED != 0,
         continued: options & g::WCONTINUED != 0,
-        no_hang: options & g::WNOHANG != 0,
+        no_hang: options & g::WNOHANG != 0 || at_once,
         keep: options & g::WNOWAIT != 0,
         own_thread: options & g::__WNOTHREAD != 0,
         clone_children: (options & g::__WALL == 0).then_some(options & g::__WCLONE != 0),
     };
     let report = wait::wait(which, options)?;
+    if report.is_none() && at_once {
+        return Err(Errno::EAGAIN);
+    }
     if let Some(report) = &report
         && rusage.raw() != 0
     {

@@ -59,6 +59,7 @@ const PARTS: &[&[Entry]] = &[
     super::mount::TABLE,
     super::numa::TABLE,
     super::paths::TABLE,
+    super::pidfd::TABLE,
     super::poll::TABLE,
     super::prctl::TABLE,
     super::process::TABLE,

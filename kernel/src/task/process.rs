@@ -146,6 +146,8 @@ pub struct Process {
     pub change: SpinLock<Option<Event>>,
     /// The signal its parent gets when it ends.
     pub exit_signal: AtomicI32,
+    /// Told when it has ended (pidfds).
+    pub ended: Arc<WaitQueue>,
     /// Its parent waits here for it and its siblings.
     pub child_events: WaitQueue,
     /// Threads that wait for others of the group to be gone (exec, exit of the leader).

@@ -1,10 +1,10 @@
 //! madvise(2), mincore(2), msync(2).
 
+use crate::PAGE;
 use crate::fault::FaultError;
 use crate::mm::Mm;
 use crate::table::{self, State};
 use crate::vma::{Vma, VmaFlags};
-use crate::PAGE;
 use abi::{Errno, Result};
 use alloc::vec::Vec;
 use frames::meta::flag;
@@ -87,7 +87,13 @@ impl Mm {
                     FaultError::NoArea => Errno::ENOMEM,
                 });
             }
-            A::DontNeed | A::DontNeedLocked | A::Free | A::Remove | A::WillNeed | A::Cold | A::PageOut => {
+            A::DontNeed
+            | A::DontNeedLocked
+            | A::Free
+            | A::Remove
+            | A::WillNeed
+            | A::Cold
+            | A::PageOut => {
                 return self.advise_pages(start, end, advice);
             }
             _ => {}

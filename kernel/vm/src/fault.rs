@@ -102,9 +102,9 @@ impl Mm {
                 match vmas.find(addr) {
                     Some(vma) => self.fault_in(vma, addr, access)?,
                     None => {
-                        let grows = vmas.first_above(addr).is_some_and(|v| {
-                            v.flags.contains(VmaFlags::GROWS_DOWN)
-                        });
+                        let grows = vmas
+                            .first_above(addr)
+                            .is_some_and(|v| v.flags.contains(VmaFlags::GROWS_DOWN));
                         drop(vmas);
                         if !grows || !self.grow_stack(addr) {
                             return Err(FaultError::NoArea);
@@ -127,7 +127,12 @@ impl Mm {
 
     /// Serves a fault in `vma`; the page to wait for when it is under migration. The area tree is
     /// read-locked.
-    pub fn fault_in(&self, vma: &Vma, addr: u64, access: Access) -> Result<Option<Pfn>, FaultError> {
+    pub fn fault_in(
+        &self,
+        vma: &Vma,
+        addr: u64,
+        access: Access,
+    ) -> Result<Option<Pfn>, FaultError> {
         let f = vma.flags;
         let allowed = if access.write {
             f.contains(VmaFlags::WRITE)
@@ -195,7 +200,8 @@ impl Mm {
                 }
                 let page = object.get(index).map_err(|_| FaultError::NoMemory)?;
                 if vma.shared() {
-                    let write_bits = if vma.flags.contains(VmaFlags::WRITE) { Pte::WRITABLE } else { 0 };
+                    let write_bits =
+                        if vma.flags.contains(VmaFlags::WRITE) { Pte::WRITABLE } else { 0 };
                     self.install(vma, addr, slot, page, bits | write_bits);
                 } else if write {
                     let copy = self.private_page(vma, addr)?;

@@ -31,6 +31,7 @@ impl Mm {
                 if wipe {
                     copy.has_anon = AtomicBool::new(false);
                 }
+                copy.inherited = copy.has_anon.load(Ordering::Relaxed);
                 child.note_area(&copy);
                 if !wipe && !vma.shared() && vma.has_anon.load(Ordering::Relaxed) {
                     outcome = self.copy_entries(&child, vma, &mut protected);

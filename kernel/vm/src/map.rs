@@ -49,7 +49,14 @@ pub enum What {
 
 impl Mm {
     /// Maps `len` bytes; where. EINVAL, ENOMEM, EEXIST, EPERM as mmap(2) answers.
-    pub fn map(&self, place: Place, len: u64, prot: Prot, flags: VmaFlags, what: What) -> Result<u64> {
+    pub fn map(
+        &self,
+        place: Place,
+        len: u64,
+        prot: Prot,
+        flags: VmaFlags,
+        what: What,
+    ) -> Result<u64> {
         let len = page_len(len)?;
         let mut vmas = self.vmas.write();
         self.map_locked(&mut vmas, place, len, prot, flags, what)
@@ -105,6 +112,7 @@ impl Mm {
             label: Label::None,
             policy: None,
             has_anon: AtomicBool::new(false),
+            inherited: false,
         };
         self.add_area(vmas, vma);
         Ok(addr)
@@ -308,7 +316,8 @@ impl Mm {
             }
         } else if new_end > old_end {
             let len = new_end - old_end;
-            let flags = VmaFlags::READ | VmaFlags::WRITE | VmaFlags::MAY_WRITE | self.future_flags();
+            let flags =
+                VmaFlags::READ | VmaFlags::WRITE | VmaFlags::MAY_WRITE | self.future_flags();
             if want - start > self.limits.data.load(Ordering::Relaxed)
                 || !vmas.is_free(old_end, new_end + PAGE)
                 || self.check_limits(len, flags, true).is_err()
@@ -324,6 +333,7 @@ impl Mm {
                 label: Label::Heap,
                 policy: None,
                 has_anon: AtomicBool::new(false),
+                inherited: false,
             };
             self.add_area(&mut vmas, vma);
         }

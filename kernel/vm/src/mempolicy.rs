@@ -70,12 +70,18 @@ impl Mm {
         }
         let mut failed = 0;
         if flags.any_move() {
-            failed = self.move_misplaced(start, end, flags.all, Reason::MovedMbind, |vma, addr, node| {
-                request.is_misplaced(node).then(|| {
-                    let policy = policy_of(vma, addr);
-                    place::placement(policy.as_deref(), At::Offset(place::position(vma, addr)))
-                })
-            });
+            failed = self.move_misplaced(
+                start,
+                end,
+                flags.all,
+                Reason::MovedMbind,
+                |vma, addr, node| {
+                    request.is_misplaced(node).then(|| {
+                        let policy = policy_of(vma, addr);
+                        place::placement(policy.as_deref(), At::Offset(place::position(vma, addr)))
+                    })
+                },
+            );
         }
         if failed > 0 && strict { Err(Errno::EIO) } else { Ok(()) }
     }

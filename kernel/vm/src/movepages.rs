@@ -3,7 +3,7 @@
 use crate::migrate::{BATCH, Candidate, Outcome, movable};
 use crate::mm::Mm;
 use crate::table::{self, State};
-use crate::{env, PAGE};
+use crate::{PAGE, env};
 use abi::{Errno, Result};
 use alloc::vec::Vec;
 use frames::frame;

@@ -139,7 +139,13 @@ impl MemObject {
 
     /// Replaces the page at `index` by `new` if it is `old` and `frozen` succeeds under the
     /// object's lock (a migration). True when it was replaced.
-    pub fn replace(&self, index: u64, old: hal::Pfn, new: &Page, frozen: impl FnOnce() -> bool) -> bool {
+    pub fn replace(
+        &self,
+        index: u64,
+        old: hal::Pfn,
+        new: &Page,
+        frozen: impl FnOnce() -> bool,
+    ) -> bool {
         let mut pages = self.pages.lock();
         match pages.get_mut(&index) {
             Some(slot) if slot.pfn() == old && frozen() => {
@@ -225,7 +231,8 @@ impl MemObject {
                 break;
             }
             let from = (at % PAGE) as usize;
-            let step = (PAGE as usize - from).min(max - done).min((len - at) as usize).min(dst.room());
+            let step =
+                (PAGE as usize - from).min(max - done).min((len - at) as usize).min(dst.room());
             if step == 0 {
                 break;
             }
@@ -317,8 +324,13 @@ mod tests {
             let node = NodeId::new(0);
             crate::env::set_machine(Machine::single_node(CpuMask::first_n(1)));
             let range = (hal::Pfn::new(0x1000), hal::Pfn::new(0x9000));
-            let memory =
-                frames::node::NodeMemory { id: node, present: 0x8000, free: vec![range], span: range, early: 0 };
+            let memory = frames::node::NodeMemory {
+                id: node,
+                present: 0x8000,
+                free: vec![range],
+                span: range,
+                early: 0,
+            };
             frames::node::init(vec![memory]);
             frames::node::start_caches(1);
         });

@@ -53,8 +53,12 @@ pub fn take(placement: &Placement<'_>, kind: Kind) -> Option<Page> {
 pub fn placement(policy: Option<&Policy>, at: At) -> Placement<'static> {
     let machine = env::machine();
     env::with_numa(|task| {
-        let site =
-            Site { machine, weights: env::weights(), allowed: task.allowed, local: env::local_node() };
+        let site = Site {
+            machine,
+            weights: env::weights(),
+            allowed: task.allowed,
+            local: env::local_node(),
+        };
         let own = task.policy;
         let policy = policy.or(own.as_ref());
         let position = match at {

@@ -79,7 +79,8 @@ impl Mm {
                         // Private pages become writable at the fault, unless they are surely ours.
                         let ours = frame(pfn).kind() == Kind::Anon && frame(pfn).refs() == 1;
                         let writes = vma.flags.contains(VmaFlags::WRITE);
-                        if new.present() && (shared_write || writes && ours && was.has(Pte::DIRTY)) {
+                        if new.present() && (shared_write || writes && ours && was.has(Pte::DIRTY))
+                        {
                             new = new.with(Pte::WRITABLE);
                         }
                         slot.store(new);
@@ -102,7 +103,13 @@ impl Mm {
 
     /// mlock(2), mlock2(2): `flags` is LOCKED, with LOCK_ON_FAULT if wanted; empty is munlock(2).
     /// ENOMEM for a hole or beyond the limit (of whoever is not `privileged`).
-    pub fn set_locked(&self, start: u64, end: u64, flags: VmaFlags, privileged: bool) -> Result<()> {
+    pub fn set_locked(
+        &self,
+        start: u64,
+        end: u64,
+        flags: VmaFlags,
+        privileged: bool,
+    ) -> Result<()> {
         let lock_bits = VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT;
         {
             let mut vmas = self.vmas.write();
@@ -154,7 +161,9 @@ impl Mm {
                 let vmas = self.vmas.read();
                 let Some(vma) = vmas.first_above(at) else { break };
                 let any = VmaFlags::READ | VmaFlags::WRITE | VmaFlags::EXEC;
-                if vma.start > at || !vma.flags.intersects(any) || vma.flags.contains(VmaFlags::SPECIAL)
+                if vma.start > at
+                    || !vma.flags.intersects(any)
+                    || vma.flags.contains(VmaFlags::SPECIAL)
                 {
                     at = if vma.start > at { vma.start } else { vma.end };
                     continue;

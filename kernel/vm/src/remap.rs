@@ -1,9 +1,9 @@
 //! mremap(2).
 
+use crate::map::{MIN_ADDR, page_len};
 use crate::mm::Mm;
 use crate::table;
 use crate::vma::{Backing, Vma, VmaFlags};
-use crate::map::{MIN_ADDR, page_len};
 use crate::{PAGE, tlb};
 use abi::{Errno, Result};
 use core::sync::atomic::Ordering;
@@ -27,7 +27,8 @@ impl Mm {
             return Err(Errno::EINVAL);
         }
         let new_len = page_len(new_len).map_err(|_| Errno::EINVAL)?;
-        let old_len = if old_len == 0 { 0 } else { page_len(old_len).map_err(|_| Errno::EINVAL)? };
+        let old_len =
+            if old_len == 0 { 0 } else { page_len(old_len).map_err(|_| Errno::EINVAL)? };
         if how.keep_old && old_len != new_len {
             return Err(Errno::EINVAL);
         }

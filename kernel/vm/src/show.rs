@@ -142,7 +142,11 @@ impl Mm {
                 let Some((start, end, node, why)) = run else { return Ok(()) };
                 let policy = policy_of(vma, *start);
                 let policy = show(policy.as_deref().or(task));
-                write!(out, "{start:08x}-{end:08x} node={node} policy={policy} reason={}", why.reason.name())?;
+                write!(
+                    out,
+                    "{start:08x}-{end:08x} node={node} policy={policy} reason={}",
+                    why.reason.name()
+                )?;
                 if why.cow {
                     out.write_str(" cow")?;
                 }
@@ -215,7 +219,8 @@ pub fn write_area(vma: &Vma, out: &mut dyn Write) -> fmt::Result {
         (None, Some(object)) if vma.shared() => (1, object.id()),
         _ => (0, 0),
     };
-    let pgoff = if vma.object().is_some() && vma.label == Label::None { vma.pgoff * PAGE } else { 0 };
+    let pgoff =
+        if vma.object().is_some() && vma.label == Label::None { vma.pgoff * PAGE } else { 0 };
     let (major, minor) = ((dev >> 8) & 0xfff, (dev & 0xff) | (dev >> 12) & 0xf_ff00);
     let mut line = String::new();
     write!(
@@ -256,7 +261,9 @@ fn shared_name(vma: &Vma) -> Option<String> {
     let object = vma.object().filter(|_| vma.label == Label::None)?;
     match object.kind() {
         K::SharedAnon => Some("/dev/zero (deleted)".into()),
-        K::SysV => Some(alloc::format!("/SYSV{:08x} (deleted)", object.key.load(Ordering::Relaxed))),
+        K::SysV => {
+            Some(alloc::format!("/SYSV{:08x} (deleted)", object.key.load(Ordering::Relaxed)))
+        }
         K::Tmpfs | K::Memfd => None,
     }
 }

@@ -227,6 +227,7 @@ mod tests {
             label: Label::None,
             policy: None,
             has_anon: AtomicBool::new(false),
+            inherited: false,
         }
     }
 

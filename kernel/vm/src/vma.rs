@@ -100,6 +100,9 @@ pub struct Vma {
     pub policy: Option<Arc<Policy>>,
     /// Set with the first private page (fork copies page tables only then).
     pub has_anon: AtomicBool,
+    /// Its private pages came with a fork. As on Linux, such an area takes no fresh neighbour in:
+    /// a new mapping beside it counts its pages from its own address.
+    pub inherited: bool,
 }
 
 impl Clone for Vma {
@@ -113,6 +116,7 @@ impl Clone for Vma {
             label: self.label,
             policy: self.policy.clone(),
             has_anon: AtomicBool::new(self.has_anon.load(Ordering::Relaxed)),
+            inherited: self.inherited,
         }
     }
 }
@@ -186,16 +190,24 @@ impl Vma {
             && self.pgoff + self.pages() == next.pgoff
             && same_backing(&self.backing, &next.backing)
             && same_policy(self.policy.as_ref(), next.policy.as_ref())
+            && self.same_kind_of_pages(next)
+    }
+
+    /// False when one area has inherited pages and the other none.
+    fn same_kind_of_pages(&self, next: &Self) -> bool {
+        let has = |vma: &Self| vma.has_anon.load(Ordering::Relaxed);
+        match (has(self), has(next)) {
+            (true, false) => !self.inherited,
+            (false, true) => !next.inherited,
+            _ => true,
+        }
     }
 }
 
 fn same_backing(a: &Backing, b: &Backing) -> bool {
     match (a, b) {
         (Backing::Anon, Backing::Anon) => true,
-        (
-            Backing::Object { object: a, file: fa },
-            Backing::Object { object: b, file: fb },
-        ) => {
+        (Backing::Object { object: a, file: fa }, Backing::Object { object: b, file: fb }) => {
             Arc::ptr_eq(a, b)
                 && match (fa, fb) {
                     (None, None) => true,

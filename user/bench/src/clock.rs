@@ -8,6 +8,10 @@ use crate::sys::Result;
 pub struct Samples(Vec<f64>);
 
 impl Samples {
+    pub fn new(cycles: Vec<f64>) -> Self {
+        Self(cycles)
+    }
+
     /// Median, 99th percentile (nearest rank), count, extremes; a tenth of a cycle is kept because
     /// samples of short operations are means over many.
     pub fn summary(&mut self) -> String {

@@ -12,6 +12,8 @@ use crate::sys::{Error, Result, at, call};
 pub struct Machine {
     pub home: usize,
     pub away: usize,
+    /// A CPU of one more node.
+    pub third: usize,
     pub from: usize,
     pub to: usize,
     /// All nodes with memory, as a mask.
@@ -24,10 +26,11 @@ pub struct Machine {
 pub fn machine() -> Machine {
     let cpus: Vec<usize> = (0..64).map_while(first_cpu).collect();
     match cpus.len() {
-        0 => Machine { home: 2, away: 4, from: 2, to: 3, nodes: 0xf },
+        0 => Machine { home: 2, away: 4, third: 6, from: 2, to: 3, nodes: 0xf },
         n => Machine {
             home: cpus[1 % n],
             away: cpus[2 % n],
+            third: cpus[3 % n],
             from: 2 % n,
             to: 3 % n,
             nodes: u64::MAX >> (64 - n),

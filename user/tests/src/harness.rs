@@ -42,6 +42,14 @@ macro_rules! skip {
 }
 pub(crate) use skip;
 
+/// Skips on Proxima what it does not have: there the call answers ENOSYS, or the rule is not kept.
+pub fn not_on_proxima(what: &str) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    if release.trim().ends_with("proxima") {
+        skip_with(&format!("Proxima has no {what}"));
+    }
+}
+
 static LONG: AtomicBool = AtomicBool::new(false);
 
 /// True if the campaigns that take minutes are asked for.

@@ -9,6 +9,7 @@ mod perf;
 mod policy;
 mod process;
 mod sched;
+mod stall;
 
 use crate::clock::Samples;
 use crate::sys::Result;
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Op> {
         memory::OPS,
         policy::OPS,
         movers::OPS,
+        stall::OPS,
         perf::OPS,
         files::OPS,
     ];

@@ -217,6 +217,7 @@ fn locked_memory_is_dropped_only_by_the_advice_that_says_so() {
 }
 
 fn process_madvise_refuses_advice_that_could_destroy() {
+    crate::harness::not_on_proxima("process_madvise(2)");
     let at = map(1);
     fill(at, 1, 1);
     let pid = sys!(libc::SYS_pidfd_open, sys::getpid(), 0).unwrap();
