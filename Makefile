@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 # Crates that build on the host; the kernel itself and the guest's programs have targets of their own.
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: all setup build run test test-all bench check install clean
+.PHONY: all setup build run test test-all docs bench check install clean
 
 all: build
 
@@ -30,6 +30,10 @@ test-all: setup
 	@$(PROXIMA) test --host --long --kernel both --topology one-node --topology two-socket \
 		--topology ring-4 --topology memoryless --topology cxl --topology epyc-nps4-2s \
 		--topology glueless-8 --topology wide-64
+
+# docs/syscalls.md, from the kernel's own table.
+docs: setup
+	@sh scripts/syscalls-doc.sh $(PROXIMA)
 
 bench: setup
 	@$(PROXIMA) bench --kernel both
