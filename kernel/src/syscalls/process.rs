@@ -263,7 +263,7 @@ fn waitid(
     let which = match (kind as u32, id) {
         (g::P_PIDFD, fd) => {
             let file = c.file(fd)?;
-            at_once = file.nonblocking();
+            at_once = file.nonblocking() && options & g::WNOHANG == 0;
             Which::Pid(crate::pidfd::process_of(&file)?.pid)
         }
         (g::P_ALL, _) => Which::Any,
