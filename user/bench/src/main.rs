@@ -32,7 +32,7 @@ const EXIT_ARG: &str = "--exit";
 
 /// The C library's entry, not Rust's: what exec starts should be the program, not a runtime.
 #[unsafe(no_mangle)]
-pub extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     let args: Vec<&str> = (1..argc as usize)
         // SAFETY: argv holds argc strings that live as long as the process.
         .map(|at| unsafe { CStr::from_ptr(*argv.add(at)) }.to_str().unwrap_or(""))

@@ -2,7 +2,7 @@
 //! node by one mbind, and a thread on another CPU writes random pages of it.
 //!
 //! Instruction counting gives a CPU turns as long as no timer is due, so a thread on a third CPU
-//! sleeps 20 microseconds again and again: turns are at most 20,000 instructions. The writer gives
+//! sleeps 5 microseconds again and again: no turn is much longer than 5000 instructions. The writer gives
 //! its turn away after each write, outside of what is measured: what a write takes is its own
 //! instructions, and everybody's while it waits in the kernel.
 
@@ -19,7 +19,7 @@ use crate::sys::{Result, at, call, wrong};
 /// 64 MiB.
 const PAGES: usize = 16384;
 const ROUNDS: usize = 5;
-/// Writes that are kept of a round; there are some thousand.
+/// Writes that are kept of a round; there are some hundreds to thousands.
 const KEPT: usize = 1 << 17;
 
 pub const OPS: &[Op] =
@@ -30,8 +30,9 @@ struct Shared {
     /// Writing goes on; it ends when this is false.
     run: AtomicBool,
     moving: AtomicBool,
-    /// Writes while `moving`.
+    /// Writes begun while `moving`, and all.
     writes: AtomicUsize,
+    passes: AtomicUsize,
 }
 
 /// Of each round, the write that this share of all were not longer than.
@@ -44,7 +45,9 @@ fn stalls(share: f64) -> Result<Samples> {
     shared.run.store(true, SeqCst);
     let (pace, start) = (shared.clone(), region.start);
     let metronome = thread(machine.third, move || {
-        let pause = libc::timespec { tv_sec: 0, tv_nsec: 20_000 };
+        let pause = libc::timespec { tv_sec: 0, tv_nsec: 5_000 };
+        // Linux would add 50 microseconds.
+        let _ = call("prctl", libc::SYS_prctl, [libc::PR_SET_TIMERSLACK as usize, 1, 0, 0, 0]);
         while pace.run.load(SeqCst) {
             call("nanosleep", libc::SYS_nanosleep, [at(&raw const pause), 0])?;
         }
@@ -74,13 +77,18 @@ fn rounds(share: f64, region: &Region, shared: &Shared, list: usize) -> Result<S
         shared.moving.store(true, SeqCst);
         mbind(region.start, region.bytes(), Mode::Bind, 1 << ends.0, MPOL_MF_MOVE)?;
         shared.moving.store(false, SeqCst);
+        // The write under way counts: it may be the longest.
+        let passes = shared.passes.load(SeqCst);
+        while shared.passes.load(SeqCst) < passes + 2 {
+            std::hint::spin_loop();
+        }
         region.expect_on(ends.0)?;
         let count = shared.writes.load(SeqCst).min(KEPT);
-        if count < 1000 {
+        if count == 0 {
             return wrong("the writer had no turns");
         }
-        // SAFETY: the writer adds to the list only while `moving`, and a write under way then is
-        // over: the check of the pages' nodes takes longer than any.
+        // SAFETY: the writer adds to the list only for writes begun while `moving`, and the last of
+        // those is over.
         let list = unsafe {
             std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<u64>(list), count)
         };
@@ -103,10 +111,11 @@ fn write_pages(shared: &Shared, start: usize, list: usize) {
         random ^= random >> 7;
         random ^= random << 17;
         let page = start + random as usize % PAGES * PAGE;
+        let counts = shared.moving.load(SeqCst);
         let before = cycles();
         write(page);
         let taken = cycles() - before;
-        if shared.moving.load(SeqCst) {
+        if counts {
             let at = shared.writes.fetch_add(1, SeqCst);
             if at < KEPT {
                 let entry = std::ptr::with_exposed_provenance_mut::<u64>(list);
@@ -114,6 +123,7 @@ fn write_pages(shared: &Shared, start: usize, list: usize) {
                 unsafe { entry.add(at).write(taken) };
             }
         }
+        shared.passes.fetch_add(1, SeqCst);
         std::hint::spin_loop();
     }
 }
