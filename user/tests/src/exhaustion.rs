@@ -9,7 +9,6 @@ use crate::memory::*;
 use crate::numa::*;
 
 pub const TESTS: &[Test] = tests![
-    choose_me,
     a_bound_process_that_wants_more_than_its_node_has_is_killed_alone,
     when_a_node_is_full_each_policy_does_as_it_promises,
     moving_to_a_full_node_loses_nothing,
@@ -27,17 +26,16 @@ fn smallest() -> (usize, Vec<usize>) {
     (node, all.into_iter().filter(|own| *own != node).collect())
 }
 
-/// Among those who could be killed for want of memory, the caller is to be the one: Linux prefers
-/// the largest, which need not be the asker.
-fn choose_me() {
-    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+/// Who is to be killed for want of memory: 1000 is the caller, -1000 anybody else. Linux prefers the
+/// largest, which need not be the asker.
+fn kill_order(score: &str) {
+    let _ = std::fs::write("/proc/self/oom_score_adj", score);
 }
 
 /// Fills a node until pages go elsewhere; ready at step 1, ends at step 2.
 fn hog(node: usize, steps: Steps) -> i32 {
     spawn(|| {
-        // It is not the one to be killed.
-        let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
+        kill_order("-1000");
         let total = meminfo(node, "MemTotal") as usize / 4 + 16384;
         let at = map(total);
         mbind(at, total, PREFERRED, &[node], 0).unwrap();
@@ -69,7 +67,7 @@ fn a_bound_process_that_wants_more_than_its_node_has_is_killed_alone() {
         verify(at, 64, 1);
     });
     let end = end_of(|| {
-        choose_me();
+        kill_order("1000");
         set_mempolicy(BIND, &[node]).unwrap();
         let pages = meminfo(node, "MemTotal") as usize / 4 + 4096;
         let at = map(pages);
@@ -133,7 +131,7 @@ fn when_a_node_is_full_each_policy_does_as_it_promises() {
     });
     // Bound to the full node there is none: the asker dies, and only it.
     let end = end_of(|| {
-        choose_me();
+        kill_order("1000");
         set_mempolicy(BIND, &[node]).unwrap();
         let at = map(16384);
         touch(at, 16384);

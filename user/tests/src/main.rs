@@ -29,17 +29,17 @@ use harness::Suite;
 
 /// In the order in which they run: what the later ones stand on comes first.
 const SUITES: &[Suite] = &[
-    Suite { name: "boot", groups: &[boot::TESTS] },
-    Suite { name: "mm", groups: mm::GROUPS },
-    Suite { name: "task", groups: task::GROUPS },
-    Suite { name: "fs", groups: fs::GROUPS },
-    Suite { name: "mempolicy", groups: mempolicy::GROUPS },
-    Suite { name: "migrate", groups: migrate::GROUPS },
-    Suite { name: "placement", groups: &[placement::TESTS] },
-    Suite { name: "affinity", groups: &[affinity::TESTS] },
-    Suite { name: "frames", groups: &[frames::TESTS] },
+    Suite { name: "boot", places: false, groups: &[boot::TESTS] },
+    Suite { name: "mm", places: false, groups: mm::GROUPS },
+    Suite { name: "task", places: false, groups: task::GROUPS },
+    Suite { name: "fs", places: false, groups: fs::GROUPS },
+    Suite { name: "mempolicy", places: true, groups: mempolicy::GROUPS },
+    Suite { name: "migrate", places: true, groups: migrate::GROUPS },
+    Suite { name: "placement", places: true, groups: &[placement::TESTS] },
+    Suite { name: "affinity", places: false, groups: &[affinity::TESTS] },
+    Suite { name: "frames", places: false, groups: &[frames::TESTS] },
     // Last: it leaves a node without a free page for a while.
-    Suite { name: "exhaustion", groups: &[exhaustion::TESTS] },
+    Suite { name: "exhaustion", places: true, groups: &[exhaustion::TESTS] },
 ];
 
 fn main() {

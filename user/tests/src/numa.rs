@@ -70,6 +70,13 @@ pub fn nodes() -> Vec<usize> {
     list(&sysfs("has_memory"))
 }
 
+/// A node with memory of which next to nothing is free (8 MiB): policies that name it end in an
+/// OOM kill on any kernel.
+pub fn cramped() -> Option<usize> {
+    let list = list(&fs::read_to_string("/sys/devices/system/node/has_memory").ok()?);
+    list.into_iter().find(|node| meminfo(*node, "MemFree") < 8192)
+}
+
 /// At least `count` nodes with memory, or the test is skipped.
 pub fn at_least(count: usize) -> Vec<usize> {
     let nodes = nodes();
