@@ -227,7 +227,6 @@ fn another_exit_signal_needs_wall() {
 }
 
 fn clone_pidfd_gives_a_descriptor() {
-    crate::harness::not_on_proxima("pidfds");
     let at = map_shared(1);
     let call =
         Call { flags: SIGCHLD | CLONE_PIDFD, stack: stack(), parent_tid: at, ..Call::default() };
@@ -277,7 +276,6 @@ fn clone3_needs_stack_and_size_together() {
 }
 
 fn unshare_parts_the_descriptors() {
-    crate::harness::not_on_proxima("unshare(2)");
     let at = map_shared(1);
     std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -197,7 +197,6 @@ fn unknown_calls_are_enosys() {
 }
 
 fn other_processes_memory_is_read_and_written() {
-    crate::harness::not_on_proxima("process_vm_readv(2)");
     let at = map(2);
     put64(at, 5);
     let steps = crate::child::Steps::new();

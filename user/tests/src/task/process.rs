@@ -184,7 +184,6 @@ fn the_parents_death_is_signalled_where_asked_for() {
 }
 
 fn a_pidfd_becomes_readable_when_the_process_ends() {
-    crate::harness::not_on_proxima("pidfds");
     let steps = Steps::new();
     let child = spawn(|| steps.await_(1));
     let fd = sys!(libc::SYS_pidfd_open, child, 0).unwrap() as i32;
@@ -200,7 +199,6 @@ fn a_pidfd_becomes_readable_when_the_process_ends() {
 }
 
 fn a_pidfd_sends_signals() {
-    crate::harness::not_on_proxima("pidfds");
     let child = spawn(|| {
         loop {
             let _ = sys!(libc::SYS_pause);

@@ -128,7 +128,6 @@ fn wnowait_leaves_the_child_to_be_waited_for() {
 }
 
 fn waitid_waits_for_a_pidfd() {
-    crate::harness::not_on_proxima("pidfds");
     let child = spawn(|| sys::exit_group(3));
     let fd = sys!(libc::SYS_pidfd_open, child, 0).unwrap() as i32;
     let info = waitid(libc::P_PIDFD, fd, libc::WEXITED).unwrap();
