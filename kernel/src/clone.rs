@@ -103,11 +103,7 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     };
     let (user_fs, user_gs) = hal::switch::read_user_bases();
     let bases = (if has(f, g::CLONE_SETTLS) { args.tls } else { user_fs }, user_gs);
-    let process = if thread {
-        parent.process.clone()
-    } else {
-        new_process(tid, &args, &mm)
-    };
+    let process = if thread { parent.process.clone() } else { new_process(tid, &args, &mm) };
     let handle = parent.handle();
     let params = child_params(&handle);
     let child = Task::new(NewTask {
@@ -123,7 +119,11 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
         files,
         fs,
         creds: parent.creds.lock().clone(),
-        signals: TaskSignals::inherit(&parent, thread, has(f, g::CLONE_VM) && !has(f, g::CLONE_VFORK)),
+        signals: TaskSignals::inherit(
+            &parent,
+            thread,
+            has(f, g::CLONE_VM) && !has(f, g::CLONE_VFORK),
+        ),
         comm: *parent.comm.lock(),
         kernel_thread: false,
     });
@@ -198,7 +198,8 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     if let Some(vfork) = vfork {
         let done = || vfork.done.load(Ordering::Acquire).then_some(());
         // Only the end of the parent ends this wait early.
-        let _ended = crate::signal::killable(&parent, || vfork.waiters.wait_interruptible(None, done));
+        let _ended =
+            crate::signal::killable(&parent, || vfork.waiters.wait_interruptible(None, done));
     }
     Ok(tid)
 }
@@ -345,7 +346,12 @@ extern "C" fn child_start(frame: u64) -> ! {
 }
 
 /// Starts a thread of the kernel: `run(arg)` on a stack of its own.
-pub fn spawn_kernel(name: &str, affinity: numa::CpuMask, run: extern "C" fn(u64) -> !, arg: u64) -> Result<TaskRef> {
+pub fn spawn_kernel(
+    name: &str,
+    affinity: numa::CpuMask,
+    run: extern "C" fn(u64) -> !,
+    arg: u64,
+) -> Result<TaskRef> {
     let stack = KernelStack::new(vm::env::local_node()).ok_or(Errno::ENOMEM)?;
     let task = crate::boot::kernel_task(name, Some(stack), affinity, table::alloc_tid());
     let sp = hal::switch::new_stack(task.stack_top() - 64, run, arg);

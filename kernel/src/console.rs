@@ -205,9 +205,8 @@ pub fn read_log(from: u64, room: usize, out: &mut alloc::vec::Vec<u8>) -> u64 {
 pub fn message_number(at: u64) -> u64 {
     let ring = LOG.lock();
     let from = at.max(ring.written.saturating_sub(RING as u64));
-    let later = (from..ring.written)
-        .filter(|i| ring.bytes[(i % RING as u64) as usize] == b'\n')
-        .count();
+    let later =
+        (from..ring.written).filter(|i| ring.bytes[(i % RING as u64) as usize] == b'\n').count();
     ring.lines - later as u64
 }
 

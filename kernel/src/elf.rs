@@ -78,10 +78,8 @@ pub fn parse(file: &File, head: &[u8]) -> Result<Image> {
     if file.read_kernel(&mut bytes, header.e_phoff)? != bytes.len() {
         return Err(Errno::ENOEXEC);
     }
-    let headers: Vec<ProgramHeader> = bytes
-        .chunks_exact(56)
-        .map(|chunk| ProgramHeader::from_bytes(chunk, 1)[0])
-        .collect();
+    let headers: Vec<ProgramHeader> =
+        bytes.chunks_exact(56).map(|chunk| ProgramHeader::from_bytes(chunk, 1)[0]).collect();
     let mut image = Image {
         entry: header.e_entry,
         relocatable: header.e_type == ET_DYN,
@@ -106,8 +104,8 @@ pub fn parse(file: &File, head: &[u8]) -> Result<Image> {
                 prot.set(Prot::READ, h.p_flags & PF_R != 0);
                 prot.set(Prot::WRITE, h.p_flags & PF_W != 0);
                 prot.set(Prot::EXEC, h.p_flags & PF_X != 0);
-                let covers = h.p_offset <= header.e_phoff
-                    && header.e_phoff < h.p_offset + h.p_filesz;
+                let covers =
+                    h.p_offset <= header.e_phoff && header.e_phoff < h.p_offset + h.p_filesz;
                 if covers && image.headers_at == 0 {
                     image.headers_at = h.p_vaddr + (header.e_phoff - h.p_offset);
                 }
@@ -160,7 +158,13 @@ pub fn map(mm: &Arc<Mm>, file: &Arc<File>, image: &Image, bias: u64) -> Result<(
         }
         let zero_start = if s.file_size > 0 { file_pages_end } else { start };
         if zero_start < mem_end {
-            mm.map(Place::Fixed(zero_start), mem_end - zero_start, s.prot, VmaFlags::empty(), What::Anon)?;
+            mm.map(
+                Place::Fixed(zero_start),
+                mem_end - zero_start,
+                s.prot,
+                VmaFlags::empty(),
+                What::Anon,
+            )?;
         }
         // The rest of the last file page is part of the zeroes, where it can be written.
         if s.mem_size > s.file_size && s.prot.contains(Prot::WRITE) && file_end % PAGE != 0 {

@@ -52,9 +52,8 @@ pub fn read_strings(at: u64, total: &mut usize) -> Result<Vec<Vec<u8>>> {
         if pointer == 0 {
             return Ok(strings);
         }
-        let text = hal::user::read_cstr(VirtAddr::new(pointer), ARG_STRLEN_MAX).map_err(|e| {
-            if e == Errno::ENAMETOOLONG { Errno::E2BIG } else { e }
-        })?;
+        let text = hal::user::read_cstr(VirtAddr::new(pointer), ARG_STRLEN_MAX)
+            .map_err(|e| if e == Errno::ENAMETOOLONG { Errno::E2BIG } else { e })?;
         *total += text.len() + 1 + 8;
         if *total > ARG_MAX {
             return Err(Errno::E2BIG);
@@ -89,12 +88,7 @@ fn resolve_scripts(mut program: Program) -> Result<(Program, Vec<u8>)> {
         args.push(program.name.clone());
         args.extend(program.args.into_iter().skip(1));
         let interpreter = interpreter.to_vec();
-        program = Program {
-            file: open(&interpreter)?,
-            name: program.name,
-            args,
-            env: program.env,
-        };
+        program = Program { file: open(&interpreter)?, name: program.name, args, env: program.env };
     }
     Err(Errno::ELOOP)
 }
@@ -121,9 +115,8 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
             let mut head = alloc::vec![0u8; 256];
             let got = file.read_kernel(&mut head, 0)?;
             head.truncate(got);
-            let image = elf::parse(&file, &head).map_err(|e| {
-                if e == Errno::ENOEXEC { Errno::ELIBBAD } else { e }
-            })?;
+            let image = elf::parse(&file, &head)
+                .map_err(|e| if e == Errno::ENOEXEC { Errno::ELIBBAD } else { e })?;
             Some((file, image))
         }
     };
@@ -201,8 +194,10 @@ fn load(
     frame: &mut TrapFrame,
 ) -> Result<()> {
     let stack_limit = mm.limits.stack.load(Ordering::Relaxed).clamp(128 << 20, USER_END / 6 * 5);
-    mm.layout.lock().mmap_base = (STACK_TOP - stack_limit - PAGE).min(STACK_TOP - (128 << 20)) & !(PAGE - 1);
-    let bias = if image.relocatable { PIE_BASE.saturating_sub(image.low() & !(PAGE - 1)) } else { 0 };
+    mm.layout.lock().mmap_base =
+        (STACK_TOP - stack_limit - PAGE).min(STACK_TOP - (128 << 20)) & !(PAGE - 1);
+    let bias =
+        if image.relocatable { PIE_BASE.saturating_sub(image.low() & !(PAGE - 1)) } else { 0 };
     elf::map(mm, &program.file, image, bias)?;
     let (entry, base) = match interpreter {
         None => (image.entry + bias, 0),
@@ -296,28 +291,28 @@ impl Stack {
         let random = stack.push(&random)?;
         let creds = task.credentials();
         let auxv: Vec<(u64, u64)> = [
-            (33, vdso),                                   // AT_SYSINFO_EHDR
-            (51, 0xd30),                                  // AT_MINSIGSTKSZ
-            (16, u64::from(hal::cpu::cpuid(1, 0)[3])),    // AT_HWCAP
-            (6, PAGE),                                    // AT_PAGESZ
-            (17, 100),                                    // AT_CLKTCK
-            (3, image.headers_at + bias),                 // AT_PHDR
-            (4, 56),                                      // AT_PHENT
-            (5, image.header_count),                      // AT_PHNUM
-            (7, base),                                    // AT_BASE
-            (8, 0),                                       // AT_FLAGS
-            (9, image.entry + bias),                      // AT_ENTRY
+            (33, vdso),                                // AT_SYSINFO_EHDR
+            (51, 0xd30),                               // AT_MINSIGSTKSZ
+            (16, u64::from(hal::cpu::cpuid(1, 0)[3])), // AT_HWCAP
+            (6, PAGE),                                 // AT_PAGESZ
+            (17, 100),                                 // AT_CLKTCK
+            (3, image.headers_at + bias),              // AT_PHDR
+            (4, 56),                                   // AT_PHENT
+            (5, image.header_count),                   // AT_PHNUM
+            (7, base),                                 // AT_BASE
+            (8, 0),                                    // AT_FLAGS
+            (9, image.entry + bias),                   // AT_ENTRY
             (11, u64::from(creds.uid)),
             (12, u64::from(creds.euid)),
             (13, u64::from(creds.gid)),
             (14, u64::from(creds.egid)),
-            (23, u64::from(secure)),                            // AT_SECURE
-            (25, random),                                 // AT_RANDOM
+            (23, u64::from(secure)), // AT_SECURE
+            (25, random),            // AT_RANDOM
             (26, if hal::cpu::features().fsgsbase() { 2 } else { 0 }), // AT_HWCAP2: FSGSBASE
-            (31, execfn),                                 // AT_EXECFN
-            (15, platform),                               // AT_PLATFORM
+            (31, execfn),            // AT_EXECFN
+            (15, platform),          // AT_PLATFORM
             (27, u64::from(crate::rseq::FEATURE_SIZE)), // AT_RSEQ_FEATURE_SIZE
-            (28, 32),                                     // AT_RSEQ_ALIGN
+            (28, 32),                // AT_RSEQ_ALIGN
             (0, 0),
         ]
         .to_vec();

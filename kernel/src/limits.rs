@@ -13,9 +13,13 @@ pub fn too_many_processes() -> bool {
         return false;
     }
     let creds = task.credentials();
-    if creds.uid == 0 || creds.has(fs::Cap::SysResource as u32) || creds.has(fs::Cap::SysAdmin as u32) {
+    if creds.uid == 0
+        || creds.has(fs::Cap::SysResource as u32)
+        || creds.has(fs::Cap::SysAdmin as u32)
+    {
         return false;
     }
-    let own = table::processes().iter().filter(|p| p.uid.load(Ordering::Relaxed) == creds.uid).count();
+    let own =
+        table::processes().iter().filter(|p| p.uid.load(Ordering::Relaxed) == creds.uid).count();
     own as u64 >= allowed
 }

@@ -49,8 +49,19 @@ fn image() -> Vec<u8> {
     out.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
     let mut word = |size: usize, value: u64| out.extend_from_slice(&value.to_le_bytes()[..size]);
     for (size, value) in [
-        (2, 3), (2, 62), (4, 1), (8, 0), (8, 64), (8, 0), (4, 0), (2, 64), (2, 56), (2, 2), (2, 0),
-        (2, 0), (2, 0),
+        (2, 3),
+        (2, 62),
+        (4, 1),
+        (8, 0),
+        (8, 64),
+        (8, 0),
+        (4, 0),
+        (2, 64),
+        (2, 56),
+        (2, 2),
+        (2, 0),
+        (2, 0),
+        (2, 0),
     ] {
         word(size, value);
     }
@@ -94,7 +105,11 @@ fn object() -> Result<&'static Arc<MemObject>> {
         let image = image();
         object.write_at(PAGE, &mut KernelSource(&image), image.len())?;
         let (base, mult, wall) = hal::time::parameters();
-        object.write_at(0, &mut KernelSource(hal::user::slice_bytes(&[0u64, base, mult, wall])), 32)?;
+        object.write_at(
+            0,
+            &mut KernelSource(hal::user::slice_bytes(&[0u64, base, mult, wall])),
+            32,
+        )?;
         object.set_len(PAGES * PAGE)?;
         Ok(object)
     })
@@ -113,8 +128,20 @@ pub fn map(mm: &Arc<Mm>) -> Result<u64> {
     let object = object()?.clone();
     let at = mm.reserve_gap(PAGES * PAGE)?;
     let part = |pgoff: u64, pages: u64, flags: VmaFlags, label: Label| {
-        let what = What::Object { object: object.clone(), file: None, pgoff, shared: false, may_write: false };
-        mm.map_labelled(Place::Fixed(at + pgoff * PAGE), pages * PAGE, flags | VmaFlags::SPECIAL, what, label)
+        let what = What::Object {
+            object: object.clone(),
+            file: None,
+            pgoff,
+            shared: false,
+            may_write: false,
+        };
+        mm.map_labelled(
+            Place::Fixed(at + pgoff * PAGE),
+            pages * PAGE,
+            flags | VmaFlags::SPECIAL,
+            what,
+            label,
+        )
     };
     part(0, 1, VmaFlags::READ, Label::Vvar)?;
     part(1, PAGES - 1, VmaFlags::READ | VmaFlags::EXEC, Label::Vdso)?;

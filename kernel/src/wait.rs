@@ -54,7 +54,12 @@ pub fn notify_parent(process: &Arc<Process>, parent: &Arc<Process>) {
     let signal = process.exit_signal.load(Ordering::Relaxed);
     let ignored = signal == 17 && crate::signal::ignores_children(parent);
     if signal > 0 && !crate::signal::is_ignored(parent, signal) {
-        crate::signal::send_child_event(parent, process, signal, ended(process.exit_status.load(Ordering::Acquire)));
+        crate::signal::send_child_event(
+            parent,
+            process,
+            signal,
+            ended(process.exit_status.load(Ordering::Acquire)),
+        );
     }
     if ignored {
         let used = total_use(process);

@@ -109,7 +109,10 @@ impl Heap {
         Self {
             cpus: Once::new(),
             nodes: [const {
-                NodeHeap { classes: [const { IrqLock::new(Partial { head: NONE, slabs: 0, out: 0 }) }; CLASSES.len()] }
+                NodeHeap {
+                    classes: [const { IrqLock::new(Partial { head: NONE, slabs: 0, out: 0 }) };
+                        CLASSES.len()],
+                }
             }; MAX_NODES],
             started: AtomicBool::new(false),
             early: AtomicUsize::new(0),
@@ -135,7 +138,8 @@ impl Heap {
         CLASSES.iter().enumerate().map(|(class, &size)| {
             let pages = 1 << slab_order(class);
             let size = u64::from(size);
-            let mut found = Class { size, per_slab: pages * 4096 / size, pages, slabs: 0, in_use: 0 };
+            let mut found =
+                Class { size, per_slab: pages * 4096 / size, pages, slabs: 0, in_use: 0 };
             for node in &self.nodes {
                 let partial = node.classes[class].lock();
                 found.slabs += partial.slabs;

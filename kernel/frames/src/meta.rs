@@ -186,8 +186,7 @@ impl Frame {
     /// Sets kind, order and node; flags are cleared. Only the owner calls this.
     #[inline]
     pub(crate) fn set_state(&self, kind: Kind, order: u32, node: NodeId) {
-        self.state
-            .store(kind as u32 | order << 8 | (node.index() as u32) << 16, Ordering::Relaxed);
+        self.state.store(kind as u32 | order << 8 | (node.index() as u32) << 16, Ordering::Relaxed);
     }
     /// True when all of `flags` (see [`flag`]) are set.
     #[inline]

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use hal::Pfn;
 use numa::{CpuId, MAX_NODES, NodeId};
-use sync::{Once, IrqLock};
+use sync::{IrqLock, Once};
 
 /// Frames that a CPU's cache takes from the buddy or gives back at once (a batch).
 const BATCH: usize = 16;
@@ -369,7 +369,8 @@ impl Node {
         drop(buddy);
         for kind in 0..KINDS {
             // Frees first: what is freed meanwhile must not count without its allocation.
-            let freed: u64 = self.caches().iter().map(|c| c.freed[kind].load(Ordering::Relaxed)).sum();
+            let freed: u64 =
+                self.caches().iter().map(|c| c.freed[kind].load(Ordering::Relaxed)).sum();
             let early = self.early[kind].load(Ordering::Relaxed).max(0) as u64;
             let allocated: u64 =
                 self.caches().iter().map(|c| c.allocated[kind].load(Ordering::Relaxed)).sum();

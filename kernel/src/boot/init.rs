@@ -18,7 +18,8 @@ use sync::Once;
 pub fn root() -> Path {
     static ROOT: Once<Path> = Once::new();
     ROOT.call_once(|| {
-        let present: u64 = crate::machine().memory_nodes().iter().map(|n| frames::stats(n).present).sum();
+        let present: u64 =
+            crate::machine().memory_nodes().iter().map(|n| frames::stats(n).present).sum();
         fs::tmpfs::set_memory(present * vm::PAGE);
         let sb = fs::tmpfs::Tmpfs::rootfs().expect("the root file system");
         fs::mount::Mount::new(sb, "rootfs", 0).top()
@@ -71,8 +72,8 @@ extern "C" fn run(frame: u64) -> ! {
 /// `name=value` go to the environment. Everything after `--` are arguments.
 fn init_args() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     const OURS: [&str; 12] = [
-        "console", "quiet", "debug", "loglevel", "panic", "init", "rdinit", "maxcpus", "nr_cpus", "ro",
-        "rw", "root",
+        "console", "quiet", "debug", "loglevel", "panic", "init", "rdinit", "maxcpus", "nr_cpus",
+        "ro", "rw", "root",
     ];
     let mut args = Vec::new();
     let mut env: Vec<Vec<u8>> = alloc::vec![b"HOME=/".to_vec(), b"TERM=linux".to_vec()];

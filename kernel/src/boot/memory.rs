@@ -179,7 +179,8 @@ fn map_metadata(memory: &mut BootMemory) {
 
 fn start_allocators(memory: &BootMemory, description: &Description, info: &BootInfo) {
     let machine = &description.machine;
-    let initramfs = info.initramfs.map(|(at, len)| (at.raw() / 4096, (at.raw() + len as u64).div_ceil(4096)));
+    let initramfs =
+        info.initramfs.map(|(at, len)| (at.raw() / 4096, (at.raw() + len as u64).div_ceil(4096)));
     let nodes: Vec<_> = machine
         .nodes()
         .iter()
@@ -195,9 +196,7 @@ fn start_allocators(memory: &BootMemory, description: &Description, info: &BootI
                 .collect();
             // The initramfs is given back once it is unpacked: it counts as managed.
             let early = initramfs.map_or(0, |(start, end)| {
-                mine.iter()
-                    .map(|r| r.end.min(end).saturating_sub(r.start.max(start)))
-                    .sum()
+                mine.iter().map(|r| r.end.min(end).saturating_sub(r.start.max(start))).sum()
             });
             Some(NodeMemory {
                 id,
@@ -225,7 +224,9 @@ pub fn free_initramfs(info: &BootInfo, description: &Description) {
         .collect();
     for range in BootMemory::new(&ram, &description.affinity, NodeId::new(0)).all() {
         let (from, to) = (range.start.max(start), range.end.min(end));
-        if from < to && let Some(node) = frames::node(range.node) {
+        if from < to
+            && let Some(node) = frames::node(range.node)
+        {
             node.free_early(Pfn::new(from), Pfn::new(to));
         }
     }

@@ -103,16 +103,14 @@ fn locked_pages() -> [u64; MAX_NODES] {
     nodes
 }
 
-/// Pages that programs may yet write: private writable areas of all address spaces, and all of
-/// shared memory. What has been promised.
+/// Pages that have been promised to programs: private areas of all address spaces that are or were
+/// writable.
 fn committed() -> u64 {
     let mut pages = 0;
     for process in table::processes() {
         let Some(mm) = process.mm.lock().clone() else { continue };
         let _ = mm.for_each_area(|vma| {
-            let f = vma.flags;
-            let counts = f.contains(VmaFlags::WRITE)
-                && !f.intersects(VmaFlags::SHARED | VmaFlags::NO_RESERVE | VmaFlags::SPECIAL);
+            let counts = vma.flags.contains(VmaFlags::ACCOUNTED);
             pages += if counts { vma.pages() } else { 0 };
             Ok(())
         });

@@ -346,9 +346,8 @@ pub fn first_run() {
 fn pull_work(id: CpuId, now: u64) {
     let Some(here) = cpu(id) else { return };
     let idle = here.queue.lock().ready.is_empty();
-    let may = |task: &TaskRef| {
-        task.affinity.lock().contains(id) && !task.on_cpu.load(Ordering::Acquire)
-    };
+    let may =
+        |task: &TaskRef| task.affinity.lock().contains(id) && !task.on_cpu.load(Ordering::Acquire);
     let take = |from: CpuId, may: &mut dyn FnMut(&TaskRef, &Params) -> bool| {
         let there = cpu(from)?;
         let mut queue = there.queue.try_lock()?;
@@ -359,9 +358,9 @@ fn pull_work(id: CpuId, now: u64) {
     let got = if idle {
         domains().victims(&Hints, id).find_map(|from| take(from, &mut |t, _| may(t)))
     } else {
-        domains().balance(&Hints, id).find_map(|pull| {
-            take(pull.from, &mut |t, p| may(t) && pull.improves(p.weight()))
-        })
+        domains()
+            .balance(&Hints, id)
+            .find_map(|pull| take(pull.from, &mut |t, p| may(t) && pull.improves(p.weight())))
     };
     if let Some((task, entity)) = got {
         enqueue(id, task, entity, Enqueue::Move);
@@ -480,10 +479,7 @@ pub fn running_on(id: CpuId) -> Option<TaskRef> {
 
 /// Tasks that are ready or running, over all CPUs.
 pub fn running() -> usize {
-    (0..MAX_CPUS)
-        .filter_map(|i| CPUS[i].get())
-        .map(|c| c.queue.lock().ready.len())
-        .sum()
+    (0..MAX_CPUS).filter_map(|i| CPUS[i].get()).map(|c| c.queue.lock().ready.len()).sum()
 }
 
 /// The code that runs on `id` since its start becomes its idle task.

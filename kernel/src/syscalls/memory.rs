@@ -43,7 +43,15 @@ fn range(addr: u64, len: u64, wrapped: Errno) -> Result<(u64, u64)> {
     Ok((addr, end))
 }
 
-fn mmap(c: &mut Ctx<'_>, addr: u64, len: u64, prot: u32, flags: u32, fd: i32, off: u64) -> Result<u64> {
+fn mmap(
+    c: &mut Ctx<'_>,
+    addr: u64,
+    len: u64,
+    prot: u32,
+    flags: u32,
+    fd: i32,
+    off: u64,
+) -> Result<u64> {
     if off % PAGE != 0 || len == 0 {
         return Err(Errno::EINVAL);
     }
@@ -141,7 +149,14 @@ fn mprotect(c: &mut Ctx<'_>, addr: u64, len: u64, prot: u32) -> Result<()> {
     c.mm().protect(start, end, prot)
 }
 
-fn mremap(c: &mut Ctx<'_>, old: u64, old_len: u64, new_len: u64, flags: u32, to: u64) -> Result<u64> {
+fn mremap(
+    c: &mut Ctx<'_>,
+    old: u64,
+    old_len: u64,
+    new_len: u64,
+    flags: u32,
+    to: u64,
+) -> Result<u64> {
     if flags & !(g::MREMAP_MAYMOVE | g::MREMAP_FIXED | g::MREMAP_DONTUNMAP) != 0 {
         return Err(Errno::EINVAL);
     }
@@ -237,7 +252,8 @@ fn mlockall(c: &mut Ctx<'_>, flags: u32) -> Result<()> {
     if !privileged && limit == 0 {
         return Err(Errno::EPERM);
     }
-    if !privileged && flags & CURRENT != 0 && mm.total.load(Ordering::Relaxed) as u64 * PAGE > limit {
+    if !privileged && flags & CURRENT != 0 && mm.total.load(Ordering::Relaxed) as u64 * PAGE > limit
+    {
         return Err(Errno::ENOMEM);
     }
     let mut bits = VmaFlags::LOCKED;

@@ -239,7 +239,13 @@ fn memory_of(task: &TaskRef) -> Result<Arc<Mm>> {
     task.process.mm.lock().clone().ok_or(Errno::EINVAL)
 }
 
-fn migrate_pages(c: &mut Ctx<'_>, pid: i32, maxnode: u64, from: VirtAddr, to: VirtAddr) -> Result<u64> {
+fn migrate_pages(
+    c: &mut Ctx<'_>,
+    pid: i32,
+    maxnode: u64,
+    from: VirtAddr,
+    to: VirtAddr,
+) -> Result<u64> {
     let (from, _) = read_nodes(from, maxnode)?;
     let (to, beyond) = read_nodes(to, maxnode)?;
     let task = target(c, pid)?;
@@ -369,11 +375,12 @@ impl Call {
                 }
                 None => run = Some((item, node)),
             }
-            let answer = match self.mm.queue_page(&mut queue, item as usize, addresses[slot], node, all) {
-                Ok(Queued::Waiting) => continue,
-                Ok(Queued::There) => node.index() as i32,
-                Err(error) => -i32::from(error.code()),
-            };
+            let answer =
+                match self.mm.queue_page(&mut queue, item as usize, addresses[slot], node, all) {
+                    Ok(Queued::Waiting) => continue,
+                    Ok(Queued::There) => node.index() as i32,
+                    Err(error) => -i32::from(error.code()),
+                };
             self.store(item, answer)?;
             if let Some(left) = self.flush(&mut queue, run, item)? {
                 return Ok(left);
@@ -385,7 +392,12 @@ impl Call {
 
     /// Moves what is queued and stores the run's status up to `item`; Some(pages not moved) when
     /// some could not be.
-    fn flush(&self, queue: &mut Queue, run: Option<(u64, NodeId)>, item: u64) -> Result<Option<u64>> {
+    fn flush(
+        &self,
+        queue: &mut Queue,
+        run: Option<(u64, NodeId)>,
+        item: u64,
+    ) -> Result<Option<u64>> {
         let Some((start, node)) = run.filter(|_| !queue.is_empty()) else { return Ok(None) };
         let failed = self.mm.move_queued(queue, node) as u64;
         if failed > 0 {

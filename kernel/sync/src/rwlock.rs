@@ -26,11 +26,7 @@ pub struct WriteGuard<'a, T: ?Sized>(&'a RwLock<T>);
 impl<T> RwLock<T> {
     /// An open lock around `value`.
     pub const fn new(value: T) -> Self {
-        Self {
-            state: AtomicU32::new(0),
-            waiters: WaitQueue::new(),
-            value: LockedCell::new(value),
-        }
+        Self { state: AtomicU32::new(0), waiters: WaitQueue::new(), value: LockedCell::new(value) }
     }
 }
 
@@ -72,11 +68,8 @@ impl<T: ?Sized + Sync> RwLock<T> {
             let mut state = self.state.load(Ordering::Relaxed);
             loop {
                 // WANTED is cleared by the writer that gets in; others set it again.
-                let (new, won) = if state & !WANTED == 0 {
-                    (WRITER, true)
-                } else {
-                    (state | WANTED, false)
-                };
+                let (new, won) =
+                    if state & !WANTED == 0 { (WRITER, true) } else { (state | WANTED, false) };
                 match self.state.compare_exchange_weak(
                     state,
                     new,

@@ -106,7 +106,7 @@ impl Mm {
         let vma = Vma {
             start: addr,
             end: addr + len,
-            flags,
+            flags: flags | flags.account(),
             pgoff,
             backing,
             label: Label::None,
@@ -327,7 +327,7 @@ impl Mm {
             let vma = Vma {
                 start: old_end,
                 end: new_end,
-                flags,
+                flags: flags | flags.account(),
                 pgoff: old_end / PAGE,
                 backing: Backing::Anon,
                 label: Label::Heap,

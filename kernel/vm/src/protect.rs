@@ -11,6 +11,22 @@ use core::sync::atomic::Ordering;
 use frames::{Kind, frame};
 use hal::paging::Pte;
 
+/// The flags of `vma` with other rights. Memory that becomes writable for the first time is
+/// promised from then on; a promise is taken back while no page is there.
+fn protected(vma: &Vma, rights: VmaFlags) -> VmaFlags {
+    let rest = vma.flags - VmaFlags::from_prot(Prot::all());
+    let empty = vma.object().is_none() && !vma.has_anon.load(Ordering::Relaxed);
+    if rights.contains(VmaFlags::WRITE) {
+        let known = vma.flags.contains(VmaFlags::WRITE);
+        let promise = if known { VmaFlags::empty() } else { (rest | rights).account() };
+        rest | rights | promise
+    } else if empty {
+        (rest - VmaFlags::ACCOUNTED) | rights
+    } else {
+        rest | rights
+    }
+}
+
 impl Mm {
     /// mprotect(2) for the page-aligned range `[start, end)`.
     pub fn protect(&self, start: u64, end: u64, prot: Prot) -> Result<()> {
@@ -45,7 +61,7 @@ impl Mm {
             if vma.flags & rights != new {
                 let changed: core::result::Result<(), Errno> =
                     self.update_areas(&mut vmas, at, stop, |v| {
-                        v.flags = (v.flags - rights) | new;
+                        v.flags = protected(v, new);
                         Ok(())
                     });
                 changed?;

@@ -43,6 +43,10 @@ bitflags! {
         const NO_HUGE = 1 << 16;
         /// A shared mapping that can be written: counts against write seals.
         const MAP_WRITE = 1 << 17;
+        /// Its pages are promised (Committed_AS). As on Linux it keeps the promise when writing is
+        /// forbidden after the first page, so such an area does not become one with a neighbour
+        /// that was never writable.
+        const ACCOUNTED = 1 << 18;
     }
 }
 
@@ -50,6 +54,12 @@ impl VmaFlags {
     /// The access rights as mmap takes them.
     pub fn prot(self) -> Prot {
         Prot::from_bits_truncate((self & Self::from_prot(Prot::all())).bits())
+    }
+
+    /// ACCOUNTED, if a new area with these flags is.
+    pub fn account(self) -> Self {
+        let promise = self & (Self::WRITE | Self::SHARED | Self::NO_RESERVE) == Self::WRITE;
+        if promise { Self::ACCOUNTED } else { Self::empty() }
     }
 
     /// READ, WRITE and EXEC of `prot` (the bits are the same).

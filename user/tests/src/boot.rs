@@ -4,7 +4,7 @@ use std::fs::read_to_string;
 
 use crate::child::affinity;
 use crate::harness::{Test, tests};
-use crate::numa::{self, list, meminfo, nodes, online};
+use crate::numa::{self, list, meminfo, meminfo_of, nodes, online};
 use crate::sys::{self, sys};
 
 pub const TESTS: &[Test] = tests![
@@ -147,8 +147,8 @@ fn the_nodes_memory_adds_up_to_the_machines() {
     let total: u64 = nodes().into_iter().map(|node| meminfo(node, "MemTotal")).sum();
     assert_eq!(total, number(&text, "MemTotal"));
     for node in nodes() {
-        let (all, free) = (meminfo(node, "MemTotal"), meminfo(node, "MemFree"));
-        assert_eq!(meminfo(node, "MemUsed"), all - free, "node {node}");
+        let [all, free, used] = meminfo_of(node, ["MemTotal", "MemFree", "MemUsed"]);
+        assert_eq!(used, all - free, "node {node}");
     }
 }
 

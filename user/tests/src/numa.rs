@@ -232,13 +232,22 @@ pub fn vmstat(key: &str) -> u64 {
     field(&fs::read_to_string("/proc/vmstat").expect("/proc/vmstat"), key)
 }
 
-/// `MemFree` and such of a node, in KiB.
+/// A line of a node's meminfo, in KiB.
 #[track_caller]
 pub fn meminfo(node: usize, key: &str) -> u64 {
+    meminfo_of(node, [key])[0]
+}
+
+/// Several lines of a node's meminfo, all of one moment, in KiB.
+#[track_caller]
+pub fn meminfo_of<const N: usize>(node: usize, keys: [&str; N]) -> [u64; N] {
     let text = sysfs(&format!("node{node}/meminfo"));
-    let wanted = format!("{key}:");
-    let mut words = text.split_whitespace().skip_while(|word| *word != wanted).skip(1);
-    words.next().and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("no {key} in meminfo"))
+    keys.map(|key| {
+        let wanted = format!("{key}:");
+        let mut words = text.split_whitespace().skip_while(|word| *word != wanted).skip(1);
+        let value = words.next().and_then(|word| word.parse().ok());
+        value.unwrap_or_else(|| panic!("no {key} in meminfo"))
+    })
 }
 
 #[track_caller]

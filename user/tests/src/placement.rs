@@ -216,9 +216,6 @@ fn every_page_under_bind_is_where_the_model_says() {
 }
 
 fn every_page_under_interleave_is_where_the_model_says() {
-    crate::harness::not_on_proxima(
-        "exact interleave positions for areas that were split and moved before their first page",
-    );
     campaigns(INTERLEAVE);
 }
 
@@ -227,9 +224,6 @@ fn every_page_under_preferred_many_is_where_the_model_says() {
 }
 
 fn every_page_under_weighted_interleave_is_where_the_model_says() {
-    crate::harness::not_on_proxima(
-        "exact interleave positions for areas that were split and moved before their first page",
-    );
     campaigns(WEIGHTED);
 }
 

@@ -243,10 +243,8 @@ pub fn map_kernel_page(addr: VirtAddr, frame: Pfn, mut alloc: impl FnMut() -> Op
         }
         table = slot.load().frame();
     }
-    Slot::of(table, index(addr, 1)).store(Pte::new(
-        frame,
-        Pte::PRESENT | Pte::WRITABLE | Pte::NO_EXEC | Pte::GLOBAL,
-    ));
+    Slot::of(table, index(addr, 1))
+        .store(Pte::new(frame, Pte::PRESENT | Pte::WRITABLE | Pte::NO_EXEC | Pte::GLOBAL));
     true
 }
 

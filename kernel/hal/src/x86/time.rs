@@ -1,8 +1,8 @@
 //! Clocks: the TSC as the only clock source, calibrated once; the wall clock's start from CMOS.
 
+use super::apic;
 use super::cpu::{cpuid, features, rdtsc};
 use super::power::{inb, inl, outb};
-use super::apic;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Nanoseconds = cycles x MULT >> SHIFT.
@@ -17,11 +17,7 @@ const PM_TIMER_HZ: u64 = 3_579_545;
 
 /// The clock's parameters, for the vDSO: TSC at monotonic 0, multiplier, wall clock at 0.
 pub fn parameters() -> (u64, u64, u64) {
-    (
-        BASE.load(Ordering::Relaxed),
-        MULT.load(Ordering::Relaxed),
-        WALL.load(Ordering::Relaxed),
-    )
+    (BASE.load(Ordering::Relaxed), MULT.load(Ordering::Relaxed), WALL.load(Ordering::Relaxed))
 }
 
 /// Nanoseconds since boot.
@@ -59,7 +55,8 @@ pub fn tsc_hz() -> u64 {
 
 fn set_frequency(cycles: u64, ns: u64) {
     MULT.store(((u128::from(ns) << SHIFT) / u128::from(cycles.max(1))) as u64, Ordering::Relaxed);
-    INVERSE.store(((u128::from(cycles) << SHIFT) / u128::from(ns.max(1))) as u64, Ordering::Relaxed);
+    INVERSE
+        .store(((u128::from(cycles) << SHIFT) / u128::from(ns.max(1))) as u64, Ordering::Relaxed);
 }
 
 /// A reference clock: reads a counter; ticks per second; bits that count.
@@ -105,11 +102,9 @@ pub fn calibrate(pm_timer: Option<u16>) {
             0xffff - (u32::from(inb(0x40)) << 8 | u32::from(low))
         };
         let (cycles, ticks, ns) = match pm_timer {
-            Some(port) => measure(&Reference {
-                read: &|| pm_read(port),
-                hz: PM_TIMER_HZ,
-                mask: 0xff_ffff,
-            }),
+            Some(port) => {
+                measure(&Reference { read: &|| pm_read(port), hz: PM_TIMER_HZ, mask: 0xff_ffff })
+            }
             None => {
                 // Channel 0, mode 2, from the top.
                 outb(0x43, 0x34);

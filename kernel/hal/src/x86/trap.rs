@@ -257,7 +257,8 @@ pub fn init() {
                 _ => 0,
             };
             // Breakpoint and overflow may be raised by user instructions.
-            let dpl: u64 = if matches!(i as u64, vector::BREAKPOINT | vector::OVERFLOW) { 3 } else { 0 };
+            let dpl: u64 =
+                if matches!(i as u64, vector::BREAKPOINT | vector::OVERFLOW) { 3 } else { 0 };
             gate[0] = (at & 0xffff)
                 | u64::from(gdt::KERNEL_CODE) << 16
                 | u64::from(ist) << 32
@@ -301,7 +302,9 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
             (h.interrupt)(frame);
             // SAFETY: as above.
             unsafe { (*percpu::local()).irq_depth -= 1 };
-            if !frame.from_user() && percpu::preempt_state() == (0, true) && frame.rflags & 0x200 != 0
+            if !frame.from_user()
+                && percpu::preempt_state() == (0, true)
+                && frame.rflags & 0x200 != 0
             {
                 (h.preempt)();
             }
@@ -340,7 +343,12 @@ fn early_fatal(frame: &TrapFrame) -> ! {
     }
     let _ = core::fmt::Write::write_fmt(
         &mut Raw,
-        format_args!("early trap {} at {:#x} cr2 {:#x}\n{frame:#x?}\n", frame.vector, frame.rip, cr2()),
+        format_args!(
+            "early trap {} at {:#x} cr2 {:#x}\n{frame:#x?}\n",
+            frame.vector,
+            frame.rip,
+            cr2()
+        ),
     );
     super::power::halt()
 }
@@ -391,8 +399,7 @@ pub fn read_frame(at: crate::VirtAddr) -> Option<(u64, u64)> {
     }
     let mut words = [0u64; 2];
     // SAFETY: the copy is fixed up if the address is not mapped.
-    let left = unsafe {
-        super::usercopy::raw_copy(words.as_mut_ptr().cast(), at.raw() as *const u8, 16)
-    };
+    let left =
+        unsafe { super::usercopy::raw_copy(words.as_mut_ptr().cast(), at.raw() as *const u8, 16) };
     (left == 0 && words[1] != 0).then_some((words[0], words[1]))
 }

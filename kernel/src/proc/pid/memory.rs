@@ -128,7 +128,6 @@ fn flag_words(vma: &Vma, out: &mut Text) {
     let private = !f.contains(VmaFlags::SHARED);
     let special = f.contains(VmaFlags::SPECIAL);
     let may_write = private || f.contains(VmaFlags::MAY_WRITE);
-    let accounted = private && f.contains(VmaFlags::WRITE) && !f.contains(VmaFlags::NO_RESERVE);
     out.bytes(b"VmFlags: ");
     for (word, on) in [
         ("rd", f.contains(VmaFlags::READ)),
@@ -146,7 +145,7 @@ fn flag_words(vma: &Vma, out: &mut Text) {
         ("dc", f.contains(VmaFlags::DONT_FORK)),
         ("de", special),
         ("lf", f.contains(VmaFlags::LOCK_ON_FAULT)),
-        ("ac", accounted),
+        ("ac", f.contains(VmaFlags::ACCOUNTED)),
         ("nr", f.contains(VmaFlags::NO_RESERVE)),
         ("wf", f.contains(VmaFlags::WIPE_ON_FORK)),
         ("dd", f.contains(VmaFlags::DONT_DUMP)),
