@@ -106,7 +106,7 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     let process = if thread { parent.process.clone() } else { new_process(tid, &args, &mm) };
     let handle = parent.handle();
     let params = child_params(&handle);
-    let child = Task::new(NewTask {
+    let child = Task::create(NewTask {
         tid,
         process: process.clone(),
         stack: Some(stack),

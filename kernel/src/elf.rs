@@ -167,7 +167,10 @@ pub fn map(mm: &Arc<Mm>, file: &Arc<File>, image: &Image, bias: u64) -> Result<(
             )?;
         }
         // The rest of the last file page is part of the zeroes, where it can be written.
-        if s.mem_size > s.file_size && s.prot.contains(Prot::WRITE) && file_end % PAGE != 0 {
+        if s.mem_size > s.file_size
+            && s.prot.contains(Prot::WRITE)
+            && !file_end.is_multiple_of(PAGE)
+        {
             hal::usercopy::clear(VirtAddr::new(file_end), (file_pages_end - file_end) as usize)?;
         }
     }

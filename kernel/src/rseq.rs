@@ -65,7 +65,7 @@ pub fn register(addr: u64, len: u32, flags: u32, signature: u32) -> Result<()> {
             Errno::EBUSY
         });
     }
-    let aligned = addr % u64::from(SIZE) == 0;
+    let aligned = addr.is_multiple_of(u64::from(SIZE));
     if len < SIZE || !aligned {
         return Err(Errno::EINVAL);
     }

@@ -1,6 +1,6 @@
 //! The vDSO: an ELF image around the functions of `hal::vdso`, and the clock data they read.
 
-use abi::{Errno, Result};
+use abi::Result;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use hal::user::KernelSource;
@@ -91,7 +91,7 @@ fn image() -> Vec<u8> {
         out.extend_from_slice(symbol);
     }
     for value in &hash {
-        out.extend_from_slice(&(*value as u32).to_le_bytes());
+        out.extend_from_slice(&(*value).to_le_bytes());
     }
     out.extend_from_slice(&strings);
     out.resize(PAGE as usize, 0);
@@ -146,13 +146,4 @@ pub fn map(mm: &Arc<Mm>) -> Result<u64> {
     part(0, 1, VmaFlags::READ, Label::Vvar)?;
     part(1, PAGES - 1, VmaFlags::READ | VmaFlags::EXEC, Label::Vdso)?;
     Ok(at + PAGE)
-}
-
-/// Where the signal return code lies in an image mapped at `vdso`.
-pub fn sigreturn(vdso: u64) -> Result<u64> {
-    hal::vdso::exports()
-        .iter()
-        .find(|(name, _)| *name == "__vdso_rt_sigreturn")
-        .map(|(_, offset)| vdso + PAGE + offset)
-        .ok_or(Errno::EFAULT)
 }

@@ -26,8 +26,3 @@ pub fn value(name: &str) -> Option<&'static str> {
         .filter_map(|word| word.strip_prefix(name)?.strip_prefix('='))
         .next_back()
 }
-
-/// True when the bare word is there.
-pub fn has(name: &str) -> bool {
-    text().split_ascii_whitespace().any(|word| word == name)
-}

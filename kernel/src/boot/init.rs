@@ -33,7 +33,7 @@ pub fn start() {
     let stack = KernelStack::new(vm::env::local_node()).expect("no memory for init's stack");
     let mut comm = [0; 16];
     comm[..4].copy_from_slice(b"init");
-    let task = Task::new(NewTask {
+    let task = Task::create(NewTask {
         tid: process.pid,
         process: process.clone(),
         stack: Some(stack),

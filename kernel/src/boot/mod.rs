@@ -57,7 +57,7 @@ pub fn kernel_task(name: &str, stack: Option<KernelStack>, affinity: CpuMask, ti
     let mut comm = [0; 16];
     let len = name.len().min(15);
     comm[..len].copy_from_slice(&name.as_bytes()[..len]);
-    Task::new(NewTask {
+    Task::create(NewTask {
         tid,
         process: kernel_process(),
         stack,

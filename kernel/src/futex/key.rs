@@ -30,7 +30,7 @@ impl Key {
     /// not mapped.
     pub fn of(addr: VirtAddr, shared: bool) -> Result<Self> {
         let at = addr.raw();
-        if at % 4 != 0 {
+        if !at.is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
         if !hal::user::range_ok(addr, 4) {

@@ -15,7 +15,7 @@ const PI: u64 = 1;
 /// Marks the lock at `addr` if the running thread owns it. `pending`: it was about to lock or
 /// unlock it.
 fn mark(addr: VirtAddr, is_pi: bool, pending: bool) -> Result<()> {
-    if addr.raw() % 4 != 0 {
+    if !addr.raw().is_multiple_of(4) {
         return Err(Errno::EINVAL);
     }
     let tid = current().tid() as u32;

@@ -195,7 +195,7 @@ pub fn attach(id: i32, addr: u64, flags: u32) -> Result<u64> {
 pub fn detach(addr: u64) -> Result<()> {
     let task = current();
     let mm = task.mm().ok_or(Errno::EINVAL)?.clone();
-    if addr % PAGE != 0 {
+    if !addr.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
     let (parts, object) = {

@@ -283,7 +283,7 @@ fn switch(preempted: bool) {
     // Before anybody can take it for running: what it has used is counted from the stamp on.
     next.stamp.store(hal::cpu::rdtsc() & !IN_USER, Ordering::Relaxed);
     next.on_cpu.store(true, Ordering::Relaxed);
-    let save = prev.saved_sp.as_ptr();
+    let save = hal::switch::SaveSlot::of(&prev.saved_sp);
     queue.before = Some(prev.clone());
     charge_system(&prev);
     here.accounts.switched(&prev, !is_idle, is_nice, &next);

@@ -46,7 +46,7 @@ fn setaffinity(c: &mut Ctx<'_>, pid: i32, len: u32, mask: VirtAddr) -> Result<()
 fn getaffinity(c: &mut Ctx<'_>, pid: i32, len: u32, mask: VirtAddr) -> Result<usize> {
     let len = len as usize;
     let cpus = crate::machine().cpu_ids();
-    if len * 8 < cpus || len % 8 != 0 {
+    if len * 8 < cpus || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     let task = find(c, pid)?;

@@ -35,7 +35,7 @@ const PAGE: u64 = vm::PAGE;
 /// A page-aligned range from address and length: EINVAL when the address is not aligned, `wrapped`
 /// when the end lies beyond the user half.
 fn range(addr: u64, len: u64, wrapped: Errno) -> Result<(u64, u64)> {
-    if addr % PAGE != 0 {
+    if !addr.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
     let len = len.checked_add(PAGE - 1).ok_or(wrapped)? & !(PAGE - 1);
@@ -52,7 +52,7 @@ fn mmap(
     fd: i32,
     off: u64,
 ) -> Result<u64> {
-    if off % PAGE != 0 || len == 0 {
+    if !off.is_multiple_of(PAGE) || len == 0 {
         return Err(Errno::EINVAL);
     }
     let prot = Prot::from_bits_truncate(prot & 7);

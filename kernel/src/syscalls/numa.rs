@@ -187,7 +187,7 @@ fn mbind(
     if flags & MPOL_MF_MOVE_ALL != 0 && !creds::has(creds::SYS_NICE) {
         return Err(Errno::EPERM);
     }
-    if start % PAGE != 0 {
+    if !start.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
     let Some((start, end)) = range(start, len)? else { return Ok(()) };
@@ -205,7 +205,7 @@ fn mbind(
 }
 
 fn set_home_node(c: &mut Ctx<'_>, start: u64, len: u64, node: u64, flags: u64) -> Result<()> {
-    if start % PAGE != 0 || flags != 0 {
+    if !start.is_multiple_of(PAGE) || flags != 0 {
         return Err(Errno::EINVAL);
     }
     let home = NodeId::try_new(node as usize)

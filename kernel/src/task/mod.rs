@@ -228,7 +228,7 @@ pub struct NewTask {
 
 impl Task {
     /// A task that has not run yet.
-    pub fn new(new: NewTask) -> TaskRef {
+    pub fn create(new: NewTask) -> TaskRef {
         TaskRef(Arc::new_cyclic(|me| Self {
             me: me.clone(),
             tid: AtomicI32::new(new.tid),

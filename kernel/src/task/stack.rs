@@ -68,8 +68,3 @@ impl Drop for KernelStack {
 pub fn is_guard(addr: u64) -> bool {
     (paging::STACK_AREA..paging::METADATA_AREA).contains(&addr)
 }
-
-/// Stacks in the nodes' pools, in frames (they are in use by nobody).
-pub fn pooled_frames(node: NodeId) -> u64 {
-    POOLS[node.index()].lock().len() as u64 * (SIZE / 4096)
-}

@@ -107,8 +107,3 @@ pub fn task_count() -> usize {
 pub fn group(pgid: i32) -> Vec<Arc<Process>> {
     processes().into_iter().filter(|p| p.place.lock().pgid == pgid).collect()
 }
-
-/// The processes of a session.
-pub fn session(sid: i32) -> Vec<Arc<Process>> {
-    processes().into_iter().filter(|p| p.place.lock().sid == sid).collect()
-}

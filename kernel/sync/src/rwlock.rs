@@ -141,7 +141,7 @@ mod tests {
                     let mut both = pair.write();
                     (*both).0 += 1;
                     core::hint::spin_loop();
-                    (*both).1 += 1;
+                    both.1 += 1;
                 }
             })
         });

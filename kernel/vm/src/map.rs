@@ -184,7 +184,7 @@ impl Mm {
             return Err(Errno::ENOMEM);
         }
         let fixed = |addr: u64| {
-            if addr % PAGE != 0 {
+            if !addr.is_multiple_of(PAGE) {
                 Err(Errno::EINVAL)
             } else if addr > USER_END - len {
                 Err(Errno::ENOMEM)
@@ -226,7 +226,7 @@ impl Mm {
 
     /// munmap(2).
     pub fn unmap(&self, addr: u64, len: u64) -> Result<()> {
-        if addr % PAGE != 0 || len == 0 || addr > USER_END {
+        if !addr.is_multiple_of(PAGE) || len == 0 || addr > USER_END {
             return Err(Errno::EINVAL);
         }
         let len = page_len(len).map_err(|_| Errno::EINVAL)?;

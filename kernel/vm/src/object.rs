@@ -46,6 +46,9 @@ pub trait Mapper: Send + Sync {
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
+/// An address space, and how many of its areas map the object.
+type MapperCount = (Weak<dyn Mapper>, usize);
+
 /// Pages by index.
 pub struct MemObject {
     id: u64,
@@ -56,7 +59,7 @@ pub struct MemObject {
     pages: SpinLock<BTreeMap<u64, Page>>,
     policy: SpinLock<SharedPolicy>,
     /// Address spaces that map it, with the number of areas that do.
-    mappers: SpinLock<BTreeMap<u64, (Weak<dyn Mapper>, usize)>>,
+    mappers: SpinLock<BTreeMap<u64, MapperCount>>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -163,7 +166,7 @@ impl MemObject {
         if len < old {
             let first = len.div_ceil(PAGE);
             self.drop_pages(first, u64::MAX, true);
-            if len % PAGE != 0
+            if !len.is_multiple_of(PAGE)
                 && let Some(page) = self.lookup(len / PAGE)
             {
                 page.bytes_mut()[(len % PAGE) as usize..].fill(0);

@@ -23,7 +23,10 @@ pub struct Remap {
 impl Mm {
     /// mremap(2): the new address. `old_len` 0 duplicates a shared mapping.
     pub fn remap(&self, old: u64, old_len: u64, new_len: u64, how: Remap) -> Result<u64> {
-        if old % PAGE != 0 || how.to.is_some() && !how.may_move || how.keep_old && !how.may_move {
+        if !old.is_multiple_of(PAGE)
+            || how.to.is_some() && !how.may_move
+            || how.keep_old && !how.may_move
+        {
             return Err(Errno::EINVAL);
         }
         let new_len = page_len(new_len).map_err(|_| Errno::EINVAL)?;

@@ -179,9 +179,9 @@ impl Mm {
     }
 
     /// Calls `f` for every area, with the tree read-locked.
-    pub fn for_each_area(&self, mut f: impl FnMut(&Vma) -> fmt::Result) -> fmt::Result {
+    pub fn for_each_area(&self, f: impl FnMut(&Vma) -> fmt::Result) -> fmt::Result {
         let vmas = self.vmas.read();
-        vmas.iter().try_for_each(|vma| f(vma))
+        vmas.iter().try_for_each(f)
     }
 
     /// The entry of /proc/PID/pagemap for the page at `addr`: frame number and flags as documented

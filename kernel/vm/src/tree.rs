@@ -115,7 +115,9 @@ impl VmaTree {
 
     /// Adds an area where nothing is mapped, merging it with its neighbours.
     pub fn insert(&mut self, vma: Vma) {
-        debug_assert!(vma.start < vma.end && vma.start % PAGE == 0 && vma.end % PAGE == 0);
+        debug_assert!(
+            vma.start < vma.end && vma.start.is_multiple_of(PAGE) && vma.end.is_multiple_of(PAGE)
+        );
         debug_assert!(self.is_free(vma.start, vma.end));
         let (start, end) = (vma.start, vma.end);
         self.areas.insert(start, vma);

@@ -65,14 +65,14 @@ fn balanced(workload: impl Fn()) {
     };
     let mut before = account();
     for _ in 0..8 {
-        run(&workload);
+        run(workload);
         let after = account();
         if before.iter().all(|(node, old)| USES.iter().all(|u| old[*u] == after[node][*u])) {
             return;
         }
         before = after;
     }
-    run(&workload);
+    run(workload);
     same(&before, &account(), &USES);
 }
 

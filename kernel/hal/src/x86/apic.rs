@@ -178,7 +178,7 @@ pub fn arm_timer(tsc: u64, delta_ns: u64) {
         unsafe { wrmsr(0x6e0, tsc.max(1)) };
     } else {
         let scale = u128::from(TIMER_SCALE.load(Ordering::Relaxed));
-        let ticks = (u128::from(delta_ns) * scale >> 32).clamp(1, u128::from(u32::MAX));
+        let ticks = ((u128::from(delta_ns) * scale) >> 32).clamp(1, u128::from(u32::MAX));
         write(REG_TIMER_INIT, ticks as u32);
     }
 }

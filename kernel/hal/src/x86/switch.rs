@@ -83,14 +83,25 @@ pub fn read_user_bases() -> (u64, u64) {
     (fs, super::cpu::rdmsr(0xc000_0102))
 }
 
+/// Where a task's stack pointer is kept while it does not run. Whoever switches keeps the task alive.
+pub struct SaveSlot(*mut u64);
+
+impl SaveSlot {
+    /// The slot of a task, from its field.
+    #[inline]
+    pub fn of(field: &core::sync::atomic::AtomicU64) -> Self {
+        Self(field.as_ptr())
+    }
+}
+
 /// [`switch_stacks`] as the scheduler calls it.
 ///
 /// The scheduler's promises: `save` is the running task's, `next` was saved by a switch or made by
 /// [`new_stack`], its task is on this CPU alone, interrupts are off.
 #[inline]
-pub fn switch_to(save: *mut u64, next: u64) {
+pub fn switch_to(save: SaveSlot, next: u64) {
     // SAFETY: the scheduler's promises above: `on_cpu` keeps a stack from running twice.
-    unsafe { switch_stacks(save, next) }
+    unsafe { switch_stacks(save.0, next) }
 }
 
 /// [`prepare_stack`] for a fresh kernel stack that ends at `top`.

@@ -28,13 +28,13 @@ pub fn now() -> u64 {
     if cycles as i64 <= 0 {
         return 0;
     }
-    (u128::from(cycles) * u128::from(MULT.load(Ordering::Relaxed)) >> SHIFT) as u64
+    ((u128::from(cycles) * u128::from(MULT.load(Ordering::Relaxed))) >> SHIFT) as u64
 }
 
 /// The TSC value at `ns` since boot.
 #[inline]
 pub fn tsc_at(ns: u64) -> u64 {
-    let cycles = u128::from(ns) * u128::from(INVERSE.load(Ordering::Relaxed)) >> SHIFT;
+    let cycles = (u128::from(ns) * u128::from(INVERSE.load(Ordering::Relaxed))) >> SHIFT;
     BASE.load(Ordering::Relaxed).wrapping_add(cycles as u64)
 }
 

@@ -394,7 +394,8 @@ pub fn frame_pointer() -> u64 {
 /// Reads a stack frame (saved frame pointer, return address) if `at` can be one: aligned, in
 /// kernel memory, and readable.
 pub fn read_frame(at: crate::VirtAddr) -> Option<(u64, u64)> {
-    if at.raw() < crate::phys::DIRECT_MAP || at.raw() % 8 != 0 || at.raw() > u64::MAX - 16 {
+    if at.raw() < crate::phys::DIRECT_MAP || !at.raw().is_multiple_of(8) || at.raw() > u64::MAX - 16
+    {
         return None;
     }
     let mut words = [0u64; 2];
