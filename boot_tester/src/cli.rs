@@ -114,6 +114,9 @@ pub struct RunOptions {
     pub machine: MachineOptions,
     #[command(flatten)]
     pub guest: GuestOptions,
+    /// At the program's end, show where its pages lie: policy, pages per node, what is misplaced and why
+    #[arg(long, conflicts_with = "interactive")]
+    pub placement: bool,
     /// Connect the terminal: line editing, job control, window size (leave with Ctrl-A x)
     #[arg(long, short)]
     pub interactive: bool,

@@ -305,6 +305,8 @@ fn bare_process(pid: i32) -> Arc<Process> {
         no_huge_pages: AtomicBool::new(false),
         dumpable: AtomicI32::new(1),
         oom_score_adj: AtomicI32::new(0),
+        keep_memory: AtomicBool::new(false),
+        kept: SpinLock::new(None),
     })
 }
 

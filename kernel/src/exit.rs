@@ -1,5 +1,6 @@
 //! The end of threads and processes.
 
+use crate::task::kept::KeptMemory;
 use crate::task::process::Remains;
 use crate::task::{Process, State, TaskRef, current, table};
 use alloc::sync::Arc;
@@ -89,6 +90,10 @@ fn release_memory() {
             dead.max_rss = dead.max_rss.max(peak);
         }
         if mm.users() == 1 {
+            if task.process.keep_memory.load(Ordering::Relaxed) {
+                let policy = task.numa.lock().policy;
+                *task.process.kept.lock() = Some(KeptMemory::new(&mm, policy));
+            }
             *task.process.mm.lock() = None;
         }
         mm.quit();

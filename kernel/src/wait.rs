@@ -1,7 +1,7 @@
 //! Waiting for children: what wait4(2) and waitid(2) look for and report.
 
 use crate::task::process::{Event, Use};
-use crate::task::{Process, current, table};
+use crate::task::{Process, current, kept, table};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -79,6 +79,9 @@ fn reap(parent: &Process, child: &Arc<Process>, used: Use) {
     parent.reaped_children.lock().add(&used);
     parent.place.lock().children.retain(|c| c.pid != child.pid);
     table::remove_process(child.pid);
+    if let Some(kept) = child.kept.lock().take() {
+        kept::discard(kept);
+    }
     child.ended.wake_all();
     table::free_tid(child.pid);
 }
@@ -91,7 +94,9 @@ pub fn wait(which: Which, options: Options) -> Result<Option<Report>> {
         Ok(None) if !options.no_hang => None,
         other => Some(other),
     };
-    process.child_events.wait_interruptible(None, look)?
+    let found = process.child_events.wait_interruptible(None, look)?;
+    kept::free_discarded();
+    found
 }
 
 fn look(process: &Arc<Process>, which: Which, options: Options) -> Result<Option<Report>> {

@@ -105,6 +105,7 @@ fn write_image(init: &Path, image: &Path) -> Result<()> {
         winsize: None,
         timeout: 0,
         nonce: String::new(),
+        placement: false,
         programs: vec![Program {
             path: "/bin/busybox".into(),
             args: ["cat", "/proc/meminfo"].map(Into::into).into(),

@@ -29,11 +29,11 @@ const GDB_PORT: u16 = 1234;
 
 pub fn run(options: &RunOptions) -> Result<u8> {
     let mode = if options.interactive { Mode::Tty } else { Mode::Pipe };
-    start(&options.machine, &options.guest, mode, &options.command)
+    start(&options.machine, &options.guest, mode, &options.command, options.placement)
 }
 
 pub fn shell(options: &ShellOptions) -> Result<u8> {
-    start(&options.machine, &options.guest, Mode::Tty, &[])
+    start(&options.machine, &options.guest, Mode::Tty, &[], false)
 }
 
 /// An empty `command` is a login shell.
@@ -42,6 +42,7 @@ fn start(
     guest: &GuestOptions,
     mode: Mode,
     command: &[OsString],
+    placement: bool,
 ) -> Result<u8> {
     let started = Instant::now();
     if let Some(word) = command.first().filter(|word| word.as_encoded_bytes().starts_with(b"-")) {
@@ -60,7 +61,7 @@ fn start(
         .transpose()?;
     let work = WorkDir::new()?;
     let image = work.path().join("image.cpio");
-    write_image(&image, guest, mode, command, &progress)?;
+    write_image(&image, guest, mode, command, placement, &progress)?;
     let file = kernel.locate(&progress)?;
     let append = &machine.append;
     let clock = if guest.icount { Clock::Instructions } else { Clock::Wall };
@@ -85,6 +86,7 @@ fn start(
         progress,
         deadline: machine.timeout.map(|s| started + Duration::from_secs_f64(s)),
         started,
+        placement: Vec::new(),
     };
     let feed = |session: &Session| feed_stdin(session);
     let feeder: Option<&dyn Fn(&Session) -> Feed> =
@@ -96,6 +98,9 @@ fn start(
     if left.load(Ordering::SeqCst) {
         eprintln!("\nproxima: left the guest");
         return Ok(0);
+    }
+    for line in &streams.placement {
+        eprintln!("{line}");
     }
     Ok(report(&outcome, &session, machine))
 }
@@ -121,6 +126,7 @@ fn write_image(
     guest: &GuestOptions,
     mode: Mode,
     command: &[OsString],
+    placement: bool,
     progress: &Progress,
 ) -> Result<()> {
     let cwd = std::env::current_dir().context("current directory")?;
@@ -159,6 +165,7 @@ fn write_image(
         winsize: terminal::size().filter(|_| mode == Mode::Tty),
         timeout: 0,
         nonce: String::new(),
+        placement,
         programs: vec![program],
     };
     tree.bytes(Path::new(runfile::PATH), 0o644, file.text())?;
@@ -231,6 +238,8 @@ struct Streams {
     progress: Progress,
     deadline: Option<Instant>,
     started: Instant,
+    /// Shown after the program's own words.
+    placement: Vec<String>,
 }
 
 impl Sink for Streams {
@@ -249,6 +258,10 @@ impl Sink for Streams {
             self.started.elapsed().as_secs_f64()
         ));
         self.progress.clear();
+    }
+
+    fn placement(&mut self, line: &str) {
+        self.placement.push(line.to_string());
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -28,6 +28,8 @@ pub trait Sink {
     fn err(&mut self, bytes: &[u8]) -> bool;
     /// Init is there and about to start the program; `tsc` is the time-stamp counter at its entry.
     fn ready(&mut self, _session: &Session, _tsc: u64) {}
+    /// A line of the table of pages that the run file asked for.
+    fn placement(&mut self, _line: &str) {}
     /// When the guest has to end: asked before every wait, so that it may move.
     fn deadline(&self) -> Option<Instant> {
         None
@@ -96,6 +98,9 @@ pub fn follow(
 }
 
 fn hear(line: &str, said: &mut Said, stdin: Option<&Feed>, session: &Session, sink: &mut dyn Sink) {
+    if let Some(row) = line.strip_prefix("placement ") {
+        return sink.placement(row);
+    }
     let mut words = line.split_whitespace();
     let first = words.next();
     let number = words.next().and_then(|word| word.parse::<u64>().ok());

@@ -38,6 +38,8 @@ pub struct RunFile {
     /// Batch only: seconds a program may take, and the word that marks its output.
     pub timeout: u64,
     pub nonce: String,
+    /// Pipe mode only: the guest tells where the program's pages lay at its end.
+    pub placement: bool,
     pub programs: Vec<Program>,
 }
 
@@ -55,6 +57,9 @@ impl RunFile {
         }
         if let Some((rows, columns)) = self.winsize {
             let _ = writeln!(text, "winsize {rows} {columns}");
+        }
+        if self.placement {
+            text.push_str("placement\n");
         }
         if self.mode == Mode::Batch {
             let _ = writeln!(text, "timeout {}\nnonce {}", self.timeout, self.nonce);
@@ -98,6 +103,7 @@ mod tests {
             winsize: None,
             timeout: 0,
             nonce: String::new(),
+            placement: false,
             programs: vec![Program {
                 path: "/bin/x".into(),
                 args: vec!["x".into(), "a\nb%".into(), "".into()],

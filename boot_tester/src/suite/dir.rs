@@ -163,6 +163,7 @@ impl Suite for DirSuite {
             winsize: None,
             timeout: self.manifest.timeout.unwrap_or(crate::cmd::test::LIMIT),
             nonce: self.nonce.clone(),
+            placement: false,
             programs,
         };
         tree.bytes(Path::new(runfile::PATH), 0o644, file.text())?;

@@ -62,6 +62,7 @@ impl Suite for GuestTests {
             winsize: None,
             timeout: 0,
             nonce: String::new(),
+            placement: false,
             programs: vec![Program { path: GUEST_PATH.into(), args, name: String::new() }],
         };
         tree.bytes(Path::new(runfile::PATH), 0o644, file.text())?;

@@ -2,6 +2,7 @@
 
 pub mod current;
 pub mod env;
+pub mod kept;
 pub mod process;
 pub mod stack;
 pub mod table;

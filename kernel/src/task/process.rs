@@ -1,6 +1,7 @@
 //! A process: threads that share an address space, signals, limits and a place in the tree.
 
 use super::TaskRef;
+use super::kept::KeptMemory;
 use crate::signal::ProcessSignals;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -167,6 +168,9 @@ pub struct Process {
     pub no_huge_pages: AtomicBool,
     pub dumpable: AtomicI32,
     pub oom_score_adj: AtomicI32,
+    /// Its memory is to be kept until it is reaped, and is then in `kept`.
+    pub keep_memory: AtomicBool,
+    pub kept: SpinLock<Option<KeptMemory>>,
 }
 
 impl Process {

@@ -135,7 +135,7 @@ impl Mm {
     /// node, policy in force, why the pages are where they are.
     pub fn write_numa_pages(&self, task: Option<&Policy>, out: &mut dyn Write) -> fmt::Result {
         let vmas = self.vmas.read();
-        for vma in vmas.iter() {
+        for vma in vmas.iter().filter(|vma| !vma.flags.contains(VmaFlags::SPECIAL)) {
             let mut run: Option<(u64, u64, NodeId, Why)> = None;
             let mut result = Ok(());
             let mut flush = |run: &Option<(u64, u64, NodeId, Why)>| -> fmt::Result {

@@ -1,6 +1,7 @@
 //! The control channel: one line, one message.
 //!
-//! To the host: `ready TSC` before the program starts, `stdin N` (N bytes of ttyS1 have been
+//! To the host: `ready TSC` before the program starts, `placement LINE` for each line of the table
+//! that the run file may ask for, `stdin N` (N bytes of ttyS1 have been
 //! consumed, which is the host's leave to send more), and at the end `exit N` or `signal N`,
 //! followed in pipe mode by ` out BYTES err BYTES`, so that a lost byte is noticed.
 //! From the host: `eof N` (stdin ends after N bytes), `winsize ROWS COLUMNS`.

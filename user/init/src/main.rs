@@ -17,7 +17,10 @@ mod batch;
 mod control;
 mod cpus;
 mod mounts;
+mod observe;
+mod placement;
 mod ports;
+mod ptrace;
 mod pump;
 mod run;
 mod session;
@@ -36,8 +39,9 @@ const SPEC: &str = "/etc/proxima/run";
 
 fn main() {
     let entry = tsc::read();
-    let mut args = std::env::args();
-    match args.next().as_deref() {
+    let mut args = std::env::args_os();
+    match args.next().as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some(observe::OBSERVED_ARG0) => observe::become_observed(args),
         Some(session::LEADER_ARG0) => session::lead(args),
         Some(session::PROGRAM_ARG0) => session::become_program(args),
         Some(cpus::SPIN_ARG0) => cpus::spin(),

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process_group, 
 use rustix::termios::{Winsize, tcdrain, tcsetwinsize};
 
 use crate::control::{Control, Message};
+use crate::observe;
 use crate::pump::{Stdin, to_port};
 use crate::session;
 use crate::spec::{Program, Spec};
@@ -46,7 +47,9 @@ impl std::fmt::Display for End {
 pub fn piped(spec: &Spec, out: File, err: File, control: &mut Control) -> Result<String, String> {
     let mut err_port = err.try_clone().map_err(|e| e.to_string())?;
     let in_port = out.try_clone().map_err(|e| e.to_string())?;
-    let mut command = command(spec, &spec.programs[0]);
+    let program = &spec.programs[0];
+    let mut command =
+        if spec.placement { observe::command(spec, program)? } else { command(spec, program) };
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {
         Ok(child) => child,
@@ -64,7 +67,15 @@ pub fn piped(spec: &Spec, out: File, err: File, control: &mut Control) -> Result
             }
         });
     }
-    let end = wait_for(&child)?;
+    let end = if spec.placement {
+        let (end, table) = observe::wait_and_look(&child, program)?;
+        for line in table {
+            control.send(&format!("placement {line}"))?;
+        }
+        end
+    } else {
+        wait_for(&child)?
+    };
     // Whoever still holds the pipes would keep the pumps waiting; the machine ends here anyway.
     kill_the_rest();
     let count =
@@ -139,7 +150,7 @@ pub fn wait_for(child: &Child) -> Result<End, String> {
     }
 }
 
-fn end_of(status: WaitStatus) -> Option<End> {
+pub fn end_of(status: WaitStatus) -> Option<End> {
     if let Some(code) = status.exit_status() {
         return Some(End::Exit(code));
     }

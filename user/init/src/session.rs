@@ -6,6 +6,7 @@
 //! leader tells init on a pipe how it ended. (New processes are the places where setsid(2) and
 //! setpgid(2) need no code between fork and exec.)
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -48,8 +49,8 @@ fn keep_for_good(stdin: Option<ChildStdin>) {
 }
 
 /// The session's leader. Arguments are the terminal, the program's path, and its argv.
-pub fn lead(mut args: impl Iterator<Item = String>) -> ! {
-    let tty = args.next().unwrap_or_default();
+pub fn lead(mut args: impl Iterator<Item = OsString>) -> ! {
+    let tty = args.next().unwrap_or_default().to_string_lossy().into_owned();
     match lead_on(&tty, args) {
         Ok(end) => {
             let _ = writeln!(std::io::stdout(), "{end}");
@@ -64,7 +65,7 @@ pub fn lead(mut args: impl Iterator<Item = String>) -> ! {
     }
 }
 
-fn lead_on(tty: &str, args: impl Iterator<Item = String>) -> std::io::Result<End> {
+fn lead_on(tty: &str, args: impl Iterator<Item = OsString>) -> std::io::Result<End> {
     setsid()?;
     let terminal: File = OpenOptions::new().read(true).write(true).open(tty)?;
     set_terminal_mode(&terminal)?;
@@ -87,18 +88,23 @@ fn lead_on(tty: &str, args: impl Iterator<Item = String>) -> std::io::Result<End
 }
 
 /// The process that becomes the program: standard output is the terminal already.
-pub fn become_program(mut args: impl Iterator<Item = String>) -> ! {
+pub fn become_program(args: impl Iterator<Item = OsString>) -> ! {
     let _ = std::io::stdin().read(&mut [0]);
-    let Some(path) = args.next() else { std::process::exit(127) };
     if rustix::stdio::dup2_stdin(std::io::stdout()).is_err() {
         std::process::exit(126);
     }
+    exec(args)
+}
+
+/// Becomes another program: `args` are its path and its argv.
+pub fn exec(mut args: impl Iterator<Item = OsString>) -> ! {
+    let Some(path) = args.next() else { std::process::exit(127) };
     let mut command = Command::new(&path);
     if let Some(first) = args.next() {
         command.arg0(first);
     }
     let error = command.args(args).exec();
-    eprintln!("init: {path}: {error}");
+    eprintln!("init: {}: {error}", path.to_string_lossy());
     std::process::exit(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 })
 }
 

@@ -3,7 +3,7 @@
 //! One `key value` pair a line; values are percent-encoded where they hold bytes outside printable
 //! ASCII, spaces at either end, or a percent sign. Keys that hold for the whole file: `mode`,
 //! `env NAME=VALUE`, `cwd`, `winsize ROWS COLUMNS`, `timeout SECONDS` (batch, per program),
-//! `nonce` (batch). `program PATH` begins a program, and its `arg`s (the first is argv[0]) and in
+//! `nonce` (batch), `placement` (pipe mode). `program PATH` begins a program, and its `arg`s (the first is argv[0]) and in
 //! batch mode its `name` follow.
 
 use std::ffi::OsString;
@@ -36,6 +36,8 @@ pub struct Spec {
     pub winsize: Option<(u16, u16)>,
     pub timeout: u64,
     pub nonce: String,
+    /// Tell where the program's pages lay at its end (pipe mode).
+    pub placement: bool,
     pub programs: Vec<Program>,
 }
 
@@ -48,6 +50,7 @@ impl Spec {
             winsize: None,
             timeout: 60,
             nonce: String::new(),
+            placement: false,
             programs: Vec::new(),
         };
         for line in text.lines() {
@@ -85,6 +88,7 @@ impl Spec {
             }
             "timeout" => self.timeout = value.parse().ok()?,
             "nonce" => self.nonce = value.to_string(),
+            "placement" => self.placement = true,
             "program" => {
                 let path = os(decode(value)?);
                 self.programs.push(Program { path, ..Program::default() });

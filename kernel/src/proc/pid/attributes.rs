@@ -113,6 +113,23 @@ pub fn set_oom_score_adj(who: &Who, data: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Whether numa_maps and numa_pages go on showing the process's memory until it is reaped.
+pub fn keep_memory(who: &Who, out: &mut Text) -> Result<()> {
+    put!(out, "{}\n", u8::from(who.find()?.keep_memory.load(Ordering::Relaxed)));
+    Ok(())
+}
+
+/// EINVAL for anything but 0 and 1.
+pub fn set_keep_memory(who: &Who, data: &[u8]) -> Result<()> {
+    let keep = match number(data)? {
+        0 => false,
+        1 => true,
+        _ => return Err(Errno::EINVAL),
+    };
+    who.find()?.keep_memory.store(keep, Ordering::Relaxed);
+    Ok(())
+}
+
 /// EPERM unless it is the running task's own, or it may change others' scheduling.
 fn check_slack(who: &Who) -> Result<()> {
     let own = core::ptr::eq(&*who.find()?, &*current().process);

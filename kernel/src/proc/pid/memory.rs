@@ -3,8 +3,11 @@
 use super::Who;
 use crate::proc::put;
 use abi::{Errno, Result};
+use alloc::sync::Arc;
 use core::fmt::{self, Write};
 use fs::pseudo::Text;
+use numa::policy::Policy;
+use vm::Mm;
 use vm::show::{AreaPages, write_area};
 use vm::vma::{Vma, VmaFlags};
 
@@ -20,16 +23,25 @@ pub fn maps(who: &Who, out: &mut Text) -> Result<()> {
 
 /// /proc/PID/numa_maps.
 pub fn numa_maps(who: &Who, out: &mut Text) -> Result<()> {
-    let Some(mm) = who.mm()? else { return Ok(()) };
-    let policy = who.task()?.numa.lock().policy;
+    let Some((mm, policy)) = with_policy(who)? else { return Ok(()) };
     done(mm.write_numa_maps(policy.as_ref(), out))
 }
 
 /// /proc/PID/numa_pages: where each page is and why.
 pub fn numa_pages(who: &Who, out: &mut Text) -> Result<()> {
-    let Some(mm) = who.mm()? else { return Ok(()) };
-    let policy = who.task()?.numa.lock().policy;
+    let Some((mm, policy)) = with_policy(who)? else { return Ok(()) };
     done(mm.write_numa_pages(policy.as_ref(), out))
+}
+
+/// The address space and the policy of its task: of a zombie, what was kept. None without memory.
+fn with_policy(who: &Who) -> Result<Option<(Arc<Mm>, Option<Policy>)>> {
+    if let Some(mm) = who.mm()? {
+        let policy = who.task()?.numa.lock().policy;
+        return Ok(Some((mm, policy)));
+    }
+    let process = who.find()?;
+    let kept = process.kept.lock();
+    Ok(kept.as_ref().map(|kept| (kept.mm.clone(), kept.policy)))
 }
 
 /// Sums over areas, in pages; what is proportional, in bytes.

@@ -89,6 +89,12 @@ const ENTRIES: &[Entry] = &[
     entry("maps", FILE | 0o444, In::Both, Make::Private(memory::maps)),
     entry("numa_maps", FILE | 0o444, In::Both, Make::Private(memory::numa_maps)),
     entry("numa_pages", FILE | 0o444, In::Both, Make::Private(memory::numa_pages)),
+    entry(
+        "keep_memory",
+        FILE | 0o600,
+        In::Process,
+        Make::Attribute(attributes::keep_memory, attributes::set_keep_memory),
+    ),
     entry("smaps", FILE | 0o444, In::Both, Make::Private(memory::smaps)),
     entry("smaps_rollup", FILE | 0o444, In::Both, Make::Private(memory::smaps_rollup)),
     entry("mem", FILE | 0o600, In::Both, Make::Other(raw::mem)),

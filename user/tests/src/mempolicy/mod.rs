@@ -13,6 +13,7 @@ mod shared;
 mod show;
 mod strict;
 mod weights;
+mod why;
 
 use crate::harness::Test;
 
@@ -30,4 +31,5 @@ pub const GROUPS: &[&[Test]] = &[
     weights::TESTS,
     show::TESTS,
     counters::TESTS,
+    why::TESTS,
 ];
