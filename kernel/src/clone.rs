@@ -194,6 +194,8 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     if !thread {
         crate::time::itimer::on_start(&child);
     }
+    crate::perf::on_clone(&child, thread);
+    crate::perf::on_fork(&child);
     crate::sched::start(&child);
     if let Some(vfork) = vfork {
         let done = || vfork.done.load(Ordering::Acquire).then_some(());

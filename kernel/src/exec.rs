@@ -154,6 +154,7 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
         fpu.restore();
     }
     hal::switch::load_user_bases(0, 0);
+    crate::perf::on_exec();
     if let Some(done) = task.vfork_done.lock().take() {
         done.complete();
     }

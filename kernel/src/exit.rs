@@ -55,6 +55,7 @@ pub fn exit_thread(status: i32) -> ! {
     let handle = task.handle();
     release_memory();
     handle.files.lock().clone_from(&crate::files::no_files());
+    crate::perf::on_exit();
     let last = leave_group(&process, &handle);
     if last {
         end_process(&process, status);

@@ -21,6 +21,7 @@ mod ipc;
 mod kmsg;
 mod limits;
 mod panic;
+mod perf;
 mod pidfd;
 mod proc;
 mod random;

@@ -49,12 +49,14 @@ fn page_fault(frame: &mut TrapFrame, addr: u64) -> bool {
     }
     let task = current();
     let access = Access { write: frame.error & WRITE != 0, exec: frame.error & FETCH != 0 };
+    crate::perf::fault_begins(&task, addr);
     let outcome = match task.mm() {
         Some(mm) if addr < hal::user::USER_END => mm.fault(addr, access),
         _ => Err(FaultError::NoArea),
     };
     task.counters.minor_faults.fetch_add(1, Ordering::Relaxed);
     crate::interrupts::count_fault();
+    crate::perf::fault_ends(&task, frame, addr, outcome.is_ok());
     let Err(error) = outcome else { return true };
     let (signal, code) = match error {
         FaultError::NoArea => (SIGSEGV, 1),
@@ -93,6 +95,7 @@ fn interrupt(frame: &mut TrapFrame) {
     if frame.from_user() {
         crate::sched::charge_user(&current());
     }
+    crate::perf::interrupted(frame);
     match frame.vector {
         vector::TIMER => {
             crate::interrupts::count_timer();
@@ -112,6 +115,9 @@ fn interrupt(frame: &mut TrapFrame) {
             if asked & 1 << Ipi::Reschedule as u32 != 0 {
                 crate::interrupts::count_reschedule();
                 crate::sched::tick();
+            }
+            if asked & 1 << Ipi::Perf as u32 != 0 {
+                crate::perf::notify::on_interrupt();
             }
             if asked & 1 << Ipi::Call as u32 != 0 {
                 crate::interrupts::count_call();

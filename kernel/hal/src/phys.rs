@@ -60,6 +60,13 @@ pub fn bytes_mut<'a>(pfn: Pfn) -> &'a mut [u8] {
     unsafe { core::slice::from_raw_parts_mut(ptr::<u8>(pfn.addr()), PAGE_SIZE) }
 }
 
+/// A 64-bit word of a frame that others change too. See [`bytes`].
+pub fn atomic_u64<'a>(pfn: Pfn, offset: usize) -> &'a core::sync::atomic::AtomicU64 {
+    assert!(offset % 8 == 0 && offset < PAGE_SIZE, "a word of a frame");
+    // SAFETY: as `bytes`; aligned and inside the frame.
+    unsafe { &*ptr::<core::sync::atomic::AtomicU64>(pfn.addr() + offset as u64) }
+}
+
 /// A range of physical memory, as bytes. The caller owns it (the initramfs, firmware's tables).
 pub fn range<'a>(at: PhysAddr, len: usize) -> &'a [u8] {
     // SAFETY: the direct map covers memory; nobody writes to what the caller owns.

@@ -7,7 +7,7 @@
 //! A file that is not here is one that could not tell the truth, or whose subject does not exist
 //! (network tables, control groups).
 
-mod access;
+pub mod access;
 mod counters;
 mod cpu_flags;
 mod cpuinfo;

@@ -288,6 +288,7 @@ fn switch(preempted: bool) {
     charge_system(&prev);
     here.accounts.switched(&prev, !is_idle, is_nice, &next);
     drop(queue);
+    crate::perf::leaves(&prev, &next, preempted);
 
     if !prev.kernel_thread {
         crate::rseq::note_switch(&prev);
@@ -324,6 +325,7 @@ fn finish_switch() {
         (queue.before.take(), queue.exile.take())
     };
     let Some(before) = before else { return };
+    crate::perf::enters(&before);
     before.on_cpu.store(false, Ordering::Release);
     if let Some(entity) = exile {
         let id = domains().for_exile(&Hints, &wish(&before, entity.params()));

@@ -14,6 +14,8 @@ use sync::{IrqLock, Notify};
 pub enum Action {
     Wake(TaskRef),
     Notify(Arc<dyn Notify>),
+    /// A sample of a performance event's clock is due.
+    Perf(Arc<crate::perf::event::Event>),
 }
 
 /// Names a timer, to cancel it.
@@ -121,6 +123,7 @@ pub fn on_interrupt() {
                 super::wake(&task);
             }
             Some(Action::Notify(target)) => crate::time::worker::push_notify(target),
+            Some(Action::Perf(event)) => crate::perf::context::timer_fired(&event),
             None => {}
         }
     }

@@ -81,6 +81,16 @@ impl SigInfo {
         info
     }
 
+    /// A descriptor is ready: POLL_IN or POLL_HUP as the code.
+    pub fn ready(signal: i32, code: i32, fd: i32) -> Self {
+        /// POLLIN | POLLRDNORM, and POLLHUP | POLLERR, as `si_band` names them.
+        const BANDS: [u64; 2] = [0x41, 0x18];
+        let mut info = Self::new(signal, code);
+        info.set_long(4, BANDS[usize::from(code != 1)]);
+        info.0[6] = fd as u32;
+        info
+    }
+
     pub fn signal(&self) -> i32 {
         self.0[0] as i32
     }

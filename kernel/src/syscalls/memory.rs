@@ -115,9 +115,18 @@ fn mmap(
         }
         if shared { What::SharedAnon } else { What::Anon }
     } else {
-        crate::files::map_target(c, fd, prot, shared, off)?
+        let file = c.file(fd)?;
+        match file.ops_as::<crate::perf::file::PerfFile>() {
+            // A buffer's shape is in the length, and children do not get it.
+            Some(event) => {
+                vma |= VmaFlags::DONT_FORK | VmaFlags::DONT_DUMP;
+                event.map(&file, len, off, shared, prot.contains(Prot::WRITE))?
+            }
+            None => crate::files::map_target(c, fd, prot, shared, off)?,
+        }
     };
     let addr = mm.map(place, len, prot, vma, what)?;
+    crate::perf::on_map(addr);
     let end = addr + ((len + PAGE - 1) & !(PAGE - 1));
     let populate = flags & g::MAP_POPULATE != 0 && flags & g::MAP_NONBLOCK == 0
         || vma.contains(VmaFlags::LOCKED) && !vma.contains(VmaFlags::LOCK_ON_FAULT);
@@ -146,7 +155,9 @@ fn mprotect(c: &mut Ctx<'_>, addr: u64, len: u64, prot: u32) -> Result<()> {
     if start == end {
         return Ok(());
     }
-    c.mm().protect(start, end, prot)
+    c.mm().protect(start, end, prot)?;
+    crate::perf::on_map(start);
+    Ok(())
 }
 
 fn mremap(

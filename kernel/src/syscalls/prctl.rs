@@ -154,6 +154,7 @@ fn set_name(ctx: &Ctx<'_>, at: VirtAddr) -> Result<u64> {
         Err(error) => return Err(error),
     };
     ctx.task.set_name(&name);
+    crate::perf::on_rename(&ctx.task);
     Ok(0)
 }
 

@@ -72,6 +72,7 @@ const PARTS: &[&[Entry]] = &[
     super::time::TABLE,
     super::transfer::TABLE,
     super::xattr::TABLE,
+    crate::perf::open::TABLE,
 ];
 
 /// Numbers that the table has room for.

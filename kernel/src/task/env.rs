@@ -10,4 +10,7 @@ impl vm::env::Environment for Environment {
     fn with_numa(&self, f: &mut dyn FnMut(&mut TaskNuma)) {
         f(&mut current().numa.lock());
     }
+    fn page_event(&self, event: vm::env::PageEvent) {
+        crate::perf::numa::on_page(event);
+    }
 }

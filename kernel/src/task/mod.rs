@@ -157,6 +157,8 @@ pub struct Task {
     pub parent_death_signal: AtomicI32,
     /// What to do when the interrupted call is restarted with its time gone (restart_syscall).
     pub restart: SpinLock<Option<Restart>>,
+    /// Performance events that observe it.
+    pub perf: crate::perf::TaskPerf,
 }
 
 /// A sleep that goes on after a signal stopped it (ERESTART_RESTARTBLOCK).
@@ -267,6 +269,7 @@ impl Task {
             vfork_done: SpinLock::new(None),
             parent_death_signal: AtomicI32::new(0),
             restart: SpinLock::new(None),
+            perf: crate::perf::TaskPerf::default(),
         }))
     }
 

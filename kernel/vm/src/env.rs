@@ -1,5 +1,6 @@
 //! What this crate needs of its surroundings: the machine, the task that asks, a way to flush.
 
+use core::sync::atomic::{AtomicU32, Ordering};
 use numa::policy::{Interleaver, Policy, Weights};
 use numa::{Machine, NodeId, NodeMask};
 use sync::Once;
@@ -19,6 +20,37 @@ pub struct TaskNuma {
 pub trait Environment: Sync {
     /// The running task's policy.
     fn with_numa(&self, f: &mut dyn FnMut(&mut TaskNuma));
+    /// Something happened to a page; only called while [`PAGE_EVENTS`] is not 0.
+    fn page_event(&self, _event: PageEvent) {}
+}
+
+/// What may happen to a page of user data.
+#[derive(Clone, Copy, Debug)]
+pub enum PageEvent {
+    /// A frame was taken on `node`; `wanted` was the first choice.
+    Allocated { node: NodeId, wanted: NodeId },
+    /// The page at `addr` moved.
+    Migrated { addr: u64, from: NodeId, to: NodeId },
+    /// A task touched `addr` while its page (on `node`) was moving.
+    Waited { addr: u64, node: NodeId },
+}
+
+/// How many want to know of page events.
+pub static PAGE_EVENTS: AtomicU32 = AtomicU32::new(0);
+
+/// Tells the kernel above, if somebody wants to know.
+#[inline(always)]
+pub fn page_event(event: impl FnOnce() -> PageEvent) {
+    if PAGE_EVENTS.load(Ordering::Relaxed) != 0 {
+        tell(event());
+    }
+}
+
+#[cold]
+fn tell(event: PageEvent) {
+    if let Some(environment) = ENVIRONMENT.get() {
+        environment.page_event(event);
+    }
 }
 
 static MACHINE: Once<Machine> = Once::new();

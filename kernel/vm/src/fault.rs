@@ -116,11 +116,17 @@ impl Mm {
             match wait {
                 None => return Ok(()),
                 // Wait without any lock, so that the migration can take them.
-                Some(pfn) => migration_queue(pfn).wait_until(|| {
+                Some(pfn) => {
+                    crate::env::page_event(|| crate::env::PageEvent::Waited {
+                        addr,
+                        node: frame(pfn).node(),
+                    });
+                    migration_queue(pfn).wait_until(|| {
                     let moving = table::lookup(self.root(), addr)
                         .is_some_and(|s| table::state(s.load()) == State::Migrating(pfn));
                     (!moving).then_some(())
-                }),
+                    });
+                }
             }
         }
     }

@@ -94,7 +94,12 @@ impl Mm {
         for page in moving {
             let which = page.which;
             let old = page.old;
+            let to = page.new.node();
             outcomes[which] = finish(&spaces, page, reason);
+            if outcomes[which] == Outcome::Moved {
+                let (addr, from) = (candidates[which].addr, frame(old).node());
+                crate::env::page_event(|| crate::env::PageEvent::Migrated { addr, from, to });
+            }
             migration_done(old);
         }
         let moved = outcomes.iter().filter(|o| **o == Outcome::Moved).count() as u64;

@@ -37,6 +37,7 @@ pub fn take(placement: &Placement<'_>, kind: Kind) -> Option<Page> {
         if let Some(pfn) = frames::alloc_one(node, kind, Usage::User) {
             let page = Page::from_alloc(pfn);
             frames::node::account(first, node, placement.is_interleave_hit(node));
+            env::page_event(|| env::PageEvent::Allocated { node, wanted: first });
             page.frame().set_why(History {
                 reason: reason(placement.reason_on(node)),
                 cow: false,

@@ -114,6 +114,8 @@ pub enum Ipi {
     Flush = 1,
     Call = 2,
     Stop = 3,
+    /// A CPU to itself: performance events have readers to wake.
+    Perf = 4,
 }
 
 /// Asks `target` for `what`. The request is a bit in the target's pending word, so none is lost

@@ -28,6 +28,7 @@ pub fn set_comm(who: &Who, data: &[u8]) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     task.set_name(data);
+    crate::perf::on_rename(&task);
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use super::Setting::{self, Fixed, Read, Write};
 use super::number;
+use crate::perf::settings;
 use crate::proc::put;
 use crate::task::process::{initial_limits, limit};
 use crate::task::table;
@@ -35,10 +36,10 @@ pub const SETTINGS: &[(&str, Setting)] = &[
     ("kernel/panic", Write(0o644, panic, set_panic)),
     ("kernel/perf_cpu_time_max_percent", Fixed("25")),
     ("kernel/perf_event_max_contexts_per_stack", Fixed("8")),
-    ("kernel/perf_event_max_sample_rate", Fixed("100000")),
+    ("kernel/perf_event_max_sample_rate", Write(0o644, max_rate, set_max_rate)),
     ("kernel/perf_event_max_stack", Fixed("127")),
-    ("kernel/perf_event_mlock_kb", Fixed("516")),
-    ("kernel/perf_event_paranoid", Fixed("2")),
+    ("kernel/perf_event_mlock_kb", Write(0o644, mlock_kb, set_mlock_kb)),
+    ("kernel/perf_event_paranoid", Write(0o644, paranoid, set_paranoid)),
     ("kernel/pid_max", Read(pid_max)),
     ("kernel/printk", Write(0o644, printk, set_printk)),
     ("kernel/pty/max", Fixed("4096")),
@@ -158,5 +159,37 @@ fn uuid(out: &mut Text) -> Result<()> {
 fn boot_id(out: &mut Text) -> Result<()> {
     static ID: Once<[u8; 16]> = Once::new();
     write_uuid(out, ID.call_once(fresh_uuid));
+    Ok(())
+}
+
+fn max_rate(out: &mut Text) -> Result<()> {
+    put!(out, "{}\n", settings::MAX_RATE.load(Ordering::Relaxed));
+    Ok(())
+}
+
+fn set_max_rate(data: &[u8]) -> Result<()> {
+    settings::MAX_RATE.store(number(data, 1..=i64::from(i32::MAX))?, Ordering::Relaxed);
+    Ok(())
+}
+
+fn mlock_kb(out: &mut Text) -> Result<()> {
+    put!(out, "{}\n", settings::MLOCK_KB.load(Ordering::Relaxed));
+    Ok(())
+}
+
+fn set_mlock_kb(data: &[u8]) -> Result<()> {
+    let all = i64::from(i32::MIN)..=i64::from(i32::MAX);
+    settings::MLOCK_KB.store(number(data, all)?, Ordering::Relaxed);
+    Ok(())
+}
+
+fn paranoid(out: &mut Text) -> Result<()> {
+    put!(out, "{}\n", settings::PARANOID.load(Ordering::Relaxed));
+    Ok(())
+}
+
+fn set_paranoid(data: &[u8]) -> Result<()> {
+    let all = i64::from(i32::MIN)..=i64::from(i32::MAX);
+    settings::PARANOID.store(number(data, all)?, Ordering::Relaxed);
     Ok(())
 }

@@ -1,0 +1,497 @@
+//! Contexts: the events of one task, or of one CPU, and whether they count now.
+
+use super::event::{Event, Source};
+use super::sample::{self, Extra, Regs};
+use super::sideband;
+use crate::sched::timers::{self, Action, TimerId};
+use crate::task::{Task, TaskRef, current};
+use ::perf::attr::flag;
+use ::perf::attr::software::{CONTEXT_SWITCHES, CPU_MIGRATIONS};
+use ::perf::counter::{Pace, Period, State, Throttle, Times};
+use alloc::boxed::Box;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::{self, Relaxed};
+use hal::percpu;
+use hal::trap::TrapFrame;
+use numa::{CpuId, CpuMask, MAX_CPUS};
+use sync::{IrqLock, Once};
+
+/// The shortest time between two samples of a clock (Linux: 10 us).
+const SHORTEST: u64 = 10_000;
+
+/// An event in its context.
+pub struct Slot {
+    pub event: Arc<Event>,
+    /// The group's leader; itself when it leads.
+    leader: u64,
+    pub times: Times,
+    pub period: Period,
+    pub throttle: Throttle,
+    /// A clock event has counted up to here.
+    counted: u64,
+    timer: Option<(TimerId, u64)>,
+    /// What was left of the period when the clock was stopped.
+    left: Option<u64>,
+    /// enable_on_exec was not used up.
+    waits_for_exec: bool,
+    /// When the frequency was adapted last.
+    pub adapted: u64,
+}
+
+/// The events of a task or a CPU.
+pub struct Context {
+    inner: IrqLock<Inner>,
+    task: Option<Weak<Task>>,
+}
+
+/// What a context's lock guards.
+pub struct Inner {
+    pub slots: Vec<Slot>,
+    /// Nanoseconds on a CPU up to `since`.
+    time: u64,
+    since: Option<u64>,
+    /// The CPU that it is on.
+    on: Option<CpuId>,
+    over: bool,
+}
+
+static CPUS: [Once<Box<Arc<Context>>>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
+
+/// The context of a CPU.
+pub fn of_cpu(cpu: CpuId) -> Arc<Context> {
+    let make = || Box::new(Context::new(None, Some((cpu, hal::time::now()))));
+    (**CPUS[cpu.index()].call_once(make)).clone()
+}
+
+impl Inner {
+    fn time(&self, now: u64) -> u64 {
+        self.time + self.since.map_or(0, |since| now.saturating_sub(since))
+    }
+
+    fn leader_state(&self, at: usize) -> State {
+        let leader = self.slots[at].leader;
+        let found = self.slots.iter().find(|s| s.event.id == leader);
+        found.map_or(State::Inactive, |s| s.times.state())
+    }
+
+    /// Counts times and clocks up to `now`.
+    fn touch(&mut self, now: u64) {
+        let time = self.time(now);
+        for at in 0..self.slots.len() {
+            let with_leader = self.leader_state(at) >= State::Inactive;
+            let slot = &mut self.slots[at];
+            slot.times.update(time, with_leader);
+            if slot.times.state() == State::Active && slot.event.source == Source::Clock {
+                slot.event.count.fetch_add(now.saturating_sub(slot.counted), Relaxed);
+                slot.counted = now;
+            }
+        }
+    }
+
+    /// Brings every event to the state that it should have now; a CPU whose timers must be set by
+    /// itself.
+    fn settle(&mut self, now: u64) -> Option<CpuId> {
+        self.touch(now);
+        let time = self.time(now);
+        let mut remote = None;
+        for at in 0..self.slots.len() {
+            let leader = self.leader_state(at);
+            let on = self.on;
+            let slot = &mut self.slots[at];
+            let state = slot.times.state();
+            if state < State::Inactive {
+                slot.stop_timer();
+                continue;
+            }
+            let here = slot.event.cpu.is_none_or(|cpu| Some(cpu) == on);
+            let leads = slot.leader == slot.event.id;
+            let wanted = on.is_some() && here && (leads || leader == State::Active);
+            match (wanted, state) {
+                (true, State::Inactive) => {
+                    slot.times.set_state(State::Active, time, true);
+                    slot.counted = now;
+                }
+                (false, State::Active) => slot.times.set_state(State::Inactive, time, true),
+                _ => {}
+            }
+            if !wanted {
+                slot.stop_timer();
+            } else if slot.wants_timer() && slot.timer.is_none() {
+                if on == Some(percpu::cpu()) {
+                    slot.start_timer(now);
+                } else {
+                    remote = on;
+                }
+            }
+        }
+        remote
+    }
+
+    fn position(&self, id: u64) -> Option<usize> {
+        self.slots.iter().position(|s| s.event.id == id)
+    }
+}
+
+impl Slot {
+    fn new(event: &Arc<Event>, time: u64) -> Self {
+        let attr = &event.attr;
+        let state = if attr.has(flag::DISABLED) { State::Off } else { State::Inactive };
+        let rate = event.rate.load(Relaxed);
+        let period = if attr.has(flag::FREQ) && event.source != Source::Clock { 1 } else { rate };
+        Self {
+            event: event.clone(),
+            leader: event.leader_id(),
+            times: Times::new(state, time),
+            period: Period::new(period),
+            throttle: Throttle::default(),
+            counted: 0,
+            timer: None,
+            left: None,
+            waits_for_exec: attr.has(flag::ENABLE_ON_EXEC),
+            adapted: 0,
+        }
+    }
+
+    fn wants_timer(&self) -> bool {
+        self.event.attr.is_sampling() && self.event.source == Source::Clock
+    }
+
+    /// Nanoseconds between samples of a clock.
+    fn interval(&self) -> u64 {
+        let rate = self.event.rate.load(Relaxed).max(1);
+        let ns = if self.event.attr.has(flag::FREQ) { 1_000_000_000 / rate } else { rate };
+        ns.max(SHORTEST)
+    }
+
+    fn start_timer(&mut self, now: u64) {
+        let left = self.left.take().unwrap_or_else(|| self.interval());
+        self.arm(now + left.max(SHORTEST));
+    }
+
+    fn arm(&mut self, deadline: u64) {
+        let timer = timers::arm(deadline, Action::Perf(self.event.clone()));
+        self.timer = Some((timer, deadline));
+    }
+
+    fn stop_timer(&mut self) {
+        if let Some((timer, deadline)) = self.timer.take() {
+            timers::cancel(timer);
+            self.left = Some(deadline.saturating_sub(hal::time::now()));
+        }
+    }
+}
+
+impl Context {
+    fn new(task: Option<Weak<Task>>, on: Option<(CpuId, u64)>) -> Arc<Self> {
+        let inner = Inner {
+            slots: Vec::new(),
+            time: 0,
+            since: on.map(|(_, now)| now),
+            on: on.map(|(cpu, _)| cpu),
+            over: false,
+        };
+        Arc::new(Self { inner: IrqLock::new(inner), task })
+    }
+
+    /// An empty one for a task, which may be running.
+    pub fn of_task(task: &TaskRef) -> Arc<Self> {
+        let running = core::ptr::eq(&*task.0, &*current());
+        let on = running.then(|| {
+            let _stay = hal::preempt::PreemptGuard::new();
+            (percpu::cpu(), hal::time::now())
+        });
+        Self::new(Some(Arc::downgrade(&task.0)), on)
+    }
+
+    /// True when it is that of `task`.
+    pub fn is_of(&self, task: &Task) -> bool {
+        self.task.as_ref().is_some_and(|t| core::ptr::eq(t.as_ptr(), task))
+    }
+
+    /// True when it is a task's (else a CPU's).
+    pub fn has_task(&self) -> bool {
+        self.task.is_some()
+    }
+
+    /// True when both are of one task, or neither is of any.
+    pub fn same_target(&self, other: &Self) -> bool {
+        core::ptr::eq(self, other) || !self.has_task() && !other.has_task()
+    }
+
+    fn change(&self, f: impl FnOnce(&mut Inner, u64)) {
+        let remote = {
+            let mut inner = self.inner.lock();
+            let now = hal::time::now();
+            inner.touch(now);
+            f(&mut inner, now);
+            inner.settle(now)
+        };
+        if let Some(cpu) = remote {
+            crate::interrupts::call_on(CpuMask::single(cpu), settle_here, 0);
+        }
+    }
+
+    /// Enters an event. A task that runs elsewhere unobserved so far is found by its CPU.
+    pub fn add(&self, event: &Arc<Event>) {
+        self.change(|inner, now| {
+            let time = inner.time(now);
+            if !inner.over {
+                inner.slots.push(Slot::new(event, time));
+            }
+        });
+        let elsewhere = self.task.as_ref().and_then(Weak::upgrade).filter(|task| {
+            !core::ptr::eq(&**task, &*current()) && task.on_cpu.load(Ordering::SeqCst)
+        });
+        if let Some(task) = elsewhere {
+            crate::interrupts::call_on(CpuMask::single(task.last_cpu()), settle_here, 0);
+        }
+    }
+
+    /// Takes an event out. The members of a group that it led go on alone.
+    pub fn remove(&self, id: u64) -> Option<Slot> {
+        let mut gone = None;
+        self.change(|inner, _| {
+            let Some(at) = inner.position(id) else { return };
+            let mut slot = inner.slots.remove(at);
+            slot.stop_timer();
+            for other in inner.slots.iter_mut().filter(|s| s.leader == id) {
+                other.leader = other.event.id;
+            }
+            gone = Some(slot);
+        });
+        gone
+    }
+
+    /// Its task is gone: everything leaves.
+    pub fn end(&self) -> Vec<Slot> {
+        let mut slots = Vec::new();
+        self.change(|inner, _| {
+            inner.over = true;
+            slots = core::mem::take(&mut inner.slots);
+            slots.iter_mut().for_each(Slot::stop_timer);
+        });
+        slots
+    }
+
+    /// The events with their states.
+    pub fn events(&self) -> Vec<(Arc<Event>, State)> {
+        let inner = self.inner.lock();
+        inner.slots.iter().map(|s| (s.event.clone(), s.times.state())).collect()
+    }
+
+    /// The members of the group that `event` leads, itself first; else itself alone.
+    pub fn members_of(&self, event: &Arc<Event>) -> Vec<Arc<Event>> {
+        let inner = self.inner.lock();
+        let mut found = alloc::vec![event.clone()];
+        let others = inner.slots.iter().filter(|s| s.leader == event.id && s.event.id != event.id);
+        found.extend(others.map(|s| s.event.clone()));
+        found
+    }
+
+    /// An event's state.
+    pub fn state_of(&self, id: u64) -> Option<State> {
+        let inner = self.inner.lock();
+        inner.position(id).map(|at| inner.slots[at].times.state())
+    }
+
+    /// Nanoseconds that an event was enabled and counting, up to now; its count is up to date then.
+    pub fn times_of(&self, id: u64) -> (u64, u64) {
+        let mut inner = self.inner.lock();
+        inner.touch(hal::time::now());
+        inner.position(id).map_or((0, 0), |at| inner.slots[at].times.totals())
+    }
+
+    /// Enables or disables an event.
+    pub fn set_enabled(&self, id: u64, on: bool) {
+        self.change(|inner, now| {
+            let time = inner.time(now);
+            let Some(at) = inner.position(id) else { return };
+            let slot = &mut inner.slots[at];
+            match (on, slot.times.state()) {
+                (true, State::Off | State::Error) => {
+                    slot.times.set_state(State::Inactive, time, true);
+                }
+                (false, State::Inactive | State::Active | State::Error) => {
+                    slot.times.set_state(State::Off, time, true);
+                }
+                _ => {}
+            }
+        });
+    }
+
+    /// exec: enables an event that waited for it.
+    pub fn enable_once(&self, id: u64) {
+        let waited = {
+            let mut inner = self.inner.lock();
+            let at = inner.position(id);
+            at.is_some_and(|at| core::mem::take(&mut inner.slots[at].waits_for_exec))
+        };
+        if waited {
+            self.set_enabled(id, true);
+        }
+    }
+
+    /// Begins a new period.
+    pub fn set_period(&self, id: u64, period: u64) {
+        self.change(|inner, _| {
+            if let Some(at) = inner.position(id) {
+                let slot = &mut inner.slots[at];
+                slot.stop_timer();
+                slot.left = None;
+                let freq = slot.event.attr.has(flag::FREQ);
+                let clock = slot.event.source == Source::Clock;
+                slot.period.restart(if freq && !clock { 1 } else { period });
+            }
+        });
+    }
+
+    /// Sets an event's count to 0 and keeps its times.
+    pub fn reset(&self, event: &Event) {
+        let mut inner = self.inner.lock();
+        inner.touch(hal::time::now());
+        event.count.store(0, Relaxed);
+    }
+
+    /// Calls `f` for every event that gets records now, on this CPU.
+    pub fn for_records(&self, f: &mut dyn FnMut(&Arc<Event>)) {
+        let here = percpu::cpu();
+        let inner = self.inner.lock();
+        for slot in &inner.slots {
+            let fits = slot.event.cpu.is_none_or(|cpu| cpu == here);
+            if slot.times.state() >= State::Inactive && fits {
+                f(&slot.event);
+            }
+        }
+    }
+}
+
+/// Brings the events of the running task and of this CPU up to date (called on their CPU).
+fn settle_here(_: u64) {
+    let now = hal::time::now();
+    let cpu = percpu::cpu();
+    if let Some(context) = current().perf.context() {
+        let mut inner = context.inner.lock();
+        if inner.since.is_none() {
+            inner.since = Some(now);
+            inner.on = Some(cpu);
+        }
+        inner.settle(now);
+    }
+    if let Some(context) = CPUS[cpu.index()].get() {
+        context.inner.lock().settle(now);
+    }
+}
+
+/// See [`super::leaves`].
+#[cold]
+#[inline(never)]
+pub fn task_leaves(prev: &Task, next: &Task, preempted: bool) {
+    super::software(CONTEXT_SWITCHES, 1, None, 0);
+    if super::wants_side() {
+        sideband::switch(prev, next, true, preempted);
+    }
+    if let Some(context) = prev.perf.context() {
+        let now = hal::time::now();
+        let mut inner = context.inner.lock();
+        inner.touch(now);
+        inner.on = None;
+        inner.settle(now);
+        inner.time = inner.time(now);
+        inner.since = None;
+    }
+}
+
+/// See [`super::enters`].
+#[cold]
+#[inline(never)]
+pub fn task_enters(prev: &Task) {
+    let task = current();
+    let cpu = percpu::cpu();
+    if let Some(context) = task.perf.context() {
+        let now = hal::time::now();
+        let mut inner = context.inner.lock();
+        if !inner.over {
+            inner.since = Some(now);
+            inner.on = Some(cpu);
+            inner.settle(now);
+        }
+    }
+    let moved = task.counters.migrations.load(Relaxed);
+    if task.perf.migrations.swap(moved, Relaxed) < moved {
+        super::software(CPU_MIGRATIONS, 1, None, 0);
+    }
+    if super::wants_side() {
+        sideband::switch(&task, prev, false, false);
+    }
+}
+
+/// `source` happened `n` times to `task`, which runs here: whoever counts it does.
+pub fn count(task: &Task, source: Source, n: u64, regs: &Regs, extra: &Extra<'_>) {
+    // On one CPU to the end: its own context must be that of where it happened.
+    let _irq = hal::irq::IrqOff::new();
+    let mine = task.perf.context();
+    let cpus = CPUS[percpu::cpu().index()].get().map(|c| (**c).clone());
+    for context in [mine, cpus].into_iter().flatten() {
+        let mut inner = context.inner.lock();
+        for at in 0..inner.slots.len() {
+            let slot = &inner.slots[at];
+            if slot.event.source != source || slot.times.state() != State::Active {
+                continue;
+            }
+            if regs.excluded(&slot.event.attr) {
+                continue;
+            }
+            slot.event.count.fetch_add(n, Relaxed);
+            if slot.event.attr.is_sampling() {
+                sample::soft(&mut inner, at, n, task, regs, extra);
+            }
+        }
+    }
+}
+
+/// A clock's timer has fired, on this CPU, in an interrupt.
+pub fn timer_fired(event: &Arc<Event>) {
+    let Some(context) = event.context() else { return };
+    let task = current();
+    let mut inner = context.inner.lock();
+    let now = hal::time::now();
+    let Some(at) = inner.position(event.id) else { return };
+    let due = matches!(inner.slots[at].timer, Some((_, deadline)) if deadline <= now);
+    if !due || inner.on != Some(percpu::cpu()) {
+        return;
+    }
+    inner.slots[at].timer = None;
+    if inner.slots[at].times.state() != State::Active {
+        return;
+    }
+    let frame: TrapFrame = sample::interrupted();
+    let regs = Regs::of(Some(&frame));
+    let idle = event.attr.has(flag::EXCLUDE_IDLE) && task.pid() == 0;
+    let mut go_on = true;
+    let pace = inner.slots[at].throttle.sample(now, super::settings::max_rate());
+    if pace != Pace::Skip {
+        sample::pace_record(&inner, at, pace, &task, now);
+        if !regs.excluded(&event.attr) && !idle {
+            inner.touch(now);
+            let interval = inner.slots[at].interval();
+            go_on = sample::overflow(&mut inner, at, interval, &task, &regs, &Extra::default());
+        }
+    }
+    if go_on {
+        let slot = &mut inner.slots[at];
+        let interval = slot.interval();
+        let next = slot.throttle.until().unwrap_or(now + interval);
+        slot.arm(next);
+    } else {
+        stop(&mut inner, at, now);
+    }
+}
+
+/// Disables an event from within (its limit of overflows is reached).
+pub fn stop(inner: &mut Inner, at: usize, now: u64) {
+    inner.touch(now);
+    let time = inner.time(now);
+    inner.slots[at].times.set_state(State::Off, time, true);
+    inner.settle(now);
+}

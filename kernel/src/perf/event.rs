@@ -1,0 +1,406 @@
+//! An event: what it counts, its counts, and its inherited copies.
+
+use super::buffer::Buffer;
+use super::context::{Context, Slot};
+use super::{EVENTS, SIDE, sideband, tally};
+use crate::task::{Task, TaskRef, current};
+use ::perf::attr::{Attr, flag, format, kind, software};
+use ::perf::counter::State;
+use ::perf::record::Side;
+use abi::{Errno, Result};
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering::Relaxed};
+use fs::File;
+use numa::CpuId;
+use sync::{IrqLock, WaitQueue};
+
+/// What counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Time on a CPU: of the task, or of the wall.
+    Clock,
+    /// A software event by its number.
+    Soft(u64),
+    /// An event of the `numa` PMU.
+    Numa(usize),
+    /// A counter of the hardware, by the PMU's own code.
+    Hardware(u64),
+    /// Nothing: it is there for its records.
+    Nothing,
+}
+
+impl Source {
+    /// What an attribute names: ENOENT when nobody counts that.
+    pub fn of(attr: &Attr) -> Result<Self> {
+        match attr.kind {
+            kind::SOFTWARE => match attr.config {
+                software::CPU_CLOCK | software::TASK_CLOCK => Ok(Self::Clock),
+                software::DUMMY => Ok(Self::Nothing),
+                n if n < software::MAX => Ok(Self::Soft(n)),
+                _ => Err(Errno::ENOENT),
+            },
+            super::numa::TYPE => super::numa::event(attr).map(Self::Numa),
+            kind::HARDWARE | kind::HW_CACHE | kind::RAW => {
+                super::hw::code(attr).map(Self::Hardware)
+            }
+            _ => Err(Errno::ENOENT),
+        }
+    }
+}
+
+/// What read(2) gives of one event.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reading {
+    pub value: u64,
+    pub enabled: u64,
+    pub running: u64,
+    pub lost: u64,
+}
+
+/// An event.
+pub struct Event {
+    pub id: u64,
+    pub attr: Attr,
+    pub source: Source,
+    pub cpu: Option<CpuId>,
+    /// Of the group, when it is not the leader itself.
+    pub leader: Option<Arc<Event>>,
+    /// The event that it was inherited from (never itself inherited).
+    pub parent: Option<Arc<Event>>,
+    /// Frequency or period in force (PERF_EVENT_IOC_PERIOD).
+    pub rate: AtomicU64,
+    pub count: AtomicU64,
+    pub lost: AtomicU64,
+    context: IrqLock<Option<Arc<Context>>>,
+    output: IrqLock<Option<Arc<Buffer>>>,
+    children: IrqLock<Vec<Weak<Event>>>,
+    /// Counts of inherited events that are gone, or of its own when its task is.
+    folded: IrqLock<Reading>,
+    /// PERF_EVENT_IOC_REFRESH: overflows until it is disabled; 0 for no limit.
+    pub limit: AtomicI64,
+    /// Its task has ended.
+    pub hup: AtomicBool,
+    /// What a signal is about: 0 nothing, else POLL_IN or POLL_HUP.
+    pub pending: AtomicI32,
+    pub queued: AtomicBool,
+    pub waiters: Arc<WaitQueue>,
+    pub file: IrqLock<Weak<File>>,
+    pub fd: AtomicI32,
+}
+
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Relaxed)
+}
+
+/// Flags of events that want records beside samples.
+const SIDE_FLAGS: u64 =
+    flag::MMAP | flag::MMAP2 | flag::MMAP_DATA | flag::COMM | flag::TASK | flag::CONTEXT_SWITCH;
+
+impl Event {
+    /// An event that is in no context yet.
+    pub fn new(
+        attr: Attr,
+        source: Source,
+        cpu: Option<CpuId>,
+        leader: Option<Arc<Event>>,
+        parent: Option<Arc<Event>>,
+    ) -> Arc<Self> {
+        EVENTS.fetch_add(1, Relaxed);
+        tally(&source, 1);
+        if attr.flags & SIDE_FLAGS != 0 {
+            SIDE.fetch_add(1, Relaxed);
+        }
+        Arc::new(Self {
+            id: next_id(),
+            attr,
+            source,
+            cpu,
+            leader,
+            parent,
+            rate: AtomicU64::new(attr.sample_period),
+            count: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            context: IrqLock::new(None),
+            output: IrqLock::new(None),
+            children: IrqLock::new(Vec::new()),
+            folded: IrqLock::new(Reading::default()),
+            limit: AtomicI64::new(0),
+            hup: AtomicBool::new(false),
+            pending: AtomicI32::new(0),
+            queued: AtomicBool::new(false),
+            waiters: Arc::new(WaitQueue::new()),
+            file: IrqLock::new(Weak::new()),
+            fd: AtomicI32::new(-1),
+        })
+    }
+
+    /// The id that its samples carry.
+    pub fn public_id(&self) -> u64 {
+        self.parent.as_ref().map_or(self.id, |p| p.id)
+    }
+
+    /// The group's leader.
+    pub fn leader_id(&self) -> u64 {
+        self.leader.as_ref().map_or(self.id, |l| l.id)
+    }
+
+    /// Where it is, until its task ends.
+    pub fn context(&self) -> Option<Arc<Context>> {
+        self.context.lock().clone()
+    }
+
+    /// Puts it in a context: it counts if it is enabled.
+    pub fn install(self: &Arc<Self>, context: &Arc<Context>) {
+        *self.context.lock() = Some(context.clone());
+        context.add(self);
+    }
+
+    /// Its buffer: an inherited event's is that of the event it came from.
+    pub fn output(&self) -> Option<Arc<Buffer>> {
+        self.parent.as_ref().map_or(&self.output, |p| &p.output).lock().clone()
+    }
+
+    /// Gives it a buffer, or takes it away.
+    pub fn set_output(&self, buffer: Option<Arc<Buffer>>) {
+        let old = core::mem::replace(&mut *self.output.lock(), buffer);
+        drop(old);
+    }
+
+    /// Takes away the buffer if it is this one.
+    pub fn drop_output(&self, buffer: &Arc<Buffer>) {
+        let mut output = self.output.lock();
+        let old = match &*output {
+            Some(there) if Arc::ptr_eq(there, buffer) => output.take(),
+            _ => None,
+        };
+        drop(output);
+        drop(old);
+    }
+
+    /// The events that were inherited from it and live.
+    pub fn children(&self) -> Vec<Arc<Event>> {
+        self.children.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Itself and the events inherited from it.
+    pub fn family(self: &Arc<Self>) -> Vec<Arc<Event>> {
+        let mut all = self.children();
+        all.insert(0, self.clone());
+        all
+    }
+
+    /// What inherited events that are gone have counted.
+    pub fn folded(&self) -> Reading {
+        *self.folded.lock()
+    }
+
+    fn own(&self) -> Reading {
+        let (enabled, running) = match self.context() {
+            Some(context) => context.times_of(self.id),
+            None => (0, 0),
+        };
+        let value = self.count.load(Relaxed);
+        Reading { value, enabled, running, lost: self.lost.load(Relaxed) }
+    }
+
+    /// What it and those inherited from it have counted.
+    pub fn read(&self) -> Reading {
+        let mut sum = self.own();
+        // Children that end meanwhile are either still here or folded in: they fold under the
+        // list's lock.
+        let children = self.children.lock();
+        let folded = *self.folded.lock();
+        let living: Vec<Arc<Event>> = children.iter().filter_map(Weak::upgrade).collect();
+        drop(children);
+        for part in living.iter().map(|child| child.own()).chain([folded]) {
+            sum.value = sum.value.wrapping_add(part.value);
+            sum.enabled += part.enabled;
+            sum.running += part.running;
+            sum.lost += part.lost;
+        }
+        sum
+    }
+
+    /// The words of read(2): of the group when the format says so.
+    pub fn words(self: &Arc<Self>) -> Vec<u64> {
+        let form = self.attr.read_format;
+        let has = |bit| form & bit != 0;
+        let mut out = Vec::new();
+        let entry = |event: &Event, reading: &Reading, out: &mut Vec<u64>| {
+            out.push(reading.value);
+            if has(format::ID) {
+                out.push(event.public_id());
+            }
+            if has(format::LOST) {
+                out.push(reading.lost);
+            }
+        };
+        let own = self.read();
+        if !has(format::GROUP) {
+            return single(self, &own);
+        }
+        let members = self.members();
+        out.push(members.len() as u64);
+        if has(format::ENABLED) {
+            out.push(own.enabled);
+        }
+        if has(format::RUNNING) {
+            out.push(own.running);
+        }
+        for member in &members {
+            entry(member, &member.read(), &mut out);
+        }
+        out
+    }
+
+    /// The group that it leads, itself first; of a member only the member.
+    pub fn members(self: &Arc<Self>) -> Vec<Arc<Event>> {
+        match self.context() {
+            Some(context) => context.members_of(self),
+            None => alloc::vec![self.clone()],
+        }
+    }
+
+    /// Closes it: it leaves its context, its inherited copies theirs.
+    pub fn close(self: &Arc<Self>) {
+        let children = core::mem::take(&mut *self.children.lock());
+        for child in children.iter().filter_map(Weak::upgrade) {
+            child.leave();
+        }
+        self.leave();
+        self.set_output(None);
+    }
+
+    /// Leaves its context, if it still is in one.
+    pub fn leave(&self) -> Option<Slot> {
+        let context = self.context.lock().take()?;
+        context.remove(self.id)
+    }
+}
+
+/// The words of read(2) for one event.
+pub fn single(event: &Event, reading: &Reading) -> Vec<u64> {
+    let parts = [
+        (0, reading.value),
+        (format::ENABLED, reading.enabled),
+        (format::RUNNING, reading.running),
+        (format::ID, event.public_id()),
+        (format::LOST, reading.lost),
+    ];
+    let form = event.attr.read_format;
+    parts.iter().filter(|(bit, _)| *bit == 0 || form & bit != 0).map(|(_, word)| *word).collect()
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        EVENTS.fetch_sub(1, Relaxed);
+        tally(&self.source, -1);
+        if self.attr.flags & SIDE_FLAGS != 0 {
+            SIDE.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+/// Gives `child` copies of the running task's events that are inherited; `thread`: it is one of the
+/// same process.
+pub fn inherit(child: &TaskRef, thread: bool) {
+    let Some(context) = current().perf.context() else { return };
+    let wanted: Vec<(Arc<Event>, State)> = context
+        .events()
+        .into_iter()
+        .filter(|(e, _)| e.attr.has(flag::INHERIT))
+        .filter(|(e, _)| thread || !e.attr.has(flag::INHERIT_THREAD))
+        .collect();
+    if wanted.is_empty() {
+        return;
+    }
+    let target = child.perf.context_or_new(child);
+    let mut copies: Vec<(u64, Arc<Event>)> = Vec::new();
+    for (event, state) in wanted {
+        let root = event.parent.clone().unwrap_or_else(|| event.clone());
+        let leader = event
+            .leader
+            .as_ref()
+            .and_then(|l| copies.iter().find(|(id, _)| *id == l.id).map(|(_, copy)| copy.clone()));
+        let mut attr = event.attr;
+        // A copy begins as the original is now.
+        attr.flags &= !flag::DISABLED;
+        if state <= State::Off {
+            attr.flags |= flag::DISABLED;
+        }
+        let copy = Event::new(attr, event.source, event.cpu, leader, Some(root.clone()));
+        copy.rate.store(event.rate.load(Relaxed), Relaxed);
+        {
+            let mut children = root.children.lock();
+            if children.len() == children.capacity() {
+                children.retain(|old| old.strong_count() > 0);
+            }
+            children.push(Arc::downgrade(&copy));
+        }
+        copy.install(&target);
+        copies.push((event.id, copy));
+    }
+}
+
+/// The running task's context is over: what was counted goes to where it is read.
+pub fn task_ends(task: &Task, context: &Arc<Context>) {
+    for slot in context.end() {
+        let event = &slot.event;
+        let (enabled, running) = slot.times.totals();
+        let lost = event.lost.load(Relaxed);
+        let value = event.count.load(Relaxed);
+        let reading = Reading { value, enabled, running, lost };
+        match &event.parent {
+            Some(root) => {
+                if event.attr.has(flag::INHERIT_STAT) {
+                    let words = single(event, &reading);
+                    let (pid, tid) = (task.pid() as u32, task.tid() as u32);
+                    let values = Side::Read { pid, tid, values: &words };
+                    sideband::emit(event, task, &values);
+                }
+                let mut children = root.children.lock();
+                let before = children.len();
+                children.retain(|c| c.upgrade().is_some_and(|c| c.id != event.id));
+                // A closed root has forgotten its children.
+                if children.len() < before {
+                    let mut folded = root.folded.lock();
+                    folded.value = folded.value.wrapping_add(reading.value);
+                    folded.enabled += reading.enabled;
+                    folded.running += reading.running;
+                    folded.lost += reading.lost;
+                }
+                event.context.lock().take();
+            }
+            None => {
+                {
+                    let mut folded = event.folded.lock();
+                    folded.enabled += reading.enabled;
+                    folded.running += reading.running;
+                }
+                event.context.lock().take();
+            }
+        }
+        let root = event.parent.as_ref().unwrap_or(event);
+        // The last copy's end is the end of what can happen.
+        if root.context().is_none() && root.children().is_empty() {
+            root.hup.store(true, Relaxed);
+            root.waiters.wake_all();
+            if let Some(buffer) = root.output() {
+                buffer.waiters.wake_all();
+            }
+        }
+    }
+}
+
+/// exec: events that wait for it begin; those that must not outlive it go.
+pub fn enable_on_exec(context: &Arc<Context>) {
+    for (event, _) in context.events() {
+        if event.attr.has(flag::REMOVE_ON_EXEC) {
+            event.leave();
+        } else if event.attr.has(flag::ENABLE_ON_EXEC) {
+            context.enable_once(event.id);
+        }
+    }
+}
