@@ -5,7 +5,6 @@
 //! - [`group`]: which groups are on the hardware now, and whose turn is next.
 //! - [`record`]: the records of the ring buffer, byte for byte.
 //! - [`ring`]: writing them where a reader follows behind, and counting what found no room.
-//PMUDOC
 //!
 //! Locks, timers, tasks and memory are the kernel's.
 #![cfg_attr(not(test), no_std)]
@@ -16,6 +15,5 @@ extern crate alloc;
 pub mod attr;
 pub mod counter;
 pub mod group;
-//PMU pub mod pmu;
 pub mod record;
 pub mod ring;

@@ -299,16 +299,44 @@ impl Sample<'_> {
 /// A record that is no sample.
 #[derive(Clone, Copy, Debug)]
 pub enum Side<'a> {
-    Comm { pid: u32, tid: u32, name: &'a [u8], exec: bool },
+    Comm {
+        pid: u32,
+        tid: u32,
+        name: &'a [u8],
+        exec: bool,
+    },
     /// The end of a task, or its start: pid and tid with their parents', and when.
-    Task { exit: bool, pid: u32, ppid: u32, tid: u32, ptid: u32, time: u64 },
+    Task {
+        exit: bool,
+        pid: u32,
+        ppid: u32,
+        tid: u32,
+        ptid: u32,
+        time: u64,
+    },
     Map(Map<'a>),
-    Lost { id: u64, count: u64 },
-    Throttle { stopped: bool, time: u64, id: u64, stream_id: u64 },
+    Lost {
+        id: u64,
+        count: u64,
+    },
+    Throttle {
+        stopped: bool,
+        time: u64,
+        id: u64,
+        stream_id: u64,
+    },
     /// An inherited event's counts at its task's end.
-    Read { pid: u32, tid: u32, values: &'a [u64] },
+    Read {
+        pid: u32,
+        tid: u32,
+        values: &'a [u64],
+    },
     /// `other`: in a buffer of a whole CPU, pid and tid of who comes or went.
-    Switch { out: bool, preempted: bool, other: Option<(u32, u32)> },
+    Switch {
+        out: bool,
+        preempted: bool,
+        other: Option<(u32, u32)>,
+    },
 }
 
 /// A new mapping.
@@ -353,7 +381,13 @@ impl Side<'_> {
             Self::Lost { .. } => 16,
             Self::Throttle { .. } => 24,
             Self::Read { values, .. } => 8 + 8 * values.len() as u64,
-            Self::Switch { other, .. } => if other.is_some() { 8 } else { 0 },
+            Self::Switch { other, .. } => {
+                if other.is_some() {
+                    8
+                } else {
+                    0
+                }
+            }
         };
         HEADER + body + Ids::size(attr)
     }
@@ -440,8 +474,13 @@ mod tests {
     #[test]
     fn a_sample_has_its_parts_in_order() {
         let attr = Attr {
-            sample_type: sample::IP | sample::TID | sample::TIME | sample::CPU | sample::PERIOD
-                | sample::CALLCHAIN | sample::IDENTIFIER,
+            sample_type: sample::IP
+                | sample::TID
+                | sample::TIME
+                | sample::CPU
+                | sample::PERIOD
+                | sample::CALLCHAIN
+                | sample::IDENTIFIER,
             ..Attr::default()
         };
         let s = Sample {
@@ -455,7 +494,19 @@ mod tests {
         s.put(&attr, misc::USER, &mut out, |_| {});
         assert_eq!(
             words(&out),
-            [88 << 48 | 2 << 32 | 9, 4, 0x1000, 2 << 32 | 1, 3, 6, 7, 3, CONTEXT_USER, 0x1000, 0x2000]
+            [
+                88 << 48 | 2 << 32 | 9,
+                4,
+                0x1000,
+                2 << 32 | 1,
+                3,
+                6,
+                7,
+                3,
+                CONTEXT_USER,
+                0x1000,
+                0x2000
+            ]
         );
         assert_eq!(out.len() as u64, s.size(&attr));
     }
@@ -474,7 +525,12 @@ mod tests {
     }
 
     fn side() -> impl Strategy<Value = (u8, Vec<u8>, Vec<u64>, bool)> {
-        (0u8..7, proptest::collection::vec(1u8..255, 0..60), proptest::collection::vec(any::<u64>(), 0..8), any::<bool>())
+        (
+            0u8..7,
+            proptest::collection::vec(1u8..255, 0..60),
+            proptest::collection::vec(any::<u64>(), 0..8),
+            any::<bool>(),
+        )
     }
 
     proptest! {

@@ -152,7 +152,8 @@ impl Writer {
         let passed = if self.mode.backward { passed.wrapping_neg() } else { passed };
         let wake = passed > self.watermark;
         if wake {
-            let step = if self.mode.backward { self.watermark.wrapping_neg() } else { self.watermark };
+            let step =
+                if self.mode.backward { self.watermark.wrapping_neg() } else { self.watermark };
             self.woken = self.woken.wrapping_add(step);
         }
         Outcome::Written { wake }
@@ -172,7 +173,7 @@ impl Writer {
     }
 }
 
-#[cfg(all(test, not(loom)))]
-mod tests;
 #[cfg(all(test, loom))]
 mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -16,10 +16,17 @@ struct Symbols {
 
 impl Records for Symbols {
     fn next(&mut self, out: &mut Text) -> Result<bool> {
+        let shown = |address: u64| if self.with_addresses { address } else { 0 };
+        if self.next == 0 {
+            // By these names profilers find where the kernel's code begins and ends.
+            let (start, end) = hal::symbols::text();
+            put!(out, "{0:016x} T _text\n{0:016x} T _stext\n", shown(start));
+            put!(out, "{:016x} T _etext\n", shown(end));
+        }
         let last = (self.next + PIECE).min(hal::symbols::count());
         for index in self.next..last {
             let Some((address, name)) = hal::symbols::get(index) else { continue };
-            put!(out, "{:016x} T {name}\n", if self.with_addresses { address } else { 0 });
+            put!(out, "{:016x} T {name}\n", shown(address));
         }
         let any = last > self.next;
         self.next = last;

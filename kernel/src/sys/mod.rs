@@ -6,6 +6,7 @@
 
 mod buses;
 mod cpu;
+mod events;
 mod lazy;
 mod memory;
 mod mm;
@@ -41,8 +42,10 @@ fn make() -> Arc<Super> {
     fixed(&clock, "current_clocksource", "tsc");
     fixed(&clock, "available_clocksource", "tsc ");
     buses::fill(&root);
+    events::fill(&root);
     let kernel = root.dir("kernel");
     mm::fill(&fs, &kernel.dir("mm"));
+    events::notes(&kernel);
     fixed(&kernel, "address_bits", "64");
     fixed(&kernel, "cpu_byteorder", "little");
     fixed(&kernel, "uevent_seqnum", "0");

@@ -122,9 +122,9 @@ impl Mm {
                         node: frame(pfn).node(),
                     });
                     migration_queue(pfn).wait_until(|| {
-                    let moving = table::lookup(self.root(), addr)
-                        .is_some_and(|s| table::state(s.load()) == State::Migrating(pfn));
-                    (!moving).then_some(())
+                        let moving = table::lookup(self.root(), addr)
+                            .is_some_and(|s| table::state(s.load()) == State::Migrating(pfn));
+                        (!moving).then_some(())
                     });
                 }
             }

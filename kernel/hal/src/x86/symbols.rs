@@ -42,6 +42,28 @@ fn word(blob: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(blob.get(at..at + 4)?.try_into().ok()?))
 }
 
+/// Where the kernel's code begins and ends.
+pub fn text() -> (u64, u64) {
+    unsafe extern "C" {
+        static __text_start: u8;
+        static __text_end: u8;
+    }
+    (&raw const __text_start as u64, &raw const __text_end as u64)
+}
+
+/// A number for this build of the kernel: a digest (FNV-1a) of all its symbols and addresses.
+pub fn build_id() -> [u8; 20] {
+    let mut id = [0; 20];
+    for (lane, bytes) in id.chunks_mut(8).enumerate() {
+        let mut hash = 0xcbf2_9ce4_8422_2325 ^ lane as u64;
+        for &byte in blob() {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        }
+        bytes.copy_from_slice(&hash.to_le_bytes()[..bytes.len()]);
+    }
+    id
+}
+
 /// Number of symbols.
 pub fn count() -> usize {
     word(blob(), 16).unwrap_or(0) as usize

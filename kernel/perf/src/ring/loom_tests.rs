@@ -73,7 +73,11 @@ fn drain(memory: &Memory, looks: usize) -> (std::vec::Vec<u64>, u64) {
             continue;
         }
         let word = memory.words[(tail % 16) as usize / 8].load(Relaxed);
-        if word >= LOST { lost += word - LOST } else { got.push(word) }
+        if word >= LOST {
+            lost += word - LOST
+        } else {
+            got.push(word)
+        }
         memory.tail.store(tail + 8, Release);
     }
     (got, lost)

@@ -90,8 +90,9 @@ fn read(memory: &Memory, most: usize, got: &mut Vec<u64>) -> u64 {
 fn a_reader_that_never_comes_loses_all_but_what_fits() {
     let memory = Memory::new(64);
     let mut writer = Writer::new(64, 0, Mode::default());
-    let fates: Vec<bool> =
-        (0..10).map(|n| matches!(put(&mut writer, &memory, 0, n), Outcome::Written { .. })).collect();
+    let fates: Vec<bool> = (0..10)
+        .map(|n| matches!(put(&mut writer, &memory, 0, n), Outcome::Written { .. }))
+        .collect();
     // One byte must stay free: three of 16 bytes, not four.
     assert_eq!(fates.iter().filter(|&&w| w).count(), 3);
     assert_eq!(writer.unsaid(), 7);
@@ -119,8 +120,9 @@ fn overwriting_backward_leaves_the_newest_at_the_head() {
 fn wakeups_come_by_bytes_and_by_samples() {
     let memory = Memory::new(256);
     let mut writer = Writer::new(256, 40, Mode { overwrite: true, backward: false });
-    let wakes: Vec<bool> =
-        (0..6).map(|n| put(&mut writer, &memory, 0, n) == Outcome::Written { wake: true }).collect();
+    let wakes: Vec<bool> = (0..6)
+        .map(|n| put(&mut writer, &memory, 0, n) == Outcome::Written { wake: true })
+        .collect();
     assert_eq!(wakes, [false, false, true, false, false, true]);
     let every: Vec<bool> = (0..6).map(|_| writer.count_sample(3)).collect();
     assert_eq!(every, [false, false, true, false, false, true]);
