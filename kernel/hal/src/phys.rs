@@ -62,7 +62,7 @@ pub fn bytes_mut<'a>(pfn: Pfn) -> &'a mut [u8] {
 
 /// A 64-bit word of a frame that others change too. See [`bytes`].
 pub fn atomic_u64<'a>(pfn: Pfn, offset: usize) -> &'a core::sync::atomic::AtomicU64 {
-    assert!(offset % 8 == 0 && offset < PAGE_SIZE, "a word of a frame");
+    assert!(offset.is_multiple_of(8) && offset < PAGE_SIZE, "a word of a frame");
     // SAFETY: as `bytes`; aligned and inside the frame.
     unsafe { &*ptr::<core::sync::atomic::AtomicU64>(pfn.addr() + offset as u64) }
 }

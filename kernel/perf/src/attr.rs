@@ -294,7 +294,7 @@ fn registers_ok(mask: u64) -> bool {
 }
 
 fn stack_ok(bytes: u32) -> bool {
-    bytes < 0xffff && bytes % 8 == 0
+    bytes < 0xffff && bytes.is_multiple_of(8)
 }
 
 #[cfg(test)]

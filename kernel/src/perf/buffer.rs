@@ -179,7 +179,7 @@ impl Buffer {
             mult >>= 1;
             shift -= 1;
         }
-        let zero = (u128::from(base) * u128::from(mult) >> shift) as u64;
+        let zero = ((u128::from(base) * u128::from(mult)) >> shift) as u64;
         let zero = zero.wrapping_neg();
         let lock = self.pages.word(field::LOCK_INDEX);
         // The lower half is the sequence; the index (no counter to read directly) stays 0.

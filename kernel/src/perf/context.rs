@@ -8,7 +8,6 @@ use crate::task::{Task, TaskRef, current};
 use ::perf::attr::flag;
 use ::perf::attr::software::{CONTEXT_SWITCHES, CPU_MIGRATIONS};
 use ::perf::counter::{Pace, Period, State, Throttle, Times};
-use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{self, Relaxed};
@@ -56,12 +55,12 @@ pub struct Inner {
     over: bool,
 }
 
-static CPUS: [Once<Box<Arc<Context>>>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
+static CPUS: [Once<Arc<Context>>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
 
 /// The context of a CPU.
 pub fn of_cpu(cpu: CpuId) -> Arc<Context> {
-    let make = || Box::new(Context::new(None, Some((cpu, hal::time::now()))));
-    (**CPUS[cpu.index()].call_once(make)).clone()
+    let make = || Context::new(None, Some((cpu, hal::time::now())));
+    CPUS[cpu.index()].call_once(make).clone()
 }
 
 impl Inner {
@@ -202,11 +201,6 @@ impl Context {
             (percpu::cpu(), hal::time::now())
         });
         Self::new(Some(Arc::downgrade(&task.0)), on)
-    }
-
-    /// True when it is that of `task`.
-    pub fn is_of(&self, task: &Task) -> bool {
-        self.task.as_ref().is_some_and(|t| core::ptr::eq(t.as_ptr(), task))
     }
 
     /// True when it is a task's (else a CPU's).
@@ -431,7 +425,7 @@ pub fn count(task: &Task, source: Source, n: u64, regs: &Regs, extra: &Extra<'_>
     // On one CPU to the end: its own context must be that of where it happened.
     let _irq = hal::irq::IrqOff::new();
     let mine = task.perf.context();
-    let cpus = CPUS[percpu::cpu().index()].get().map(|c| (**c).clone());
+    let cpus = CPUS[percpu::cpu().index()].get().cloned();
     for context in [mine, cpus].into_iter().flatten() {
         let mut inner = context.inner.lock();
         for at in 0..inner.slots.len() {

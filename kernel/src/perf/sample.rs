@@ -125,7 +125,7 @@ impl Chain {
             return;
         }
         let mut at = frame.rbp;
-        while at % 8 == 0 && at >= vm::map::MIN_ADDR {
+        while at.is_multiple_of(8) && at >= vm::map::MIN_ADDR {
             let Ok([next, ip]) = hal::user::read::<[u64; 2]>(VirtAddr::new(at)) else { break };
             if ip == 0 || ip >= hal::user::USER_END || !self.frame(ip) || next <= at {
                 break;
