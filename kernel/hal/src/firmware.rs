@@ -120,7 +120,14 @@ fn parse_madt(table: &[u8], warnings: &mut Vec<String>) -> Madt {
             warnings.push(format!("MADT: a record of type {kind} is too short"));
         }
     }
-    madt.apic_ids.dedup();
+    // A CPU that is named twice (by a local APIC and an x2APIC record, say) is one.
+    let mut seen = Vec::new();
+    madt.apic_ids.retain(|id| {
+        !seen.contains(id) && {
+            seen.push(*id);
+            true
+        }
+    });
     madt
 }
 
