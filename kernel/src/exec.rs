@@ -4,13 +4,14 @@
 //! of no return: the other threads end, the old memory goes, and what fails now kills the task.
 
 use crate::elf::{self, Image};
-use crate::task::process::limit;
+use crate::task::process::{Exe, limit};
 use crate::task::{current, table};
 use abi::raw::general as g;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use fs::inode::DenyWrite;
 use fs::{Caller, File};
 use hal::VirtAddr;
 use hal::trap::TrapFrame;
@@ -120,6 +121,7 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
             Some((file, image))
         }
     };
+    let closed = DenyWrite::new(program.file.inode())?;
     let mm = Mm::new(None)?;
     // From here on there is no way back.
     if crate::signal::end_other_threads().is_err() {
@@ -132,13 +134,15 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
     let task = current();
     task.files.lock().clone().close_on_exec();
     let secure = crate::creds_calls::on_exec(&program.file);
+    *task.process.exe.lock() = Some(Arc::new(Exe { file: program.file.clone(), closed }));
     if let Err(error) = load(&mm, &program, &image, interpreter.as_ref(), secure, frame) {
         log::info!("{}: exec failed past the point of no return: {error}", task.name());
+        // Nothing of this function is unwound.
+        drop((program, image, interpreter, mm, task));
         crate::exit::exit_group(9);
     }
     let base = program.name.rsplit(|&b| b == b'/').next().unwrap_or(&program.name);
     task.set_name(base);
-    *task.process.exe.lock() = Some(program.file.clone());
     task.process.place.lock().has_execed = true;
     crate::time::posix::forget(&task.process);
     crate::signal::on_exec();

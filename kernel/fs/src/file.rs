@@ -79,6 +79,8 @@ pub struct File {
     signal: AtomicU32,
     /// An advisory lock was taken through this description: look for it on release.
     locked: AtomicBool,
+    /// Counted among the inode's writers.
+    writes: AtomicBool,
     /// epoll entries that watch this description.
     watchers: SpinLock<Vec<Weak<dyn Watcher>>>,
 }
@@ -110,8 +112,17 @@ impl File {
             owner: AtomicI64::new(0),
             signal: AtomicU32::new(0),
             locked: AtomicBool::new(false),
+            writes: AtomicBool::new(false),
             watchers: SpinLock::new(Vec::new()),
         })
+    }
+
+    /// As [`File::new`], for a description that writes: ETXTBSY while a program runs from the file.
+    pub fn new_writer(ops: Arc<dyn FileOps>, place: Place, flags: u32) -> Result<Arc<Self>> {
+        place.inode().base().get_writer()?;
+        let file = Self::new(ops, place, flags);
+        file.writes.store(true, Relaxed);
+        Ok(file)
     }
 
     /// A description of an object that is both inode and operations.
@@ -458,6 +469,9 @@ impl Drop for File {
             && let Some(table) = self.place.inode().base().locks_if_used()
         {
             table.release_file(id);
+        }
+        if self.writes.load(Relaxed) {
+            self.place.inode().base().put_writer();
         }
         self.place.inode().released(self);
     }

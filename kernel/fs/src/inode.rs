@@ -18,7 +18,7 @@ use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use sync::{Once, SpinLock};
 
 /// Attributes that every inode has, readable without a lock.
@@ -38,10 +38,30 @@ pub struct InodeBase {
     atime: AtomicI64,
     mtime: AtomicI64,
     ctime: AtomicI64,
+    /// Descriptions open for writing; below zero, programs running from it (see [`DenyWrite`]).
+    writers: AtomicI32,
     /// Record locks and flock, made when first used.
     locks: Once<Box<LockTable>>,
     /// What hangs on the inode at run time: a FIFO's pipe, the socket bound here.
     attached: SpinLock<Option<Weak<dyn Any + Send + Sync>>>,
+}
+
+/// Keeps a file from being opened for writing while a program runs from it.
+pub struct DenyWrite(Arc<dyn Inode>);
+
+impl DenyWrite {
+    /// ETXTBSY when it is open for writing.
+    pub fn new(inode: &Arc<dyn Inode>) -> Result<Self> {
+        let less = |n: i32| (n <= 0).then_some(n - 1);
+        let denied = inode.base().writers.fetch_update(Relaxed, Relaxed, less);
+        denied.map(|_| Self(inode.clone())).map_err(|_| Errno::ETXTBSY)
+    }
+}
+
+impl Drop for DenyWrite {
+    fn drop(&mut self) {
+        self.0.base().writers.fetch_add(1, Relaxed);
+    }
 }
 
 /// Inode numbers of objects outside any mounted file system (pipes, sockets, ...).
@@ -67,6 +87,7 @@ impl InodeBase {
             atime: AtomicI64::new(now),
             mtime: AtomicI64::new(now),
             ctime: AtomicI64::new(now),
+            writers: AtomicI32::new(0),
             locks: Once::new(),
             attached: SpinLock::new(None),
         }
@@ -82,6 +103,16 @@ impl InodeBase {
     pub fn with_rdev(mut self, rdev: DevId) -> Self {
         self.rdev = rdev;
         self
+    }
+
+    /// Counts a writer; ETXTBSY while a program runs from it. Undone by [`Self::put_writer`].
+    pub fn get_writer(&self) -> Result<()> {
+        let more = |n: i32| (n >= 0).then_some(n + 1);
+        self.writers.fetch_update(Relaxed, Relaxed, more).map(drop).map_err(|_| Errno::ETXTBSY)
+    }
+    /// A writer less.
+    pub fn put_writer(&self) {
+        self.writers.fetch_sub(1, Relaxed);
     }
 
     /// Type and permission bits.

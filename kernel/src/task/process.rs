@@ -125,6 +125,12 @@ pub struct Remains {
     pub cpu: numa::CpuId,
 }
 
+/// The program that a process runs: the file, which nobody may write meanwhile.
+pub struct Exe {
+    pub file: Arc<fs::File>,
+    pub closed: fs::inode::DenyWrite,
+}
+
 /// A thread group.
 pub struct Process {
     pub pid: i32,
@@ -132,8 +138,7 @@ pub struct Process {
     pub mm: SpinLock<Option<Arc<Mm>>>,
     pub signals: ProcessSignals,
     pub limits: SpinLock<[Rlimit; LIMITS]>,
-    /// The program: file and path.
-    pub exe: SpinLock<Option<Arc<fs::File>>>,
+    pub exe: SpinLock<Option<Arc<Exe>>>,
     /// Set once: the group is ending with this wait status.
     pub exiting: AtomicBool,
     pub exit_status: AtomicI32,

@@ -150,8 +150,11 @@ impl Caller<'_> {
         if len > env::env().file_size_limit() {
             return Err(Errno::EFBIG);
         }
+        inode.base().get_writer()?;
         let mtime = TimeChange::Now;
-        inode.setattr(&SetAttr { size: Some(len), mtime, ..SetAttr::default() })
+        let done = inode.setattr(&SetAttr { size: Some(len), mtime, ..SetAttr::default() });
+        inode.base().put_writer();
+        done
     }
 
     /// statfs(2).

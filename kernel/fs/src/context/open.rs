@@ -221,12 +221,16 @@ impl Caller<'_> {
 pub fn open_place(place: &Place, flags: u32, creds: &Creds) -> Result<Arc<File>> {
     let inode = place.inode();
     let args = OpenArgs { flags, place, creds };
-    let ops = match inode.base().file_type() {
+    let kind = inode.base().file_type();
+    let ops = match kind {
         FileType::Regular | FileType::Directory => inode.clone().open(&args)?,
         FileType::Char => dev::open_char(inode.base().rdev, &args)?,
         FileType::Block | FileType::Socket => return Err(Errno::ENXIO),
         FileType::Fifo => pipe::open_fifo(&args)?,
         FileType::Symlink => return Err(Errno::ELOOP),
     };
+    if kind == FileType::Regular && flags & o::O_ACCMODE != o::O_RDONLY {
+        return File::new_writer(ops, place.clone(), flags);
+    }
     Ok(File::new(ops, place.clone(), flags))
 }

@@ -17,8 +17,8 @@ use sync::Once;
 pub fn exe(who: &Who) -> Result<Link> {
     let process = who.find()?;
     access::check(&process)?;
-    let file = process.exe.lock().clone().ok_or(Errno::ENOENT)?;
-    Ok(Link::Jump(file.place().clone()))
+    let exe = process.exe.lock().clone().ok_or(Errno::ENOENT)?;
+    Ok(Link::Jump(exe.file.place().clone()))
 }
 
 fn view(who: &Who) -> Result<Arc<fs::FsView>> {
