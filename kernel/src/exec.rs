@@ -134,7 +134,7 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
     let task = current();
     task.files.lock().clone().close_on_exec();
     let secure = crate::creds_calls::on_exec(&program.file);
-    *task.process.exe.lock() = Some(Arc::new(Exe { file: program.file.clone(), closed }));
+    *task.process.exe.lock() = Some(Arc::new(Exe { file: program.file.clone(), _closed: closed }));
     if let Err(error) = load(&mm, &program, &image, interpreter.as_ref(), secure, frame) {
         log::info!("{}: exec failed past the point of no return: {error}", task.name());
         // Nothing of this function is unwound.

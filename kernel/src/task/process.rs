@@ -128,7 +128,7 @@ pub struct Remains {
 /// The program that a process runs: the file, which nobody may write meanwhile.
 pub struct Exe {
     pub file: Arc<fs::File>,
-    pub closed: fs::inode::DenyWrite,
+    pub _closed: fs::inode::DenyWrite,
 }
 
 /// A thread group.
