@@ -117,6 +117,22 @@ pub struct RunOptions {
     /// At the program's end, show where its pages lie: policy, pages per node, what is misplaced and why
     #[arg(long, conflicts_with = "interactive")]
     pub placement: bool,
+    /// Sample the program, print where its time went, and keep the recording (perf.data)
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "perf.data",
+        conflicts_with_all = ["interactive", "placement"]
+    )]
+    pub perf: Option<PathBuf>,
+    /// With --perf: samples a second
+    #[arg(long, value_name = "N", default_value_t = 1000, requires = "perf")]
+    pub perf_frequency: u32,
+    /// Draw the program's samples as a flame graph
+    #[arg(long, value_name = "SVG", conflicts_with_all = ["interactive", "placement"])]
+    pub flame: Option<PathBuf>,
     /// Connect the terminal: line editing, job control, window size (leave with Ctrl-A x)
     #[arg(long, short)]
     pub interactive: bool,

@@ -119,6 +119,7 @@ impl Bench {
             timeout: 0,
             nonce: String::new(),
             placement: false,
+            fetch: Vec::new(),
             programs: vec![Program { path: GUEST_PATH.into(), args, name: String::new() }],
         };
         tree.bytes(Path::new(runfile::PATH), 0o644, file.text())?;

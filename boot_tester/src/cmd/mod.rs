@@ -6,6 +6,7 @@ mod bench_guest;
 mod bench_probe;
 mod bench_report;
 pub mod check;
+mod perf;
 pub mod prepare;
 pub mod run;
 pub mod test;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::perf::{self, Perf};
 use super::prepare;
 use crate::build;
 use crate::cleanup::WorkDir;
@@ -29,11 +30,19 @@ const GDB_PORT: u16 = 1234;
 
 pub fn run(options: &RunOptions) -> Result<u8> {
     let mode = if options.interactive { Mode::Tty } else { Mode::Pipe };
-    start(&options.machine, &options.guest, mode, &options.command, options.placement)
+    let wishes = Wishes { placement: options.placement, perf: Perf::of(options) };
+    start(&options.machine, &options.guest, mode, &options.command, &wishes)
 }
 
 pub fn shell(options: &ShellOptions) -> Result<u8> {
-    start(&options.machine, &options.guest, Mode::Tty, &[], false)
+    start(&options.machine, &options.guest, Mode::Tty, &[], &Wishes::default())
+}
+
+/// What is asked for beside running the program.
+#[derive(Default)]
+struct Wishes {
+    placement: bool,
+    perf: Option<Perf>,
 }
 
 /// An empty `command` is a login shell.
@@ -42,7 +51,7 @@ fn start(
     guest: &GuestOptions,
     mode: Mode,
     command: &[OsString],
-    placement: bool,
+    wishes: &Wishes,
 ) -> Result<u8> {
     let started = Instant::now();
     if let Some(word) = command.first().filter(|word| word.as_encoded_bytes().starts_with(b"-")) {
@@ -61,7 +70,7 @@ fn start(
         .transpose()?;
     let work = WorkDir::new()?;
     let image = work.path().join("image.cpio");
-    write_image(&image, guest, mode, command, placement, &progress)?;
+    write_image(&image, guest, mode, command, wishes, &progress)?;
     let file = kernel.locate(&progress)?;
     let append = &machine.append;
     let clock = if guest.icount { Clock::Instructions } else { Clock::Wall };
@@ -87,6 +96,7 @@ fn start(
         deadline: machine.timeout.map(|s| started + Duration::from_secs_f64(s)),
         started,
         placement: Vec::new(),
+        files: vec![Vec::new(); wishes.perf.as_ref().map_or(0, |perf| perf.files().len())],
     };
     let feed = |session: &Session| feed_stdin(session);
     let feeder: Option<&dyn Fn(&Session) -> Feed> =
@@ -101,6 +111,9 @@ fn start(
     }
     for line in &streams.placement {
         eprintln!("{line}");
+    }
+    if let Some(perf) = &wishes.perf {
+        perf.keep(&streams.files)?;
     }
     Ok(report(&outcome, &session, machine))
 }
@@ -126,14 +139,14 @@ fn write_image(
     guest: &GuestOptions,
     mode: Mode,
     command: &[OsString],
-    placement: bool,
+    wishes: &Wishes,
     progress: &Progress,
 ) -> Result<()> {
     let cwd = std::env::current_dir().context("current directory")?;
     let library_path = guest_library_path(&guest.env);
     let mut finder = Finder::new(library_path.as_deref());
     let mut tree = base::skeleton()?;
-    let program = match command.split_first() {
+    let mut program = match command.split_first() {
         Some((name, _)) => {
             let path = program::find(name).or_else(|fail| applet(name, fail))?;
             if path.is_file() {
@@ -145,6 +158,10 @@ fn write_image(
     };
     for extra in &guest.with {
         program::add_extra(&mut tree, &mut finder, extra)?;
+    }
+    if let Some(perf) = &wishes.perf {
+        tree.host(&build::user("perf", progress)?, Path::new(perf::GUEST))?;
+        perf.wrap(&mut program);
     }
     let init = build::user("init", progress)?;
     progress.say("making the image");
@@ -165,7 +182,8 @@ fn write_image(
         winsize: terminal::size().filter(|_| mode == Mode::Tty),
         timeout: 0,
         nonce: String::new(),
-        placement,
+        placement: wishes.placement,
+        fetch: wishes.perf.as_ref().map_or(Vec::new(), Perf::files),
         programs: vec![program],
     };
     tree.bytes(Path::new(runfile::PATH), 0o644, file.text())?;
@@ -240,6 +258,8 @@ struct Streams {
     started: Instant,
     /// Shown after the program's own words.
     placement: Vec<String>,
+    /// What the guest hands back.
+    files: Vec<Vec<u8>>,
 }
 
 impl Sink for Streams {
@@ -262,6 +282,12 @@ impl Sink for Streams {
 
     fn placement(&mut self, line: &str) {
         self.placement.push(line.to_string());
+    }
+
+    fn file(&mut self, number: usize, bytes: &[u8]) {
+        if let Some(file) = self.files.get_mut(number) {
+            file.extend_from_slice(bytes);
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {

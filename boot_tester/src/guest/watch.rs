@@ -30,6 +30,8 @@ pub trait Sink {
     fn ready(&mut self, _session: &Session, _tsc: u64) {}
     /// A line of the table of pages that the run file asked for.
     fn placement(&mut self, _line: &str) {}
+    /// A piece of the `number`-th file that the run file wants back.
+    fn file(&mut self, _number: usize, _bytes: &[u8]) {}
     /// When the guest has to end: asked before every wait, so that it may move.
     fn deadline(&self) -> Option<Instant> {
         None
@@ -101,6 +103,9 @@ fn hear(line: &str, said: &mut Said, stdin: Option<&Feed>, session: &Session, si
     if let Some(row) = line.strip_prefix("placement ") {
         return sink.placement(row);
     }
+    if let Some((number, bytes)) = line.strip_prefix("file ").and_then(piece) {
+        return sink.file(number, &bytes);
+    }
     let mut words = line.split_whitespace();
     let first = words.next();
     let number = words.next().and_then(|word| word.parse::<u64>().ok());
@@ -124,6 +129,15 @@ fn hear(line: &str, said: &mut Said, stdin: Option<&Feed>, session: &Session, si
         }
         _ => {}
     }
+}
+
+/// `N HEX`: a piece of a file.
+fn piece(text: &str) -> Option<(usize, Vec<u8>)> {
+    let (number, hex) = text.split_once(' ')?;
+    let digit = |byte: u8| (byte as char).to_digit(16);
+    let bytes = hex.as_bytes().chunks_exact(2);
+    let bytes = bytes.map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8));
+    Some((number.parse().ok()?, bytes.collect::<Option<_>>()?))
 }
 
 fn finish(session: &mut Session, said: &Said, seen: (u64, u64)) -> Result<Outcome> {

@@ -40,6 +40,8 @@ pub struct RunFile {
     pub nonce: String,
     /// Pipe mode only: the guest tells where the program's pages lay at its end.
     pub placement: bool,
+    /// Files of the guest that come back when the program has ended.
+    pub fetch: Vec<PathBuf>,
     pub programs: Vec<Program>,
 }
 
@@ -60,6 +62,9 @@ impl RunFile {
         }
         if self.placement {
             text.push_str("placement\n");
+        }
+        for path in &self.fetch {
+            let _ = writeln!(text, "fetch {}", encode(path.as_os_str()));
         }
         if self.mode == Mode::Batch {
             let _ = writeln!(text, "timeout {}\nnonce {}", self.timeout, self.nonce);
@@ -104,6 +109,7 @@ mod tests {
             timeout: 0,
             nonce: String::new(),
             placement: false,
+            fetch: Vec::new(),
             programs: vec![Program {
                 path: "/bin/x".into(),
                 args: vec!["x".into(), "a\nb%".into(), "".into()],

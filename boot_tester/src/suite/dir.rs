@@ -164,6 +164,7 @@ impl Suite for DirSuite {
             timeout: self.manifest.timeout.unwrap_or(crate::cmd::test::LIMIT),
             nonce: self.nonce.clone(),
             placement: false,
+            fetch: Vec::new(),
             programs,
         };
         tree.bytes(Path::new(runfile::PATH), 0o644, file.text())?;

@@ -1,13 +1,15 @@
 //! The control channel: one line, one message.
 //!
 //! To the host: `ready TSC` before the program starts, `placement LINE` for each line of the table
-//! that the run file may ask for, `stdin N` (N bytes of ttyS1 have been
+//! that the run file may ask for, `file N HEX` with pieces of the N-th file that it wants back, `stdin N` (N bytes of ttyS1 have been
 //! consumed, which is the host's leave to send more), and at the end `exit N` or `signal N`,
 //! followed in pipe mode by ` out BYTES err BYTES`, so that a lost byte is noticed.
 //! From the host: `eof N` (stdin ends after N bytes), `winsize ROWS COLUMNS`.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use rustix::termios::tcdrain;
@@ -51,6 +53,22 @@ impl Control {
         self.writer.send(line)?;
         let port = self.writer.0.lock().map_err(|_| "control channel poisoned".to_string())?;
         tcdrain(&*port).map_err(|e| format!("control channel: {e}"))
+    }
+
+    /// Sends a file, if it is there, as the `number`-th of those that the host wants.
+    pub fn send_file(&mut self, number: usize, path: &Path) -> Result<(), String> {
+        /// Bytes a line.
+        const PIECE: usize = 2048;
+        // What the program did not write the host misses by itself.
+        let Ok(bytes) = std::fs::read(path) else { return Ok(()) };
+        for piece in bytes.chunks(PIECE) {
+            let mut line = format!("file {number} ");
+            for byte in piece {
+                let _ = write!(line, "{byte:02x}");
+            }
+            self.writer.send(&line)?;
+        }
+        Ok(())
     }
 
     /// Starts the thread that hands over the host's messages. It lives as long as the machine.

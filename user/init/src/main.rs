@@ -81,6 +81,9 @@ fn run_guest(entry: u64) -> Result<(), String> {
         Mode::Tty => run::terminal(&spec, ports.out, &mut control)?,
         Mode::Batch => batch::run(&spec, ports.out)?,
     };
+    for (number, path) in spec.fetch.iter().enumerate() {
+        control.send_file(number, path.as_ref())?;
+    }
     control.send(&status)
 }
 

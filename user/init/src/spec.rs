@@ -3,7 +3,8 @@
 //! One `key value` pair a line; values are percent-encoded where they hold bytes outside printable
 //! ASCII, spaces at either end, or a percent sign. Keys that hold for the whole file: `mode`,
 //! `env NAME=VALUE`, `cwd`, `winsize ROWS COLUMNS`, `timeout SECONDS` (batch, per program),
-//! `nonce` (batch), `placement` (pipe mode). `program PATH` begins a program, and its `arg`s (the first is argv[0]) and in
+//! `nonce` (batch), `placement` (pipe mode), `fetch PATH` (a file to
+//! send to the host at the end). `program PATH` begins a program, and its `arg`s (the first is argv[0]) and in
 //! batch mode its `name` follow.
 
 use std::ffi::OsString;
@@ -38,6 +39,8 @@ pub struct Spec {
     pub nonce: String,
     /// Tell where the program's pages lay at its end (pipe mode).
     pub placement: bool,
+    /// Files to send to the host when the program has ended.
+    pub fetch: Vec<OsString>,
     pub programs: Vec<Program>,
 }
 
@@ -51,6 +54,7 @@ impl Spec {
             timeout: 60,
             nonce: String::new(),
             placement: false,
+            fetch: Vec::new(),
             programs: Vec::new(),
         };
         for line in text.lines() {
@@ -89,6 +93,7 @@ impl Spec {
             "timeout" => self.timeout = value.parse().ok()?,
             "nonce" => self.nonce = value.to_string(),
             "placement" => self.placement = true,
+            "fetch" => self.fetch.push(os(decode(value)?)),
             "program" => {
                 let path = os(decode(value)?);
                 self.programs.push(Program { path, ..Program::default() });

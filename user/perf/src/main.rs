@@ -148,6 +148,10 @@ struct RecordArgs {
     /// The file
     #[arg(short, long, default_value = "perf.data")]
     output: PathBuf,
+    /// Write the kernel functions that were hit into this file, in the form of /proc/kallsyms:
+    /// with it Linux's perf names them on another machine
+    #[arg(long, value_name = "FILE")]
+    kallsyms: Option<PathBuf>,
     /// Print the report when the program has ended
     #[arg(long)]
     report: bool,
@@ -332,8 +336,11 @@ fn record(args: &RecordArgs) -> Result<i32, String> {
     let target = Target::new(&args.who.program, &args.who.pid, args.who.all_cpus)?;
     let recording = record::record(&options, target)?;
     let command: Vec<String> = std::env::args().collect();
-    let (file, profile) = recording.file(&command);
+    let (file, profile, kallsyms) = recording.file(&command);
     write(&args.output, &file)?;
+    if let Some(path) = &args.kallsyms {
+        write(path, kallsyms.as_bytes())?;
+    }
     eprintln!(
         "perf: {} samples, {} lost, in {} ({} KiB)",
         profile.samples.len(),
@@ -404,9 +411,10 @@ fn numa(args: &NumaArgs) -> Result<i32, String> {
         max_samples: 0,
         seconds: None,
     };
+    let _rate = numa::Unthrottled::new();
     let recording = record::record(&options, Target::new(&args.program, &[], false)?)?;
     let command: Vec<String> = std::env::args().collect();
-    let (file, profile) = recording.file(&command);
+    let (file, profile, _) = recording.file(&command);
     if let Some(path) = &args.output {
         write(path, &file)?;
     }

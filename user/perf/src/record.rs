@@ -272,10 +272,11 @@ fn map_words(pid: i32, tid: i32, line: &str) -> Option<([u64; 8], String)> {
     Some(([ids(pid, tid), start, end - start, offset, dev, inode, 0, prot_flags], name))
 }
 
-fn kernel_map(out: &mut Vec<u8>) {
+/// Where the kernel's code begins and ends; zeroes when it does not say.
+fn kernel_range() -> (u64, u64) {
     use std::io::{BufRead, BufReader};
-    let Ok(file) = std::fs::File::open("/proc/kallsyms") else { return };
     let mut range = (0u64, 0u64);
+    let Ok(file) = std::fs::File::open("/proc/kallsyms") else { return range };
     for line in BufReader::new(file).lines().map_while(Result::ok) {
         let mut words = line.split(' ');
         let address = words.next().and_then(|a| u64::from_str_radix(a, 16).ok()).unwrap_or(0);
@@ -288,6 +289,11 @@ fn kernel_map(out: &mut Vec<u8>) {
             break;
         }
     }
+    range
+}
+
+fn kernel_map(out: &mut Vec<u8>) {
+    let range = kernel_range();
     if range.1 > range.0 {
         let words = [ids(-1, 0), range.0, range.1 - range.0, range.0];
         put_record(out, 1, 1, &words, b"[kernel.kallsyms]_text", 32);
@@ -317,8 +323,9 @@ impl Recording {
         Profile::new(events.names.clone(), &records, symbols)
     }
 
-    /// The file's bytes, and the recording with names.
-    pub fn file(&self, command: &[String]) -> (Vec<u8>, Profile) {
+    /// The file's bytes, the recording with names, and the kernel's functions in it as lines of
+    /// /proc/kallsyms.
+    pub fn file(&self, command: &[String]) -> (Vec<u8>, Profile, String) {
         let mut symbols = Symbols::default();
         let profile = self.profile(&mut symbols);
         let mut features = BTreeMap::new();
@@ -349,7 +356,8 @@ impl Recording {
         features.insert(feature::EVENT_DESC, data::event_desc(&self.events));
         features.insert(feature::NUMA_TOPOLOGY, topology());
         features.insert(data::SYMBOLS, symbols.to_text().into_bytes());
-        (data::write(&self.events, &self.data, &features), profile)
+        let kallsyms = symbols.kallsyms(kernel_range());
+        (data::write(&self.events, &self.data, &features), profile, kallsyms)
     }
 }
 

@@ -218,6 +218,20 @@ impl Symbols {
         Place { function, object: object.clone(), kernel: &**object == KERNEL }
     }
 
+    /// The kernel's functions that were found so far, in the form of /proc/kallsyms. `range` is that
+    /// of its code.
+    pub fn kallsyms(&self, range: (u64, u64)) -> String {
+        let mut out = format!("{0:016x} T _text\n{0:016x} T _stext\n", range.0);
+        for ((object, start), (_, name)) in &self.found {
+            if object == KERNEL {
+                // Writing to a String cannot fail.
+                let _ = writeln!(out, "{start:016x} T {name}");
+            }
+        }
+        let _ = writeln!(out, "{:016x} T _etext", range.1);
+        out
+    }
+
     /// The functions that were found so far, one a line: object, start, end (file offsets, or
     /// kernel addresses), name.
     pub fn to_text(&self) -> String {
