@@ -128,7 +128,9 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
         kernel_thread: false,
     });
     child.nice_when_fair.store(parent.nice_when_fair.load(Ordering::Relaxed), Ordering::Relaxed);
-    child.timer_slack.store(parent.timer_slack.load(Ordering::Relaxed), Ordering::Relaxed);
+    let slack = parent.timer_slack.load(Ordering::Relaxed);
+    child.timer_slack.store(slack, Ordering::Relaxed);
+    child.default_timer_slack.store(slack, Ordering::Relaxed);
     if has(f, g::CLONE_CHILD_CLEARTID) {
         child.clear_child_tid.store(args.child_tid, Ordering::Relaxed);
     }

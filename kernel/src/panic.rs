@@ -1,9 +1,12 @@
-//! The end: message, backtrace with names, and a reset if the command line asks for one.
+//! The end: message, backtrace with names, where the other CPUs were, and a reset if the command
+//! line asks for one.
 
 use crate::console::print_emergency;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use hal::VirtAddr;
+use hal::trap::TrapFrame;
+use numa::{AtomicCpuMask, MAX_CPUS};
 
 /// `panic=`: seconds to wait before a reset, 0 for ever, negative at once.
 pub static REBOOT_AFTER: AtomicI32 = AtomicI32::new(0);
@@ -15,22 +18,22 @@ fn on_panic(info: &PanicInfo<'_>) -> ! {
     if PANICKING.swap(true, Ordering::SeqCst) {
         hal::power::halt();
     }
-    stop_others();
+    freeze_others();
     print_emergency(format_args!("\nKernel panic - not syncing: {}\n", info.message()));
     if let Some(place) = info.location() {
         print_emergency(format_args!("  at {place}, CPU {}\n", hal::percpu::cpu()));
     }
-    backtrace(hal::trap::frame_pointer());
+    backtrace(hal::trap::frame_pointer(), 40);
     finish()
 }
 
 /// A panic with a message of its own and the registers of a trap.
-pub fn fatal(frame: &hal::trap::TrapFrame, what: &str) -> ! {
+pub fn fatal(frame: &TrapFrame, what: &str) -> ! {
     hal::irq::disable();
     if PANICKING.swap(true, Ordering::SeqCst) {
         hal::power::halt();
     }
-    stop_others();
+    freeze_others();
     print_emergency(format_args!(
         "\nKernel panic - not syncing: {what}\n  CPU {} error {:#x} cr2 {:#x}\n{frame:#x?}\n",
         hal::percpu::cpu(),
@@ -39,7 +42,7 @@ pub fn fatal(frame: &hal::trap::TrapFrame, what: &str) -> ! {
     ));
     print_emergency(format_args!("Call trace:\n"));
     print_symbol(frame.rip);
-    backtrace(frame.rbp);
+    backtrace(frame.rbp, 40);
     finish()
 }
 
@@ -50,9 +53,9 @@ fn print_symbol(addr: u64) {
     }
 }
 
-/// Prints the return addresses of a chain of frame pointers.
-fn backtrace(mut rbp: u64) {
-    for _ in 0..40 {
+/// Prints up to `most` return addresses of a chain of frame pointers.
+fn backtrace(mut rbp: u64, most: usize) {
+    for _ in 0..most {
         let Some((next, ret)) = hal::trap::read_frame(VirtAddr::new(rbp)) else { break };
         print_symbol(ret);
         if next <= rbp {
@@ -62,7 +65,69 @@ fn backtrace(mut rbp: u64) {
     }
 }
 
+/// Where a CPU was when another one's panic stopped it: instruction and frame pointer; whether in
+/// user mode.
+struct Place {
+    rip: AtomicU64,
+    rbp: AtomicU64,
+    in_user: AtomicBool,
+}
+
+static PLACES: [Place; MAX_CPUS] = [const {
+    Place { rip: AtomicU64::new(0), rbp: AtomicU64::new(0), in_user: AtomicBool::new(false) }
+}; MAX_CPUS];
+/// CPUs whose place is told.
+static FROZEN: AtomicCpuMask = AtomicCpuMask::new();
+/// How long a panic waits for the others to stop.
+const PATIENCE: u64 = 200_000_000;
+
+/// Stops every other CPU by NMI, which reaches those that have interrupts off, too.
+fn freeze_others() {
+    let others = crate::boot::cpus::online().without(hal::percpu::cpu());
+    for cpu in others.iter() {
+        if let Some(area) = hal::cpu_area::of(cpu) {
+            hal::apic::send_nmi(area.apic_id());
+        }
+    }
+    let end = hal::time::now() + PATIENCE;
+    while !(others - FROZEN.load(Ordering::Acquire)).is_empty() && hal::time::now() < end {
+        core::hint::spin_loop();
+    }
+}
+
+/// An NMI during a panic: says where this CPU was, and stops it.
+pub fn freeze(frame: &TrapFrame) -> ! {
+    let cpu = hal::percpu::cpu();
+    let place = &PLACES[cpu.index()];
+    place.rip.store(frame.rip, Ordering::Relaxed);
+    place.rbp.store(frame.rbp, Ordering::Relaxed);
+    place.in_user.store(frame.from_user(), Ordering::Relaxed);
+    FROZEN.set(cpu, Ordering::Release);
+    hal::power::halt()
+}
+
+/// Where the other CPUs were: those that run something, and who did not answer.
+fn tell_the_others() {
+    let frozen = FROZEN.load(Ordering::Acquire);
+    for cpu in crate::boot::cpus::online().without(hal::percpu::cpu()).iter() {
+        if !frozen.contains(cpu) {
+            print_emergency(format_args!("CPU {cpu} does not answer\n"));
+            continue;
+        }
+        let place = &PLACES[cpu.index()];
+        let rip = place.rip.load(Ordering::Relaxed);
+        if place.in_user.load(Ordering::Relaxed) {
+            print_emergency(format_args!("CPU {cpu} was in user mode at {rip:#x}\n"));
+        } else {
+            print_emergency(format_args!("CPU {cpu} was at\n"));
+            print_symbol(rip);
+            backtrace(place.rbp.load(Ordering::Relaxed), 8);
+        }
+    }
+}
+
 fn finish() -> ! {
+    tell_the_others();
     print_emergency(format_args!("---[ end Kernel panic ]---\n"));
     match REBOOT_AFTER.load(Ordering::Relaxed) {
         0 => hal::power::halt(),

@@ -114,7 +114,7 @@ fn interrupt(frame: &mut TrapFrame) {
             }
             if asked & 1 << Ipi::Reschedule as u32 != 0 {
                 crate::interrupts::count_reschedule();
-                crate::sched::tick();
+                crate::sched::look_again();
             }
             if asked & 1 << Ipi::Perf as u32 != 0 {
                 crate::perf::notify::on_interrupt();
@@ -133,9 +133,9 @@ fn interrupt(frame: &mut TrapFrame) {
     }
 }
 
-fn nmi(_frame: &mut TrapFrame) {
+fn nmi(frame: &mut TrapFrame) {
     if crate::panic::is_panicking() {
-        hal::power::halt();
+        crate::panic::freeze(frame);
     }
     hal::trap::STRAY_NMIS.fetch_add(1, Ordering::Relaxed);
 }

@@ -38,6 +38,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "cxl",
     "memoryless",
     "wide-64",
+    "crowd-96",
 ];
 
 #[derive(Deserialize)]

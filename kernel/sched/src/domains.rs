@@ -155,9 +155,9 @@ impl Domains {
         nodes.flat_map(move |node| circle(busy & self.machine.cpus_of(*node), cpu))
     }
 
-    /// From whom `cpu` should take load: of each domain, nearest first, the most loaded CPU if it
-    /// has enough more to be worth the way. The caller goes on to the next when there is no task
-    /// that may be moved and whose moving [improves](Pull::improves) matters.
+    /// From whom `cpu` should take load: of each domain, nearest first, the CPUs that have enough
+    /// more to be worth the way, the most loaded first. The caller goes on to the next when there
+    /// is no task that may be moved and whose moving [improves](Pull::improves) matters.
     pub fn balance<'a>(
         &'a self,
         loads: &'a impl Loads,
@@ -167,13 +167,44 @@ impl Domains {
         let own = loads.load(cpu);
         let here = self.machine.node_of(cpu);
         let nodes = if busy.is_empty() { &[] } else { self.near(here) };
-        nodes.iter().filter_map(move |node| {
-            let those = circle(busy & self.machine.cpus_of(*node), cpu);
-            let (load, from) = those
-                .map(|from| (loads.load(from), from))
-                .reduce(|most, next| if next.0 > most.0 { next } else { most })?;
-            let worth = load * 100 > own * threshold(self.machine.distance(here, *node));
-            worth.then(|| Pull { from, gap: load - own })
+        nodes.iter().flat_map(move |node| {
+            let least = threshold(self.machine.distance(here, *node));
+            let mut those = busy & self.machine.cpus_of(*node);
+            // Loads change meanwhile: each is asked of the ones that are left.
+            core::iter::from_fn(move || {
+                let (load, from) = circle(those, cpu)
+                    .map(|from| (loads.load(from), from))
+                    .reduce(|most, next| if next.0 > most.0 { next } else { most })?;
+                those = those.without(from);
+                let worth = load * 100 > own * least && load > own;
+                worth.then(|| Pull { from, gap: load - own })
+            })
+        })
+    }
+
+    /// The CPUs that idle, in the order in which `cpu`, on which tasks wait, offers them one.
+    pub fn idle_helpers(&self, loads: &impl Loads, cpu: CpuId) -> impl Iterator<Item = CpuId> + '_ {
+        let idle = loads.idle().without(cpu);
+        let nodes = if idle.is_empty() { &[] } else { self.near(self.machine.node_of(cpu)) };
+        nodes.iter().flat_map(move |node| circle(idle & self.machine.cpus_of(*node), cpu))
+    }
+
+    /// The CPUs that have so much less than `load`, which `cpu` has, that a task is worth the way,
+    /// nearest first; with the difference.
+    pub fn helpers<'a>(
+        &'a self,
+        loads: &'a impl Loads,
+        cpu: CpuId,
+        load: u64,
+    ) -> impl Iterator<Item = (CpuId, u64)> + 'a {
+        let here = self.machine.node_of(cpu);
+        self.near(here).iter().flat_map(move |node| {
+            let least = threshold(self.machine.distance(*node, here));
+            circle(self.machine.cpus_of(*node).without(cpu), cpu).filter_map(move |to| {
+                let own = loads.load(to);
+                let worth = load > own && load * 100 > own * least;
+                worth.then(|| (to, load - own))
+            })
         })
     }
 

@@ -12,16 +12,22 @@ pub fn get(task: &TaskRef) -> CpuMask {
 }
 
 /// Restricts `task` to `mask`, of which only CPUs that are there count (EINVAL when none is). When
-/// this returns the task runs, or waits, on a CPU of the mask.
+/// this returns the task runs, or waits, on a CPU of the mask, unless another call has replaced it.
 pub fn set(task: &TaskRef, mask: CpuMask) -> Result<()> {
     let mask = mask & crate::boot::cpus::online();
     if mask.is_empty() {
         return Err(Errno::EINVAL);
     }
+    // Before the look at where it is, see `enqueue`.
     *task.affinity.lock() = mask;
     loop {
         let at = task.last_cpu();
         if mask.contains(at) {
+            super::offer_from(at);
+            return Ok(());
+        }
+        if *task.affinity.lock() != mask {
+            // Another call came after this one, and sees to it that its own mask is obeyed.
             return Ok(());
         }
         if core::ptr::eq(&*current(), &**task) {
@@ -31,7 +37,11 @@ pub fn set(task: &TaskRef, mask: CpuMask) -> Result<()> {
         }
         if let Some(there) = cpu(at) {
             let mut queue = there.queue.lock();
-            if let Some((task, entity)) = queue.ready.remove(task, hal::time::now()) {
+            // One that was preempted waits already while its CPU still stands on its stack: it
+            // must not come to another queue before that is over.
+            if !task.on_cpu.load(Ordering::Acquire)
+                && let Some((task, entity)) = queue.ready.remove(task, hal::time::now())
+            {
                 there.publish(&queue);
                 drop(queue);
                 let id = domains().for_exile(&Hints, &wish(&task, entity.params()));

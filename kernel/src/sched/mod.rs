@@ -43,6 +43,8 @@ struct Queue {
     exile: Option<Entity<TaskRef>>,
     /// When periodic balancing is due.
     balance_at: u64,
+    /// When busy CPUs are asked again to take something from here.
+    offer_at: u64,
 }
 
 static CPUS: [Once<Box<Cpu>>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
@@ -80,6 +82,7 @@ pub fn start_cpu(id: CpuId, idle: TaskRef) {
                 before: None,
                 exile: None,
                 balance_at: 0,
+                offer_at: 0,
             }),
             load: AtomicU64::new(0),
             priority: AtomicU8::new(0),
@@ -126,7 +129,8 @@ impl Cpu {
             }
         };
         set(&IDLE, queue.ready.is_empty());
-        set(&OVERLOADED, queue.ready.waiting() > 0);
+        // One that waits for an idle CPU has been given that one, and it will come.
+        set(&OVERLOADED, queue.ready.len() > 1);
         self.load.store(queue.ready.load(), Ordering::Relaxed);
         let priority =
             queue.ready.current_params().and_then(|p| p.class.rt_priority()).unwrap_or(0);
@@ -145,12 +149,22 @@ fn reschedule(id: CpuId) {
     }
 }
 
-/// Puts a task on a CPU's queue.
-fn enqueue(id: CpuId, task: TaskRef, entity: Entity<TaskRef>, why: Enqueue) {
-    let Some(cpu) = cpu(id) else { return };
+/// Puts a task on a CPU's queue; on another one's if it may not use that one any more.
+fn enqueue(mut id: CpuId, task: TaskRef, entity: Entity<TaskRef>, why: Enqueue) {
+    let (cpu, mut queue, before) = loop {
+        let Some(cpu) = cpu(id) else { return };
+        let queue = cpu.queue.lock();
+        let before = task.cpu.swap(id.index() as u32, Ordering::Relaxed);
+        // The CPU is named before the mask is looked at, and sched_setaffinity writes the mask
+        // before it looks where the task is: one of the two sees the other. The mask's lock
+        // orders them.
+        if task.affinity.lock().contains(id) {
+            break (cpu, queue, before);
+        }
+        drop(queue);
+        id = domains().for_exile(&Hints, &wish(&task, entity.params()));
+    };
     let now = hal::time::now();
-    let mut queue = cpu.queue.lock();
-    let before = task.cpu.swap(id.index() as u32, Ordering::Relaxed);
     if before != id.index() as u32 {
         task.counters.migrations.fetch_add(1, Ordering::Relaxed);
     }
@@ -163,7 +177,7 @@ fn enqueue(id: CpuId, task: TaskRef, entity: Entity<TaskRef>, why: Enqueue) {
         reschedule(id);
     } else if watch {
         if id == percpu::cpu() {
-            timers::rearm();
+            look_again();
         } else if let Some(area) = cpu_area::of(id) {
             hal::apic::send_ipi(area, Ipi::Reschedule);
         }
@@ -265,6 +279,16 @@ fn switch(preempted: bool) {
         pull_work(id, now);
         queue = here.queue.lock();
     }
+    if queue.ready.is_empty() && !is_idle {
+        here.publish(&queue);
+        if !OVERLOADED.load(Ordering::SeqCst).is_empty() {
+            // Since the look for work another CPU may have got too much without knowing that this
+            // one idles. It does now: whoever comes after this look tells us.
+            drop(queue);
+            pull_work(id, now);
+            queue = here.queue.lock();
+        }
+    }
     let next = match queue.ready.pick_next(now) {
         Some(next) => next.clone(),
         None => queue.idle.clone(),
@@ -327,6 +351,11 @@ fn finish_switch() {
     let Some(before) = before else { return };
     crate::perf::enters(&before);
     before.on_cpu.store(false, Ordering::Release);
+    if here.priority.load(Ordering::Relaxed) > 0 {
+        // A real-time task may keep the CPU for long, without any tick. Now that nobody stands on
+        // its stack any more, another CPU may take the one that gave way.
+        offer_from(percpu::cpu());
+    }
     if let Some(entity) = exile {
         let id = domains().for_exile(&Hints, &wish(&before, entity.params()));
         enqueue(id, before, entity, Enqueue::Move);
@@ -352,7 +381,8 @@ fn pull_work(id: CpuId, now: u64) {
         |task: &TaskRef| task.affinity.lock().contains(id) && !task.on_cpu.load(Ordering::Acquire);
     let take = |from: CpuId, may: &mut dyn FnMut(&TaskRef, &Params) -> bool| {
         let there = cpu(from)?;
-        let mut queue = there.queue.try_lock()?;
+        // An idle CPU has the time to wait; the other lets go soon, whoever has it.
+        let mut queue = if idle { there.queue.lock() } else { there.queue.try_lock()? };
         let got = queue.ready.steal(now, |t, p| may(t, p));
         there.publish(&queue);
         got
@@ -369,17 +399,74 @@ fn pull_work(id: CpuId, now: u64) {
     }
 }
 
-/// The timer's tick: true when another task should run.
+/// The timer's tick: has another task run when the running one has had its slice, and other CPUs
+/// take what waits here for too long.
 pub fn tick() {
+    look(true);
+}
+
+/// The run queue changed under the running task: as [`tick`], but what waits here just came, and
+/// was not wanted elsewhere.
+pub fn look_again() {
+    look(false);
+}
+
+fn look(offers: bool) {
     let Some(here) = cpu(percpu::cpu()) else { return };
     let now = hal::time::now();
     let mut queue = here.queue.lock();
     let over = queue.ready.tick(now);
     let next = queue.ready.next_tick(now);
+    let helper = if offers && queue.ready.waiting() > 0 { offer(&mut queue, now) } else { None };
     drop(queue);
+    if let Some(helper) = helper {
+        reschedule(helper);
+    }
     timers::arm_tick(next, now);
     if over {
         percpu::set_need_resched();
+    }
+}
+
+/// A CPU that should take one of the tasks that wait on `queue`: an idle one whenever there is one,
+/// and one that only has less to do every [`BALANCE`]. The caller reschedules it when it has let
+/// go of the queue.
+fn offer(queue: &mut Queue, now: u64) -> Option<CpuId> {
+    let from = queue.ready.cpu();
+    let ready = &queue.ready;
+    let may = |to: CpuId, gap: u64| {
+        ready.any_waiting(|task, params| {
+            params.weight() < gap
+                && !task.on_cpu.load(Ordering::Relaxed)
+                && task.affinity.lock().contains(to)
+        })
+    };
+    let mut to = domains().idle_helpers(&Hints, from).find(|to| may(*to, u64::MAX));
+    if to.is_none() && now >= queue.offer_at {
+        let load = queue.ready.load();
+        to = domains().helpers(&Hints, from, load).find(|(to, gap)| may(*to, *gap)).map(|h| h.0);
+        queue.offer_at = now + BALANCE;
+    }
+    to
+}
+
+/// A task that waits on `id` may use more CPUs than before: one that idles takes it.
+#[inline]
+fn offer_from(id: CpuId) {
+    if OVERLOADED.test(id, Ordering::Relaxed) {
+        offer_to_idle(id);
+    }
+}
+
+#[cold]
+fn offer_to_idle(id: CpuId) {
+    if !IDLE.load(Ordering::Relaxed).is_empty()
+        && let Some(there) = cpu(id)
+    {
+        let helper = offer(&mut there.queue.lock(), hal::time::now());
+        if let Some(helper) = helper {
+            reschedule(helper);
+        }
     }
 }
 

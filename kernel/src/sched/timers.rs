@@ -90,11 +90,6 @@ pub fn arm_tick(after: Option<u64>, now: u64) {
     queue.program(now);
 }
 
-/// The run queue changed under the running task: ask again when a tick is wanted.
-pub fn rearm() {
-    super::tick();
-}
-
 /// The hardware timer fired (interrupts off).
 pub fn on_interrupt() {
     let cpu = percpu::cpu();

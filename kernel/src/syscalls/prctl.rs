@@ -44,8 +44,6 @@ mod option {
     pub const GET_SPECULATION_CTRL: u32 = 52;
 }
 
-/// Slack of a task that never set any, ns.
-const DEFAULT_SLACK: u64 = 50_000;
 /// The highest capability that there is.
 const LAST_CAP: u64 = 40;
 
@@ -111,7 +109,8 @@ fn prctl(ctx: &mut Ctx<'_>, option: u32, a: u64, b: u64, c: u64, d: u64) -> Resu
             }
         }
         o::SET_TIMERSLACK => {
-            let slack = if a as i64 <= 0 { DEFAULT_SLACK } else { a };
+            let default = task.default_timer_slack.load(Ordering::Relaxed);
+            let slack = if a as i64 <= 0 { default } else { a };
             task.timer_slack.store(slack, Ordering::Relaxed);
             Ok(0)
         }

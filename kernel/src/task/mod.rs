@@ -146,6 +146,8 @@ pub struct Task {
     /// Nanoseconds since boot.
     pub start_time: u64,
     pub timer_slack: AtomicU64,
+    /// What PR_SET_TIMERSLACK with 0 goes back to: what its maker had.
+    pub default_timer_slack: AtomicU64,
     /// SCHED_RESET_ON_FORK: children begin as ordinary tasks.
     pub reset_on_fork: AtomicBool,
     /// The nice value that a real-time task has when it is none any more.
@@ -263,6 +265,7 @@ impl Task {
             exit_code: AtomicI32::new(0),
             start_time: hal::time::now(),
             timer_slack: AtomicU64::new(50_000),
+            default_timer_slack: AtomicU64::new(50_000),
             reset_on_fork: AtomicBool::new(false),
             nice_when_fair: AtomicI32::new(0),
             kernel_thread: new.kernel_thread,

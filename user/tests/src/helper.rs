@@ -35,6 +35,12 @@ pub fn run(args: &[String]) -> ! {
             i32::from(numa::node_at(page) != number(1))
         }
         "affinity" => i32::from(child::affinity(0) != numa::list(word(1))),
+        // Policy and nice value.
+        "class" => {
+            let class = sys!(libc::SYS_sched_getscheduler, 0).map_or(-1, |class| class as i32);
+            let nice = sys!(libc::SYS_getpriority, libc::PRIO_PROCESS, 0);
+            i32::from((class, nice.map_or(99, |n| 20 - n as i32)) != (number(1), number(2)))
+        }
         "ignored" => {
             let mut action: libc::sigaction = sys::zeroed();
             // SAFETY: asks for the present action only.

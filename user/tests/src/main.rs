@@ -20,6 +20,7 @@ mod mm;
 mod numa;
 mod placement;
 mod random;
+mod sched;
 mod signal;
 mod sys;
 mod task;
@@ -37,6 +38,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "migrate", places: true, groups: migrate::GROUPS },
     Suite { name: "placement", places: true, groups: &[placement::TESTS] },
     Suite { name: "affinity", places: false, groups: &[affinity::TESTS] },
+    Suite { name: "sched", places: false, groups: sched::GROUPS },
     Suite { name: "frames", places: false, groups: &[frames::TESTS] },
     // Last: it leaves a node without a free page for a while.
     Suite { name: "exhaustion", places: true, groups: &[exhaustion::TESTS] },

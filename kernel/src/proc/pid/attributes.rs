@@ -146,11 +146,11 @@ pub fn timerslack(who: &Who, out: &mut Text) -> Result<()> {
 
 /// 0 brings the default back.
 pub fn set_timerslack(who: &Who, data: &[u8]) -> Result<()> {
-    const DEFAULT: u64 = 50_000;
     check_slack(who)?;
     let value = u64::try_from(number(data)?).map_err(|_| Errno::EINVAL)?;
-    let value = if value == 0 { DEFAULT } else { value };
-    who.task()?.timer_slack.store(value, Ordering::Relaxed);
+    let task = who.task()?;
+    let default = task.default_timer_slack.load(Ordering::Relaxed);
+    task.timer_slack.store(if value == 0 { default } else { value }, Ordering::Relaxed);
     Ok(())
 }
 
