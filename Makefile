@@ -30,7 +30,7 @@ test-all: setup
 	@$(PROXIMA) test --host --long --kernel both --topology one-node --topology two-socket \
 		--topology ring-4 --topology memoryless --topology cxl --topology epyc-nps4-2s \
 		--topology glueless-8 --topology wide-64
-	@$(PROXIMA) test sched --kernel both --filter 'every_cpu|beyond_64|without_memory' \
+	@$(PROXIMA) test sched --kernel both --filter 'every_cpu_runs|beyond_64|without_memory' \
 		--topology crowd-96
 
 # docs/syscalls.md, from the kernel's own table.
