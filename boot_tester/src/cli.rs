@@ -23,6 +23,8 @@ pub enum Command {
     Test(Box<crate::cmd::test::TestOptions>),
     /// Count what operations cost, on both kernels
     Bench(crate::cmd::bench::BenchOptions),
+    /// Compare with Linux on random sequences of operations, or call anything with anything
+    Fuzz(Box<crate::cmd::fuzz::FuzzOptions>),
     /// Build the kernel and the guest's programs
     Build(BuildOptions),
     /// Lint the kernel and the guest's programs

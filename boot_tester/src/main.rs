@@ -47,6 +47,7 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Shell(options) => cmd::run::shell(&options),
         Command::Test(options) => cmd::test::test(&options),
         Command::Bench(options) => cmd::bench::bench(&options),
+        Command::Fuzz(options) => cmd::fuzz::fuzz(&options),
         Command::Build(options) => cmd::build(&options),
         Command::Check => cmd::check::check(),
         Command::Topo(TopoCommand::List) => {

@@ -36,6 +36,14 @@ impl Progress {
         }
     }
 
+    /// Prints something past the line.
+    pub fn clear_for(&self, print: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
     /// Takes the line away: from here on the terminal is the program's.
     pub fn clear(&self) {
         if let Some(bar) = &self.bar {

@@ -45,10 +45,13 @@ pub fn user(name: &str, progress: &Progress) -> Result<PathBuf> {
     }
     let mut sources = vec![top.join("user").join(name), top.join("user/Cargo.toml")];
     sources.push(top.join("user/Cargo.lock"));
-    // A guest program may use the ABI crate, and nothing else of the kernel's.
+    // A guest program may use the ABI crate, and nothing else of the kernel's; and the fuzzer's.
     let manifest = fs::read_to_string(top.join("user").join(name).join("Cargo.toml"));
-    if manifest.is_ok_and(|text| text.contains("kernel/abi")) {
-        sources.push(top.join("kernel/abi"));
+    let manifest = manifest.unwrap_or_default();
+    for (word, path) in [("kernel/abi", "kernel/abi"), ("../fuzz", "user/fuzz")] {
+        if manifest.contains(word) {
+            sources.push(top.join(path));
+        }
     }
     let stamp = Stamp::of(&target.join(format!(".proxima-{name}")), &sources);
     if stamp.is_current() && binary.exists() {

@@ -7,6 +7,11 @@ mod bench_probe;
 mod bench_report;
 pub mod check;
 mod perf;
+pub mod fuzz;
+mod fuzz_guest;
+mod fuzz_masks;
+mod fuzz_report;
+mod fuzz_shrink;
 pub mod prepare;
 pub mod run;
 pub mod test;
@@ -18,7 +23,7 @@ use crate::paths;
 use crate::progress::Progress;
 
 /// Guest programs, of which those that exist are built.
-pub const PROGRAMS: &[&str] = &["init", "tests", "bench", "perf", "demo"];
+pub const PROGRAMS: &[&str] = &["init", "tests", "bench", "perf", "demo", "fuzz"];
 
 /// `proxima build`: everything a guest boots.
 pub fn build(options: &BuildOptions) -> Result<u8> {

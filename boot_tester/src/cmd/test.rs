@@ -158,7 +158,7 @@ fn shard(tests: Vec<String>, part: Option<(usize, usize)>) -> Vec<String> {
     }
 }
 
-fn parse_shard(text: &str) -> std::result::Result<(usize, usize), String> {
+pub fn parse_shard(text: &str) -> std::result::Result<(usize, usize), String> {
     let wrong = || format!("{text:?} is no shard: write 1/4 to 4/4");
     let (own, of) = text.split_once('/').ok_or_else(wrong)?;
     match (own.parse(), of.parse()) {

@@ -1,0 +1,3 @@
+pub fn main(_: &[&str]) -> Result<(), String> {
+    Err("none".into())
+}
