@@ -125,6 +125,7 @@ impl Fuzzer {
             winsize: None,
             timeout: 0,
             nonce: String::new(),
+            placement: false,
             programs: vec![Program {
                 path: GUEST_PATH.into(),
                 args: args.iter().map(Into::into).collect(),
