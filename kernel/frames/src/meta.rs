@@ -147,6 +147,8 @@ pub mod flag {
     pub const ISOLATED: u32 = 1 << 27;
     /// Recently used.
     pub const REFERENCED: u32 = 1 << 28;
+    /// Made by fallocate and not used since: a hole to whoever reads or asks.
+    pub const RESERVED: u32 = 1 << 29;
 }
 
 /// What is known about one frame: 32 bytes.

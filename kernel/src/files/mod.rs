@@ -23,6 +23,9 @@ impl MappedFile for Mapped {
         let meta = self.0.metadata();
         (meta.dev.encode(), meta.ino)
     }
+    fn opening(&self) -> Option<usize> {
+        Some(Arc::as_ptr(&self.0).addr())
+    }
 }
 
 /// The file as an area keeps it.

@@ -128,7 +128,14 @@ struct Slot<T> {
 
 struct Table<T> {
     slots: BTreeMap<i32, Slot<T>>,
+    /// The slot that was taken last, and how often the search has begun anew: ids go round, so
+    /// that the id of what is gone is not soon another's (and programs see Linux's numbers).
+    last: Option<i32>,
+    rounds: i32,
 }
+
+/// Slots that are gone through before the search begins anew, at least.
+const CYCLE: usize = 64;
 
 /// All objects of one kind.
 pub struct Objects<T> {
@@ -143,7 +150,7 @@ fn id_of(slot: i32, uses: i32) -> i32 {
 impl<T: Object> Objects<T> {
     /// An empty table for at most `most` objects.
     pub const fn new(most: usize) -> Self {
-        Self { table: SpinLock::new(Table { slots: BTreeMap::new() }), most }
+        Self { table: SpinLock::new(Table { slots: BTreeMap::new(), last: None, rounds: 0 }), most }
     }
 
     /// Drops what is gone. The objects are freed without the lock.
@@ -202,15 +209,21 @@ impl<T: Object> Objects<T> {
     }
 
     fn free_slot(&self) -> Result<(i32, i32)> {
-        let table = self.table.lock();
+        let mut table = self.table.lock();
         let used = table.slots.values().filter(|s| s.object.is_some()).count();
         if used >= self.most {
             return Err(Errno::ENOSPC);
         }
-        let slot = (0..SLOTS).find(|i| table.slots.get(i).is_none_or(|s| s.object.is_none()));
+        let end = (used * 3 / 2).max(CYCLE).min(SLOTS as usize) as i32;
+        let free = |i: &i32| table.slots.get(i).is_none_or(|s| s.object.is_none());
+        let begin = table.last.map_or(0, |last| last + 1);
+        let slot = (begin..end).find(free).or_else(|| (0..begin).find(free));
         let slot = slot.ok_or(Errno::ENOSPC)?;
-        let uses = table.slots.get(&slot).map_or(0, |s| (s.uses + 1) % USES);
-        Ok((slot, uses))
+        if table.last.is_some_and(|last| slot <= last) {
+            table.rounds = (table.rounds + 1) % USES;
+        }
+        table.last = Some(slot);
+        Ok((slot, table.rounds))
     }
 
     /// The object with this id: EINVAL, or EIDRM when its slot has another use now.

@@ -117,7 +117,7 @@ impl MappedFile for Name {
 /// shmget(2).
 pub fn get(key: i32, size: u64, flags: u32) -> Result<i32> {
     let fits = |s: &Segment| if size > s.size { Err(Errno::EINVAL) } else { Ok(()) };
-    SEGMENTS.get(key, flags, fits, |perm| {
+    let id = SEGMENTS.get(key, flags, fits, |perm| {
         if size == 0 || size > MAX_BYTES {
             return Err(Errno::EINVAL);
         }
@@ -148,7 +148,12 @@ pub fn get(key: i32, size: u64, flags: u32) -> Result<i32> {
             object: Arc::downgrade(&object),
             state: SpinLock::new(state),
         })
-    })
+    })?;
+    // Its inode's number is the id. (A private one is not to be found by others before this.)
+    if let Some(object) = SEGMENTS.find(id).ok().and_then(|s| s.object.upgrade()) {
+        object.set_number(id as u64);
+    }
+    Ok(id)
 }
 
 /// shmat(2): where it is attached.

@@ -28,7 +28,9 @@ fn setaffinity(c: &mut Ctx<'_>, pid: i32, len: u32, mask: VirtAddr) -> Result<()
     // Bits of CPUs that do not exist are dropped, whole words of them too.
     let mut bytes = [0u8; MAX_CPUS / 8];
     let len = (len as usize).min(bytes.len());
-    user::copy_from(&mut bytes[..len], mask)?;
+    if len > 0 {
+        user::copy_from(&mut bytes[..len], mask)?;
+    }
     let task = find(c, pid)?;
     let own = c.task.credentials();
     let theirs = task.credentials();

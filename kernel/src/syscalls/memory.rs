@@ -43,6 +43,21 @@ fn range(addr: u64, len: u64, wrapped: Errno) -> Result<(u64, u64)> {
     Ok((addr, end))
 }
 
+/// The flags that MAP_SHARED_VALIDATE takes: those from before it was there.
+const KNOWN: u32 = g::MAP_TYPE
+    | g::MAP_FIXED
+    | g::MAP_ANONYMOUS
+    | g::MAP_32BIT
+    | g::MAP_GROWSDOWN
+    | g::MAP_DENYWRITE
+    | g::MAP_EXECUTABLE
+    | g::MAP_LOCKED
+    | g::MAP_NORESERVE
+    | g::MAP_POPULATE
+    | g::MAP_NONBLOCK
+    | g::MAP_STACK
+    | g::MAP_HUGETLB;
+
 fn mmap(
     c: &mut Ctx<'_>,
     addr: u64,
@@ -52,39 +67,20 @@ fn mmap(
     fd: i32,
     off: u64,
 ) -> Result<u64> {
-    if !off.is_multiple_of(PAGE) || len == 0 {
+    // Linux's order: the file, the length, the place, and only then the kind of mapping.
+    if !off.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
     let prot = Prot::from_bits_truncate(prot & 7);
     let anonymous = flags & g::MAP_ANONYMOUS != 0;
-    let kind = flags & g::MAP_TYPE;
-    let validate = kind == g::MAP_SHARED_VALIDATE;
-    let shared = match kind {
-        g::MAP_SHARED | g::MAP_SHARED_VALIDATE => true,
-        g::MAP_PRIVATE => false,
-        _ => return Err(Errno::EINVAL),
-    };
-    // MAP_SHARED_VALIDATE takes only flags that are known: these are what Linux knows here.
-    const KNOWN: u32 = g::MAP_TYPE
-        | g::MAP_FIXED
-        | g::MAP_ANONYMOUS
-        | g::MAP_32BIT
-        | g::MAP_GROWSDOWN
-        | g::MAP_DENYWRITE
-        | g::MAP_EXECUTABLE
-        | g::MAP_LOCKED
-        | g::MAP_NORESERVE
-        | g::MAP_POPULATE
-        | g::MAP_NONBLOCK
-        | g::MAP_STACK
-        | g::MAP_HUGETLB
-        | g::MAP_FIXED_NOREPLACE;
-    if validate && flags & !KNOWN != 0 {
-        return Err(Errno::EOPNOTSUPP);
+    if !anonymous {
+        c.task.files.lock().clone().get(fd)?;
+        if flags & g::MAP_HUGETLB != 0 {
+            return Err(Errno::EINVAL);
+        }
     }
-    if flags & g::MAP_HUGETLB != 0 {
-        // No huge pages are reserved on this machine.
-        return Err(Errno::ENOMEM);
+    if len == 0 {
+        return Err(Errno::EINVAL);
     }
     let place = if flags & g::MAP_FIXED_NOREPLACE != 0 {
         Place::FixedNoReplace(addr)
@@ -96,6 +92,7 @@ fn mmap(
         Place::Hint(addr)
     };
     let mm = c.mm();
+    mm.check_place(place, len)?;
     let mut vma = mm.future_flags();
     if flags & g::MAP_GROWSDOWN != 0 {
         vma |= VmaFlags::GROWS_DOWN;
@@ -103,28 +100,43 @@ fn mmap(
     if flags & g::MAP_NORESERVE != 0 {
         vma |= VmaFlags::NO_RESERVE;
     }
+    if flags & g::MAP_STACK != 0 {
+        vma |= VmaFlags::NO_HUGE;
+    }
     if flags & g::MAP_LOCKED != 0 {
         if mm.limits.locked.load(Ordering::Relaxed) == 0 && !crate::creds::capable(Cap::IpcLock) {
             return Err(Errno::EPERM);
         }
         vma |= VmaFlags::LOCKED;
     }
-    let what = if anonymous {
-        if validate {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        if shared { What::SharedAnon } else { What::Anon }
-    } else {
-        let file = c.file(fd)?;
-        match file.ops_as::<crate::perf::file::PerfFile>() {
-            // A buffer's shape is in the length, and children do not get it.
-            Some(event) => {
-                vma |= VmaFlags::DONT_FORK | VmaFlags::DONT_DUMP;
-                event.map(&file, len, off, shared, prot.contains(Prot::WRITE))?
+    let grows = vma.contains(VmaFlags::GROWS_DOWN);
+    let what = match flags & g::MAP_TYPE {
+        g::MAP_PRIVATE if anonymous => What::Anon,
+        g::MAP_SHARED if anonymous && !grows => What::SharedAnon,
+        _ if anonymous => return Err(Errno::EINVAL),
+        // MAP_SHARED_VALIDATE takes only flags that are known: these are what Linux knows here.
+        g::MAP_SHARED_VALIDATE if flags & !KNOWN != 0 => return Err(Errno::EOPNOTSUPP),
+        kind @ (g::MAP_SHARED | g::MAP_SHARED_VALIDATE | g::MAP_PRIVATE) => {
+            let shared = kind != g::MAP_PRIVATE;
+            let file = c.file(fd)?;
+            match file.ops_as::<crate::perf::file::PerfFile>() {
+                // A buffer's shape is in the length, and children do not get it.
+                Some(event) => {
+                    vma |= VmaFlags::DONT_FORK | VmaFlags::DONT_DUMP;
+                    event.map(&file, len, off, shared, prot.contains(Prot::WRITE))?
+                }
+                None => crate::files::map_target(c, fd, prot, shared, off)?,
             }
-            None => crate::files::map_target(c, fd, prot, shared, off)?,
         }
+        _ => return Err(Errno::EINVAL),
     };
+    if grows && !anonymous {
+        return Err(Errno::EINVAL);
+    }
+    if flags & g::MAP_HUGETLB != 0 {
+        // No huge pages are reserved on this machine.
+        return Err(Errno::ENOMEM);
+    }
     let addr = mm.map(place, len, prot, vma, what)?;
     crate::perf::on_map(addr);
     let end = addr + ((len + PAGE - 1) & !(PAGE - 1));
@@ -146,15 +158,14 @@ fn brk(c: &mut Ctx<'_>, addr: u64) -> Result<u64> {
 }
 
 fn mprotect(c: &mut Ctx<'_>, addr: u64, len: u64, prot: u32) -> Result<()> {
-    let both = Prot::GROWSDOWN | Prot::GROWSUP;
-    let prot = Prot::from_bits(prot).ok_or(Errno::EINVAL)?;
-    if prot.contains(both) {
+    if Prot::from_bits_truncate(prot).contains(Prot::GROWSDOWN | Prot::GROWSUP) {
         return Err(Errno::EINVAL);
     }
     let (start, end) = range(addr, len, Errno::ENOMEM)?;
-    if start == end {
+    if len == 0 {
         return Ok(());
     }
+    let prot = Prot::from_bits(prot).ok_or(Errno::EINVAL)?;
     c.mm().protect(start, end, prot)?;
     crate::perf::on_map(start);
     Ok(())
@@ -174,6 +185,7 @@ fn mremap(
     let how = Remap {
         may_move: flags & g::MREMAP_MAYMOVE != 0,
         to: (flags & g::MREMAP_FIXED != 0).then_some(to),
+        hint: to,
         keep_old: flags & g::MREMAP_DONTUNMAP != 0,
     };
     c.mm().remap(old, old_len, new_len, how)
@@ -195,6 +207,9 @@ fn mincore(c: &mut Ctx<'_>, addr: u64, len: u64, vec: VirtAddr) -> Result<()> {
     let (start, end) = range(addr, len, Errno::ENOMEM)?;
     if end > USER_END {
         return Err(Errno::ENOMEM);
+    }
+    if vec.raw().checked_add((end - start) / PAGE).is_none_or(|end| end > USER_END) {
+        return Err(Errno::EFAULT);
     }
     let mm = c.mm();
     // In pieces of 2 MiB, so that the answer's buffer stays small.
@@ -218,11 +233,11 @@ fn madvise(c: &mut Ctx<'_>, addr: u64, len: u64, advice: i32) -> Result<()> {
     c.mm().advise(start, end, advice)
 }
 
-/// mlock rounds the address down, unlike its relatives.
+/// mlock rounds the address down, unlike its relatives, and a length that wraps becomes none.
 fn lock_range(addr: u64, len: u64) -> Result<(u64, u64)> {
     let start = addr & !(PAGE - 1);
-    let len = len.checked_add(addr - start).ok_or(Errno::EINVAL)?;
-    range(start, len, Errno::EINVAL)
+    let len = len.wrapping_add(addr - start).wrapping_add(PAGE - 1) & !(PAGE - 1);
+    Ok((start, start.checked_add(len).ok_or(Errno::EINVAL)?))
 }
 
 fn set_locked(c: &Ctx<'_>, addr: u64, len: u64, flags: VmaFlags) -> Result<()> {

@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use hal::VirtAddr;
 use hal::user;
 use numa::policy::migrate::{MigrateError, permitted_targets};
-use numa::policy::{Interleaver, ModeWord, Policy, Request, next_node, read_back};
+use numa::policy::{FarNodes, Interleaver, ModeWord, Policy, Request, next_node, read_back};
 use numa::{NodeId, NodeMask};
 use vm::mempolicy::MoveFlags;
 use vm::movepages::{Queue, Queued};
@@ -37,18 +37,18 @@ fn machine_nodes() -> usize {
 /// Copies a node mask in. `maxnode` counts one more than the bits that are read. EINVAL for bits
 /// beyond Linux's masks, EFAULT.
 ///
-/// The second value is true when a bit was set that this kernel has no node for.
-fn read_nodes(mask: VirtAddr, maxnode: u64) -> Result<(NodeMask, bool)> {
+/// The second value is what this kernel has no nodes for.
+fn read_nodes(mask: VirtAddr, maxnode: u64) -> Result<(NodeMask, FarNodes)> {
     let bits = maxnode.wrapping_sub(1);
     if bits == 0 || mask.raw() == 0 {
-        return Ok((NodeMask::EMPTY, false));
+        return Ok((NodeMask::EMPTY, FarNodes::default()));
     }
     if bits > PAGE * 8 {
         return Err(Errno::EINVAL);
     }
     let words = bits.div_ceil(64);
     let mut known = [0u64; 1];
-    let mut beyond = false;
+    let mut far = FarNodes::default();
     // From the end, as Linux does: a word too many is found before an unreadable one.
     for i in (0..words).rev() {
         let mut word: u64 = user::read(mask + i * 8)?;
@@ -61,12 +61,12 @@ fn read_nodes(mask: VirtAddr, maxnode: u64) -> Result<(NodeMask, bool)> {
                 return Err(Errno::EINVAL);
             }
         } else if i as usize >= known.len() {
-            beyond |= word != 0;
+            far.0[i as usize - known.len()] = word;
         } else {
             known[i as usize] = word;
         }
     }
-    Ok((NodeMask::from_words(&known), beyond))
+    Ok((NodeMask::from_words(&known), far))
 }
 
 /// Copies a node mask out: whole words up to what the machine has, zeroes behind. EINVAL for a
@@ -87,12 +87,8 @@ fn write_nodes(mask: VirtAddr, maxnode: u64, nodes: &NodeMask) -> Result<()> {
 /// The request in a mode word and a mask; EINVAL as Linux answers.
 fn request(mode: i32, mask: VirtAddr, maxnode: u64) -> Result<Request> {
     let word = ModeWord::parse(mode).map_err(|_| Errno::EINVAL)?;
-    let (nodes, beyond) = read_nodes(mask, maxnode)?;
-    if beyond && nodes.is_empty() {
-        // Only nodes that cannot exist: no mode takes that.
-        return Err(Errno::EINVAL);
-    }
-    Request::new(word, nodes).map_err(|_| Errno::EINVAL)
+    let (nodes, far) = read_nodes(mask, maxnode)?;
+    Request::with_far(word, nodes, far).map_err(|_| Errno::EINVAL)
 }
 
 fn resolve(c: &Ctx<'_>, request: &Request) -> Result<Option<Policy>> {
@@ -180,7 +176,7 @@ fn mbind(
     flags: u32,
 ) -> Result<()> {
     let word = ModeWord::parse(mode).map_err(|_| Errno::EINVAL)?;
-    let (nodes, beyond) = read_nodes(mask, maxnode)?;
+    let (nodes, far) = read_nodes(mask, maxnode)?;
     if flags & !(MPOL_MF_STRICT | MPOL_MF_MOVE | MPOL_MF_MOVE_ALL) != 0 {
         return Err(Errno::EINVAL);
     }
@@ -191,10 +187,7 @@ fn mbind(
         return Err(Errno::EINVAL);
     }
     let Some((start, end)) = range(start, len)? else { return Ok(()) };
-    if beyond && nodes.is_empty() {
-        return Err(Errno::EINVAL);
-    }
-    let request = Request::new(word, nodes).map_err(|_| Errno::EINVAL)?;
+    let request = Request::with_far(word, nodes, far).map_err(|_| Errno::EINVAL)?;
     let policy = resolve(c, &request)?;
     let flags = MoveFlags {
         strict: flags & MPOL_MF_STRICT != 0,
@@ -247,10 +240,10 @@ fn migrate_pages(
     to: VirtAddr,
 ) -> Result<u64> {
     let (from, _) = read_nodes(from, maxnode)?;
-    let (to, beyond) = read_nodes(to, maxnode)?;
+    let (to, far) = read_nodes(to, maxnode)?;
     let task = target(c, pid)?;
     let privileged = creds::has(creds::SYS_NICE);
-    if beyond && !privileged {
+    if !far.is_empty() && !privileged {
         return Err(Errno::EPERM);
     }
     let theirs = task.numa.lock().allowed;

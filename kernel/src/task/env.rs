@@ -13,4 +13,8 @@ impl vm::env::Environment for Environment {
     fn page_event(&self, event: vm::env::PageEvent) {
         crate::perf::numa::on_page(event);
     }
+
+    fn may_lock(&self) -> bool {
+        crate::creds::capable(fs::Cap::IpcLock)
+    }
 }

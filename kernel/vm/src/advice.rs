@@ -127,13 +127,17 @@ impl Mm {
                     Advice::Free => self.mark_lazy(from, to),
                     Advice::Remove if locked => return Err(Errno::EINVAL),
                     Advice::Remove => match vma.object() {
-                        Some(object) if vma.shared() && vma.flags.contains(VmaFlags::WRITE) => {
+                        Some(object) if vma.shared() && vma.flags.contains(VmaFlags::MAY_WRITE) => {
                             punch.push((object.clone(), vma.index(from) * PAGE, to - from));
                         }
-                        Some(_) if vma.shared() => return Err(Errno::EACCES),
-                        _ => return Err(Errno::EINVAL),
+                        Some(_) => return Err(Errno::EACCES),
+                        None => return Err(Errno::EINVAL),
                     },
-                    Advice::Cold | Advice::PageOut if locked => return Err(Errno::EINVAL),
+                    Advice::Cold | Advice::PageOut
+                        if locked || vma.flags.contains(VmaFlags::SPECIAL) =>
+                    {
+                        return Err(Errno::EINVAL);
+                    }
                     // All memory is resident already: nothing to read ahead or to write out.
                     _ => {}
                 }
@@ -187,7 +191,10 @@ impl Mm {
             while at < to {
                 let mapped = table::lookup(self.root(), at)
                     .is_some_and(|s| table::state(s.load()) != State::Empty);
-                let cached = || vma.object().is_some_and(|o| o.lookup(vma.index(at)).is_some());
+                let cached = || {
+                    let index = vma.index(at);
+                    vma.object().is_some_and(|o| o.next_used(index, index + 1).is_some())
+                };
                 out[((at - start) / PAGE) as usize] = u8::from(mapped || cached());
                 at += PAGE;
             }

@@ -20,6 +20,8 @@ pub struct TaskNuma {
 pub trait Environment: Sync {
     /// The running task's policy.
     fn with_numa(&self, f: &mut dyn FnMut(&mut TaskNuma));
+    /// Whether the running task may lock memory beyond its limit (CAP_IPC_LOCK).
+    fn may_lock(&self) -> bool;
     /// Something happened to a page; only called while [`PAGE_EVENTS`] is not 0.
     fn page_event(&self, _event: PageEvent) {}
 }
@@ -97,6 +99,11 @@ pub fn with_numa<R>(f: impl FnOnce(&mut TaskNuma) -> R) -> R {
         }),
     }
     out.expect("with_numa calls its argument once")
+}
+
+/// Whether the running task may lock memory beyond its limit.
+pub fn may_lock() -> bool {
+    ENVIRONMENT.get().is_none_or(|environment| environment.may_lock())
 }
 
 /// The node of the running CPU.

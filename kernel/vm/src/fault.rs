@@ -1,6 +1,7 @@
 //! Page faults: making a page present, copying on write, growing a stack.
 
 use crate::mm::Mm;
+use crate::object::{MemObject, ObjectKind};
 use crate::place::{self, At};
 use crate::table::{self, MIGRATION, NO_ACCESS, SPECIAL, State};
 use crate::vma::{Backing, Vma, VmaFlags};
@@ -33,6 +34,9 @@ pub enum FaultError {
 
 /// Bytes below a growing area's neighbour that stay free (Linux: 256 pages).
 const STACK_GUARD: u64 = 256 * PAGE;
+
+/// Memory that one read fault on an object maps: 16 pages.
+const AROUND: u64 = 16 * PAGE;
 
 static ZERO: Once<Pfn> = Once::new();
 
@@ -204,6 +208,9 @@ impl Mm {
                 if index >= object.len().div_ceil(PAGE) {
                     return Err(FaultError::BeyondEnd);
                 }
+                if !write {
+                    self.map_around(vma, addr, object, bits);
+                }
                 let page = object.get(index).map_err(|_| FaultError::NoMemory)?;
                 if vma.shared() {
                     let write_bits =
@@ -217,6 +224,32 @@ impl Mm {
                     self.install(vma, addr, slot, page, bits);
                 }
                 Ok(())
+            }
+        }
+    }
+
+    /// Maps what the object already has around `addr`, so that reading on takes no faults: from the
+    /// 64 KiB boundary below, within the area and the page table (Linux's fault-around).
+    fn map_around(&self, vma: &Vma, addr: u64, object: &MemObject, bits: u64) {
+        // Linux has none for System V segments.
+        if object.kind() == ObjectKind::SysV {
+            return;
+        }
+        let start = (addr & !(AROUND - 1)).max(vma.start);
+        let table_end = (addr & !((2 << 20) - 1)) + (2 << 20);
+        let end = (start + AROUND).min(table_end).min(vma.end);
+        let last = vma.index(start) + (end - start) / PAGE;
+        let last = last.min(object.len().div_ceil(PAGE));
+        let mut index = vma.index(start);
+        while let Some((found, page)) = object.next_used(index, last) {
+            index = found + 1;
+            let at = start + (found - vma.index(start)) * PAGE;
+            if at != addr
+                && let Some(slot) = table::lookup(self.root(), at)
+            {
+                let shared_write = vma.shared() && vma.flags.contains(VmaFlags::WRITE);
+                let writable = if shared_write { Pte::WRITABLE } else { 0 };
+                self.install(vma, at, slot, page, (bits | writable) & !Pte::ACCESSED);
             }
         }
     }
@@ -349,6 +382,9 @@ impl Mm {
             let access = {
                 let vmas = self.vmas.read();
                 let Some(vma) = vmas.find(at) else { return Err(FaultError::NoArea) };
+                if write == Some(false) && !vma.flags.contains(VmaFlags::READ) {
+                    return Err(FaultError::NoAccess);
+                }
                 let writable = vma.flags.contains(VmaFlags::WRITE) && !vma.shared();
                 Access { write: write.unwrap_or(writable), exec: false }
             };

@@ -70,8 +70,15 @@ impl Mm {
             table::for_each(self.root(), at, stop, |addr, slot| {
                 let old = slot.load();
                 let pfn = match table::state(old) {
-                    // The zero page comes back by a fault.
-                    State::Empty | State::Special(_) => return true,
+                    State::Empty => return true,
+                    // The zero page is nobody's: its entry is copied as it is.
+                    State::Special(_) => {
+                        match child.slot(addr) {
+                            Ok(target) => target.store(old),
+                            Err(error) => outcome = Err(error),
+                        }
+                        return outcome.is_ok();
+                    }
                     State::Page(pfn) | State::Migrating(pfn) => pfn,
                 };
                 let target = match child.slot(addr) {

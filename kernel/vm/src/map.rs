@@ -62,6 +62,12 @@ impl Mm {
         self.map_locked(&mut vmas, place, len, prot, flags, what)
     }
 
+    /// Whether `len` bytes can be mapped there: what [`Mm::map`] would say of the place.
+    pub fn check_place(&self, place: Place, len: u64) -> Result<()> {
+        let len = page_len(len)?;
+        self.find_place(&self.vmas.read(), place, len).map(|_| ())
+    }
+
     /// As [`Mm::map`], with the tree locked and the length in whole pages.
     pub fn map_locked(
         &self,
@@ -172,14 +178,15 @@ impl Mm {
         }
         if flags.contains(VmaFlags::LOCKED) {
             let locked = self.locked.load(Ordering::Relaxed) as u64 * PAGE;
-            if locked + len > self.limits.locked.load(Ordering::Relaxed) {
+            let limit = self.limits.locked.load(Ordering::Relaxed);
+            if locked + len > limit && !crate::env::may_lock() {
                 return Err(Errno::EAGAIN);
             }
         }
         Ok(())
     }
 
-    fn find_place(&self, vmas: &VmaTree, place: Place, len: u64) -> Result<u64> {
+    pub(crate) fn find_place(&self, vmas: &VmaTree, place: Place, len: u64) -> Result<u64> {
         if len > USER_END - MIN_ADDR {
             return Err(Errno::ENOMEM);
         }

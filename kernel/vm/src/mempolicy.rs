@@ -6,7 +6,7 @@ use crate::migrate::{BATCH, Candidate, Outcome, movable};
 use crate::mm::Mm;
 use crate::place::{self, At};
 use crate::table::{self, State};
-use crate::vma::Vma;
+use crate::vma::{Vma, VmaFlags};
 use crate::{PAGE, env};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
@@ -56,12 +56,18 @@ impl Mm {
         {
             let mut vmas = self.vmas.write();
             let first = vmas.range(start, end).next().ok_or(Errno::EFAULT)?;
-            if !holes_allowed && (first.start > start || !vmas.covers(start, end)) {
+            if !holes_allowed && first.start > start {
                 return Err(Errno::EFAULT);
             }
-            if strict && !flags.any_move() {
+            // Area by area, each first for the hole behind it: what is found first is told.
+            let only_look = strict && !flags.any_move();
+            for vma in vmas.range(start, end) {
+                let stop = vma.end.min(end);
+                if !holes_allowed && stop < end && vmas.find(stop).is_none() {
+                    return Err(Errno::EFAULT);
+                }
                 let misplaced = |node| request.is_misplaced(node);
-                if self.any_misplaced(&vmas, start, end, misplaced) {
+                if only_look && self.any_misplaced(vma.start.max(start), stop, misplaced) {
                     return Err(Errno::EIO);
                 }
             }
@@ -107,22 +113,15 @@ impl Mm {
         })
     }
 
-    fn any_misplaced(
-        &self,
-        vmas: &crate::VmaTree,
-        start: u64,
-        end: u64,
-        misplaced: impl Fn(NodeId) -> bool,
-    ) -> bool {
+    /// The area tree is locked.
+    fn any_misplaced(&self, start: u64, end: u64, misplaced: impl Fn(NodeId) -> bool) -> bool {
         let mut found = false;
-        for vma in vmas.range(start, end) {
-            table::for_each(self.root(), vma.start.max(start), vma.end.min(end), |_, slot| {
-                if let State::Page(pfn) = table::state(slot.load()) {
-                    found |= misplaced(frame(pfn).node());
-                }
-                !found
-            });
-        }
+        table::for_each(self.root(), start, end, |_, slot| {
+            if let State::Page(pfn) = table::state(slot.load()) {
+                found |= misplaced(frame(pfn).node());
+            }
+            !found
+        });
         found
     }
 
@@ -226,6 +225,11 @@ impl Mm {
                 {
                     return Ok(frame(pfn).node());
                 }
+            }
+            // As for a debugger's look: memory that may not be read is not brought in for it.
+            let readable = |v: &Vma| v.flags.contains(VmaFlags::READ);
+            if !self.vmas.read().find(addr).is_some_and(readable) {
+                return Err(Errno::EFAULT);
             }
             let read = Access { write: false, exec: false };
             self.fault(addr, read).map_err(|_| Errno::EFAULT)?;

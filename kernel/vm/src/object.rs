@@ -53,6 +53,8 @@ type MapperCount = (Weak<dyn Mapper>, usize);
 pub struct MemObject {
     id: u64,
     kind: ObjectKind,
+    /// Its inode's number, or what serves as one.
+    number: AtomicU64,
     len: AtomicU64,
     /// shmget(2)'s key.
     pub key: AtomicU32,
@@ -63,6 +65,13 @@ pub struct MemObject {
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
+/// A number for an object without a name: one row for memfds and shared anonymous memory, as the
+/// inodes of Linux's internal tmpfs have.
+pub fn next_number() -> u64 {
+    NEXT_NUMBER.fetch_add(1, Ordering::Relaxed)
+}
 
 impl MemObject {
     /// An empty object.
@@ -70,6 +79,7 @@ impl MemObject {
         Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             kind,
+            number: AtomicU64::new(if kind == ObjectKind::SharedAnon { next_number() } else { 0 }),
             len: AtomicU64::new(0),
             key: AtomicU32::new(0),
             pages: SpinLock::new(BTreeMap::new()),
@@ -81,6 +91,17 @@ impl MemObject {
     /// A number that no other object ever has.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Its inode's number: interleaving counts from there, so that small objects do not all begin
+    /// on one node.
+    pub fn number(&self) -> u64 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// Gives it its inode's number, before it has pages.
+    pub fn set_number(&self, number: u64) {
+        self.number.store(number, Ordering::Relaxed);
     }
 
     /// What it serves as.
@@ -113,6 +134,13 @@ impl MemObject {
         self.pages.lock().range(index..).next().map(|(&i, p)| (i, p.clone()))
     }
 
+    /// The first page at `index` or above, up to `end`, that has been used.
+    pub fn next_used(&self, index: u64, end: u64) -> Option<(u64, Page)> {
+        let pages = self.pages.lock();
+        let mut range = pages.range(index..end.max(index));
+        range.find(|(_, p)| !p.frame().has(flag::RESERVED)).map(|(&i, p)| (i, p.clone()))
+    }
+
     /// The policy of the page at `index`.
     pub fn policy_at(&self, index: u64) -> Option<Arc<Policy>> {
         self.policy.lock().get(index).cloned()
@@ -124,16 +152,21 @@ impl MemObject {
     }
 
     /// The page at `index`, made (zeroed) if it is not there. The offset for interleaving is the
-    /// index plus the object's own number, so that small objects do not all begin on one node.
+    /// index plus the object's number.
     ///
     /// ENOMEM when the policy's nodes are full.
     pub fn get(&self, index: u64) -> Result<Page> {
         if let Some(page) = self.lookup(index) {
+            page.frame().clear(flag::RESERVED);
             return Ok(page);
         }
         let policy = self.policy_at(index);
-        let page = place::zeroed(policy.as_deref(), At::Offset(index + self.id), Kind::Shared)
-            .ok_or(Errno::ENOMEM)?;
+        let page = place::zeroed(
+            policy.as_deref(),
+            At::Offset(index.wrapping_add(self.number())),
+            Kind::Shared,
+        )
+        .ok_or(Errno::ENOMEM)?;
         page.frame().set_owner(self.id, index);
         let mut pages = self.pages.lock();
         // Another one may have been quicker: then ours goes back.
@@ -200,7 +233,9 @@ impl MemObject {
     pub fn reserve(&self, off: u64, len: u64) -> Result<()> {
         let end = off.checked_add(len).ok_or(Errno::EFBIG)?;
         for index in off / PAGE..end.div_ceil(PAGE) {
-            self.get(index)?;
+            if self.lookup(index).is_none() {
+                self.get(index)?.frame().set(flag::RESERVED);
+            }
         }
         Ok(())
     }

@@ -73,7 +73,7 @@ pub fn placement(policy: Option<&Policy>, at: At) -> Placement<'static> {
 /// Where page `addr` of `vma` stands for interleaving: its offset in what the area maps, counted
 /// for an object from the object's own number.
 pub fn position(vma: &Vma, addr: u64) -> u64 {
-    vma.index(addr) + vma.object().map_or(0, |object| object.id())
+    vma.index(addr).wrapping_add(vma.object().map_or(0, |object| object.number()))
 }
 
 /// A frame under `policy` (None: the task's own). None when the policy's nodes are full.

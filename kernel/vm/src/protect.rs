@@ -30,6 +30,23 @@ fn protected(vma: &Vma, rights: VmaFlags) -> VmaFlags {
 impl Mm {
     /// mprotect(2) for the page-aligned range `[start, end)`.
     pub fn protect(&self, start: u64, end: u64, prot: Prot) -> Result<()> {
+        let mut fill = alloc::vec::Vec::new();
+        let outcome = self.protect_areas(start, end, prot, &mut fill);
+        // Locked memory is there: what became writable gets pages of its own at once.
+        for (from, to) in fill {
+            let _ = self.populate(from, to, Some(true));
+        }
+        outcome
+    }
+
+    /// The areas' part of it; private locked memory that became writable goes to `fill`.
+    fn protect_areas(
+        &self,
+        start: u64,
+        end: u64,
+        prot: Prot,
+        fill: &mut alloc::vec::Vec<(u64, u64)>,
+    ) -> Result<()> {
         let mut vmas = self.vmas.write();
         let mut start = start;
         if prot.contains(Prot::GROWSDOWN) {
@@ -58,6 +75,13 @@ impl Mm {
                 return Err(Errno::EACCES);
             }
             let stop = vma.end.min(end);
+            let kind = VmaFlags::WRITE | VmaFlags::SHARED | VmaFlags::LOCKED;
+            if vma.flags & kind == VmaFlags::LOCKED
+                && !vma.flags.contains(VmaFlags::LOCK_ON_FAULT)
+                && new.contains(VmaFlags::WRITE)
+            {
+                fill.push((at, stop));
+            }
             if vma.flags & rights != new {
                 let changed: core::result::Result<(), Errno> =
                     self.update_areas(&mut vmas, at, stop, |v| {
@@ -144,10 +168,16 @@ impl Mm {
                     return Err(Errno::ENOMEM);
                 }
             }
-            let covered = vmas.covers(start, end);
+            // As far as memory goes on without a hole; nothing without a beginning.
+            let mut stop = start;
+            while stop < end
+                && let Some(vma) = vmas.find(stop)
+            {
+                stop = vma.end;
+            }
             let mut delta = 0i64;
             let done: core::result::Result<(), Errno> =
-                self.update_areas(&mut vmas, start, end, |v| {
+                self.update_areas(&mut vmas, start, stop.min(end), |v| {
                     if v.flags.contains(VmaFlags::SPECIAL) {
                         return Ok(());
                     }
@@ -159,7 +189,7 @@ impl Mm {
                 });
             done?;
             self.locked.fetch_add(delta, Ordering::Relaxed);
-            if !covered {
+            if stop < end {
                 return Err(Errno::ENOMEM);
             }
         }
@@ -169,26 +199,28 @@ impl Mm {
         Ok(())
     }
 
-    /// Makes locked areas of the range present; areas without access are passed over.
+    /// Makes locked areas of the range present: ENOMEM for one without access or beyond its
+    /// object's end, EAGAIN when memory is short (mlock(2)'s errnos for EFAULT and ENOMEM).
     fn populate_present(&self, start: u64, end: u64) -> Result<()> {
         let mut at = start;
         while at < end {
-            let stop = {
+            let (from, stop) = {
                 let vmas = self.vmas.read();
-                let Some(vma) = vmas.first_above(at) else { break };
+                let Some(vma) = vmas.first_above(at).filter(|v| v.start < end) else { break };
                 let any = VmaFlags::READ | VmaFlags::WRITE | VmaFlags::EXEC;
-                if vma.start > at
-                    || !vma.flags.intersects(any)
-                    || vma.flags.contains(VmaFlags::SPECIAL)
-                {
-                    at = if vma.start > at { vma.start } else { vma.end };
+                let stop = vma.end.min(end);
+                if vma.flags.contains(VmaFlags::SPECIAL) {
+                    at = stop;
                     continue;
                 }
-                vma.end.min(end)
+                if !vma.flags.intersects(any) {
+                    return Err(Errno::ENOMEM);
+                }
+                (vma.start.max(at), stop)
             };
-            match self.populate(at, stop, None) {
+            match self.populate(from, stop, None) {
                 Ok(()) => {}
-                Err(crate::fault::FaultError::NoMemory) => return Err(Errno::ENOMEM),
+                Err(crate::fault::FaultError::NoMemory) => return Err(Errno::EAGAIN),
                 Err(_) => return Err(Errno::ENOMEM),
             }
             at = stop;

@@ -1,6 +1,6 @@
 //! mremap(2).
 
-use crate::map::{MIN_ADDR, page_len};
+use crate::map::{MIN_ADDR, Place};
 use crate::mm::Mm;
 use crate::table;
 use crate::vma::{Backing, Vma, VmaFlags};
@@ -16,49 +16,60 @@ pub struct Remap {
     pub may_move: bool,
     /// MREMAP_FIXED.
     pub to: Option<u64>,
+    /// The address that was given without it: with MREMAP_DONTUNMAP a wish.
+    pub hint: u64,
     /// MREMAP_DONTUNMAP.
     pub keep_old: bool,
 }
 
 impl Mm {
-    /// mremap(2): the new address. `old_len` 0 duplicates a shared mapping.
+    /// mremap(2): the new address. `old_len` 0 duplicates a shared mapping. What is refused first,
+    /// and what has been unmapped by then, is as on Linux.
     pub fn remap(&self, old: u64, old_len: u64, new_len: u64, how: Remap) -> Result<u64> {
-        if !old.is_multiple_of(PAGE)
-            || how.to.is_some() && !how.may_move
-            || how.keep_old && !how.may_move
+        // Lengths that wrap become zero, as everywhere.
+        let page_align = |len: u64| len.wrapping_add(PAGE - 1) & !(PAGE - 1);
+        if how.to.is_some() && !how.may_move
+            || how.keep_old && (!how.may_move || old_len != new_len)
+            || !old.is_multiple_of(PAGE)
         {
             return Err(Errno::EINVAL);
         }
-        let new_len = page_len(new_len).map_err(|_| Errno::EINVAL)?;
-        let old_len =
-            if old_len == 0 { 0 } else { page_len(old_len).map_err(|_| Errno::EINVAL)? };
-        if how.keep_old && old_len != new_len {
-            return Err(Errno::EINVAL);
-        }
-        if let Some(to) = how.to
-            && (to % PAGE != 0
-                || new_len > USER_END
-                || to > USER_END - new_len
-                || to < old.saturating_add(old_len) && old < to + new_len)
-        {
+        let (old_len, new_len) = (page_align(old_len), page_align(new_len));
+        if new_len == 0 {
             return Err(Errno::EINVAL);
         }
         let mut vmas = self.vmas.write();
+        vmas.find(old).ok_or(Errno::EFAULT)?;
+        if how.to.is_some() || how.keep_old {
+            let to = how.to.unwrap_or(how.hint);
+            let apart = old.saturating_add(old_len) <= to || to.saturating_add(new_len) <= old;
+            if to % PAGE != 0 || new_len > USER_END || to > USER_END - new_len || !apart {
+                return Err(Errno::EINVAL);
+            }
+        }
+        if let Some(to) = how.to {
+            if to < MIN_ADDR {
+                return Err(Errno::EPERM);
+            }
+            // The place is cleared before the old range is looked at.
+            self.unmap_locked(&mut vmas, to, to + new_len)?;
+        }
+        // Shrinking may cross areas; anything else stays within one.
+        let old_len = if new_len < old_len && (how.to.is_some() || !how.keep_old) {
+            let old_end = old.checked_add(old_len).filter(|end| *end <= USER_END);
+            self.unmap_locked(&mut vmas, old + new_len, old_end.ok_or(Errno::EINVAL)?)?;
+            new_len
+        } else {
+            old_len
+        };
+        if how.to.is_none() && !how.keep_old && old_len == new_len {
+            return Ok(old);
+        }
         let vma = vmas.find(old).ok_or(Errno::EFAULT)?;
         if old_len == 0 && !vma.shared() {
             return Err(Errno::EINVAL);
         }
-        if how.keep_old && (vma.shared() || vma.object().is_some()) {
-            return Err(Errno::EINVAL);
-        }
-        let old_end = old.checked_add(old_len).ok_or(Errno::EINVAL)?;
-        // Shrinking in place may cross areas; anything else stays within one.
-        if how.to.is_none() && new_len <= old_len && old_len > 0 && !how.keep_old {
-            if new_len < old_len {
-                self.unmap_locked(&mut vmas, old + new_len, old_end)?;
-            }
-            return Ok(old);
-        }
+        let old_end = old + old_len.min(USER_END);
         if old_end > vma.end {
             return Err(Errno::EFAULT);
         }
@@ -66,9 +77,11 @@ impl Mm {
             return Err(Errno::EFAULT);
         }
         let locked = vma.flags.contains(VmaFlags::LOCKED);
-        let grown = new_len.saturating_sub(old_len);
+        let fills = locked && !vma.flags.contains(VmaFlags::LOCK_ON_FAULT);
+        let grown = new_len - old_len;
+        let more = if how.keep_old { new_len } else { grown };
         let total = self.total.load(Ordering::Relaxed) as u64 * PAGE;
-        if total.saturating_add(grown) > self.limits.address_space.load(Ordering::Relaxed) {
+        if total.saturating_add(more) > self.limits.address_space.load(Ordering::Relaxed) {
             return Err(Errno::ENOMEM);
         }
         // Growing in place: at the end of the area, with room behind it.
@@ -88,7 +101,7 @@ impl Mm {
             }
             self.note_peak();
             drop(vmas);
-            if locked {
+            if fills {
                 let _ = self.populate(old_end, old_end + grown, None);
             }
             return Ok(old);
@@ -96,17 +109,11 @@ impl Mm {
         if !how.may_move {
             return Err(Errno::ENOMEM);
         }
-        let moved_len = old_len.min(new_len);
+        let moved_len = old_len;
         let to = match how.to {
-            Some(to) if to < MIN_ADDR => return Err(Errno::EPERM),
-            Some(to) => {
-                self.unmap_locked(&mut vmas, to, to + new_len)?;
-                if new_len < old_len {
-                    self.unmap_locked(&mut vmas, old + new_len, old_end)?;
-                }
-                to
-            }
-            None => self.place_for(&vmas, new_len)?,
+            Some(to) => to,
+            None if how.keep_old => self.find_place(&vmas, Place::Hint(how.hint), new_len)?,
+            None => self.find_place(&vmas, Place::Hint(0), new_len)?,
         };
         let vma = vmas.find(old).ok_or(Errno::EFAULT)?;
         let mut moved: Vma = vma.clone();
@@ -128,17 +135,10 @@ impl Mm {
             }
         }
         drop(vmas);
-        if locked {
+        if fills {
             let _ = self.populate(to + moved_len, to + new_len, None);
         }
         Ok(to)
-    }
-
-    fn place_for(&self, vmas: &crate::VmaTree, len: u64) -> Result<u64> {
-        let base = self.layout.lock().mmap_base;
-        vmas.gap_below(len, MIN_ADDR, base)
-            .or_else(|| vmas.gap_above(len, base.min(USER_END), USER_END))
-            .ok_or(Errno::ENOMEM)
     }
 
     /// Moves the entries of `len` bytes from `from` to `to`. The tree is write-locked.

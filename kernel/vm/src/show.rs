@@ -216,7 +216,7 @@ pub fn write_area(vma: &Vma, out: &mut dyn Write) -> fmt::Result {
     let (dev, ino) = match (vma.file(), vma.object()) {
         (Some(file), _) => file.id(),
         // Shared memory without a file has an inode of its own on Linux: its number will do.
-        (None, Some(object)) if vma.shared() => (1, object.id()),
+        (None, Some(object)) if vma.shared() => (1, object.number()),
         _ => (0, 0),
     };
     let pgoff =

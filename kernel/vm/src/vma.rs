@@ -74,6 +74,11 @@ pub trait MappedFile: Send + Sync {
     fn path(&self) -> String;
     /// Device and inode number.
     fn id(&self) -> (u64, u64);
+    /// What tells one opening of a file from another: areas of the same one may merge. None: of no
+    /// other.
+    fn opening(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// What lies behind a VMA.
@@ -221,7 +226,10 @@ fn same_backing(a: &Backing, b: &Backing) -> bool {
             Arc::ptr_eq(a, b)
                 && match (fa, fb) {
                     (None, None) => true,
-                    (Some(fa), Some(fb)) => Arc::ptr_eq(fa, fb),
+                    (Some(fa), Some(fb)) => {
+                        Arc::ptr_eq(fa, fb)
+                            || fa.opening().is_some_and(|own| fb.opening() == Some(own))
+                    }
                     _ => false,
                 }
         }

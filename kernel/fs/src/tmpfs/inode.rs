@@ -61,8 +61,10 @@ impl TmpInode {
         label: Option<Box<[u8]>>,
         sort: ObjectKind,
     ) -> Arc<Self> {
+        let object = MemObject::new(sort);
+        object.set_number(base.ino);
         let kind = Kind::File(FileData {
-            object: MemObject::new(sort),
+            object,
             writing: Mutex::new(()),
             seals: AtomicU32::new(seals),
             charged: AtomicU64::new(0),
@@ -78,7 +80,7 @@ impl TmpInode {
             .call_once(|| Tmpfs::build("tmpfs", TMPFS_MAGIC, &Options::unlimited()))
             .clone();
         let who = env::env().ucred();
-        let ino = fs.next_ino.fetch_add(1, Relaxed);
+        let ino = vm::object::next_number();
         fs.inodes.fetch_add(1, Relaxed);
         let base = InodeBase::new(fs.dev, ino, g::S_IFREG | mode, who.uid, who.gid);
         // No name leads to it.

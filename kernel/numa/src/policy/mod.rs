@@ -61,15 +61,38 @@ pub struct NoHome;
 pub struct Request {
     word: ModeWord,
     nodes: NodeMask,
+    far: FarNodes,
+}
+
+/// Bits of a program's mask beyond the nodes that this kernel can have, from bit 64 on: none of
+/// them is a node, but RELATIVE_NODES counts them round and round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FarNodes(pub [u64; 15]);
+
+impl FarNodes {
+    /// No bit is set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0 == [0; 15]
+    }
+
+    fn bits(self) -> impl Iterator<Item = usize> {
+        (0..15 * 64).filter(move |bit| self.0[bit / 64] >> (bit % 64) & 1 == 1).map(|bit| bit + 64)
+    }
 }
 
 impl Request {
     /// Checks that `nodes`, as the program named them (empty for a null pointer), go with the
     /// mode. PREFERRED without nodes becomes LOCAL here.
     pub fn new(word: ModeWord, nodes: NodeMask) -> Result<Self, PolicyError> {
+        Self::with_far(word, nodes, FarNodes::default())
+    }
+
+    /// As [`Self::new`], for a mask that also has bits beyond all nodes.
+    pub fn with_far(word: ModeWord, nodes: NodeMask, far: FarNodes) -> Result<Self, PolicyError> {
         let numbering = ModeFlags::STATIC_NODES.union(ModeFlags::RELATIVE_NODES);
         let mut word = word;
-        match (word.mode, nodes.is_empty()) {
+        match (word.mode, nodes.is_empty() && far.is_empty()) {
             (Mode::Default | Mode::Local, false) => return Err(PolicyError::UnwantedNodes),
             (Mode::Preferred | Mode::Local, true) if word.flags.any_of(numbering) => {
                 return Err(PolicyError::Flags);
@@ -78,7 +101,7 @@ impl Request {
             (Mode::Default | Mode::Local, true) | (_, false) => {}
             (_, true) => return Err(PolicyError::NoNodes),
         }
-        Ok(Self { word, nodes })
+        Ok(Self { word, nodes, far })
     }
 
     /// The policy for a task that may use `allowed`, on a machine with memory on `memory`. None
@@ -97,7 +120,9 @@ impl Request {
         }
         let usable = allowed & memory;
         let nodes = if self.word.flags.any_of(ModeFlags::RELATIVE_NODES) {
-            remap::relative(self.nodes, usable)
+            let count = usable.count();
+            let far = self.far.bits().filter_map(|bit| usable.iter().nth(bit.checked_rem(count)?));
+            far.fold(remap::relative(self.nodes, usable), |all, node| all | NodeMask::single(node))
         } else {
             self.nodes & usable
         };
