@@ -83,7 +83,7 @@ pub fn both(sequence: &Sequence, linux: &Trace, other: &Trace, name: &str) -> St
 pub fn test(sequence: &Sequence, linux: &Trace, machine: &str) -> String {
     let name = sequence.name.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
     let mut text =
-        format!("fn sequence_{name}() {{\n    same(\n        {machine:?},\n        &[\n");
+        format!("fn sequence_{name}() {{\n    same_on(\n        {machine:?},\n        &[\n");
     let lines = match linux {
         Trace::Lines { lines, .. } => lines.as_slice(),
         Trace::Crashed { .. } => &[],

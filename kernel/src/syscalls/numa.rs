@@ -374,7 +374,11 @@ impl Call {
                     Ok(Queued::There) => node.index() as i32,
                     Err(error) => -i32::from(error.code()),
                 };
-            self.store(item, answer)?;
+            if let Err(error) = self.store(item, answer) {
+                // What is queued moves all the same.
+                self.flush(&mut queue, run, item)?;
+                return Err(error);
+            }
             if let Some(left) = self.flush(&mut queue, run, item)? {
                 return Ok(left);
             }

@@ -266,8 +266,10 @@ impl Mm {
     }
 
     /// Empties every entry of `[start, end)`; their pages go to `pages` (to be dropped after a
-    /// flush).
-    pub fn take_pages(&self, start: u64, end: u64, pages: &mut Vec<Page>) {
+    /// flush). True when a CPU may still know one of the entries: the zero page's too, which is no
+    /// page to be dropped.
+    pub fn take_pages(&self, start: u64, end: u64, pages: &mut Vec<Page>) -> bool {
+        let mut known = false;
         let mut at = start;
         while at < end {
             // One lock covers 2 MiB.
@@ -276,6 +278,7 @@ impl Mm {
             table::for_each(self.root, at, stop, |_, slot| {
                 if slot.load().0 != 0 {
                     let pte = slot.swap(Pte::EMPTY);
+                    known |= pte.present();
                     let shared = frame_is_shared(pte);
                     if let Some(page) = self.release(pte, shared) {
                         pages.push(page);
@@ -285,6 +288,7 @@ impl Mm {
             });
             at = stop;
         }
+        known || !pages.is_empty()
     }
 
     /// Unmaps the pages of `[start, end)`, flushes, and frees them.
@@ -299,8 +303,7 @@ impl Mm {
                 at = skip_empty(self.root, at, end);
                 continue;
             }
-            self.take_pages(at, stop, &mut pages);
-            if !pages.is_empty() {
+            if self.take_pages(at, stop, &mut pages) {
                 tlb::shootdown(self, at, stop, false);
                 pages.clear();
             }

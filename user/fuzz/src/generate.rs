@@ -34,6 +34,9 @@ pub fn sequences(machine: &Machine, seed: u64, ops: u64) -> Vec<(String, Vec<Op>
 
 /// The `index`th sequence of a seed.
 pub fn sequence(machine: &Machine, seed: u64, index: u64) -> Vec<Op> {
+    // Other machines get other sequences.
+    let shape = format!("{:?}", machine.nodes);
+    let seed = crate::trace::digest(seed, shape.as_bytes());
     let mut random = Random::new(seed ^ index.wrapping_mul(0xd6e8_feb8_6659_fd93));
     // The first numbers of neighbouring seeds are alike.
     random.next();

@@ -21,6 +21,7 @@ mod numa;
 mod placement;
 mod random;
 mod sched;
+mod replayed;
 mod signal;
 mod sys;
 mod task;
@@ -37,6 +38,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "mempolicy", places: true, groups: mempolicy::GROUPS },
     Suite { name: "migrate", places: true, groups: migrate::GROUPS },
     Suite { name: "placement", places: true, groups: &[placement::TESTS] },
+    Suite { name: "replayed", places: true, groups: &[replayed::TESTS] },
     Suite { name: "affinity", places: false, groups: &[affinity::TESTS] },
     Suite { name: "sched", places: false, groups: sched::GROUPS },
     Suite { name: "frames", places: false, groups: &[frames::TESTS] },
@@ -48,6 +50,12 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|arg| arg == helper::FLAG) {
         helper::run(&args[1..]);
+    }
+    // A worker of a replayed sequence, after it executed a new program.
+    if let [word, number] = &args[..]
+        && word == "worker"
+    {
+        fuzz::worker::resume(number.parse().unwrap_or(usize::MAX));
     }
     let code = match harness::Options::parse(&args) {
         Ok(options) => harness::run(SUITES, &options),
