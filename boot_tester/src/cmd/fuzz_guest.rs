@@ -126,6 +126,7 @@ impl Fuzzer {
             timeout: 0,
             nonce: String::new(),
             placement: false,
+            fetch: Vec::new(),
             programs: vec![Program {
                 path: GUEST_PATH.into(),
                 args: args.iter().map(Into::into).collect(),

@@ -272,7 +272,7 @@ fn touch(a: &[u64; 8], line: &mut Line) {
 fn getpol(a: &[u64; 8], line: &mut Line) {
     let mut mode = -1i32;
     let mut words: Mask = [u64::MAX; 16];
-    let to = pointer(a[2]).unwrap_or_else(|| words.as_mut_ptr() as u64);
+    let to = pointer(a[2]).unwrap_or(words.as_mut_ptr() as u64);
     let result = sys!(libc::SYS_get_mempolicy, &raw mut mode, to, a[3], a[1], a[0]);
     line.outcome(result);
     // The task's next node moves with the kernel's own allocations too: it is not comparable.
@@ -317,7 +317,7 @@ fn align(modulus: u64) {
         let number = inode(fd);
         sys!(libc::SYS_close, fd);
         // Linux hands numbers out in batches of 1024 a CPU.
-        if (number + 1) % modulus == 0 && (number + 1) % 1024 != 0 {
+        if (number + 1).is_multiple_of(modulus) && !(number + 1).is_multiple_of(1024) {
             return;
         }
     }
@@ -360,7 +360,7 @@ fn file(modulus: u64) -> i64 {
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
         fd = sys!(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0o600);
         sys!(libc::SYS_unlinkat, libc::AT_FDCWD, path.as_ptr(), 0);
-        if modulus <= 1 || inode(fd) % modulus == 0 {
+        if modulus <= 1 || inode(fd).is_multiple_of(modulus) {
             break;
         }
         sys!(libc::SYS_close, fd);
@@ -378,7 +378,7 @@ fn segment(number: usize, bytes: u64, modulus: u64, line: &mut Line) {
         if failed(id) {
             return line.outcome(id);
         }
-        if modulus <= 1 || id as u64 % modulus == 0 {
+        if modulus <= 1 || (id as u64).is_multiple_of(modulus) {
             shared().segments[number].store(id as i32 + 1, SeqCst);
             break;
         }

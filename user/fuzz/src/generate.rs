@@ -39,7 +39,7 @@ pub fn sequence(machine: &Machine, seed: u64, index: u64) -> Vec<Op> {
     let seed = crate::trace::digest(seed, shape.as_bytes());
     let mut random = Random::new(seed ^ index.wrapping_mul(0xd6e8_feb8_6659_fd93));
     // The first numbers of neighbouring seeds are alike.
-    random.next();
+    random.word();
     Maker::new(machine, random).all()
 }
 
@@ -244,9 +244,9 @@ impl<'a> Maker<'a> {
         let all: u64 = self.nodes.iter().map(|node| 1 << node).sum();
         let mask = match self.random.below(12) {
             0..4 => 1 << self.random.of(&self.nodes.clone()),
-            4..8 => all & self.random.next(),
+            4..8 => all & self.random.word(),
             8 => all,
-            9 => self.random.next() & 0xff,
+            9 => self.random.word() & 0xff,
             10 => self.random.of(&[0, 1 << 63, u64::MAX]),
             _ => 0,
         };
@@ -594,7 +594,7 @@ impl<'a> Maker<'a> {
         let mask = match self.random.below(4) {
             0 => 0,
             1 => 1 << self.random.below(self.machine.cpus().min(64)),
-            _ => self.random.next() & self.random.next(),
+            _ => self.random.word() & self.random.word(),
         };
         let shape = self.random.of(&[0, 0, 0, 0, 1, 2, 3, 4]);
         let bytes = self.random.of(&[128, 128, 128, 128, 8, 0, 1, 7]);

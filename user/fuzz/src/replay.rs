@@ -85,7 +85,7 @@ impl Crew {
                 // SAFETY: the state says DONE: the slot is the coordinator's again.
                 let bytes = unsafe {
                     let slot = &raw const (*control()).slots[number];
-                    let line = &*(&raw const (*slot).line);
+                    let line = &(*slot).line;
                     line[..(*slot).length as usize].to_vec()
                 };
                 own.state.store(IDLE, SeqCst);

@@ -97,7 +97,7 @@ pub fn serve(number: usize) -> ! {
         // SAFETY: the state says GO: operation and line are this worker's until it says DONE.
         let (op, buffer) = unsafe {
             let slot = &raw mut (*control()).slots[number];
-            ((*slot).op, &mut *(&raw mut (*slot).line))
+            ((*slot).op, &mut (*slot).line)
         };
         let mut line = Line::new(buffer);
         execute::run(number, &op, &mut line);
@@ -124,7 +124,7 @@ pub fn resume(number: usize) -> ! {
         // SAFETY: as in `serve`; the operation is the exec that led here.
         let (op, buffer) = unsafe {
             let slot = &raw mut (*control()).slots[number];
-            ((*slot).op, &mut *(&raw mut (*slot).line))
+            ((*slot).op, &mut (*slot).line)
         };
         let mut line = Line::new(buffer);
         if op.kind == Kind::Exec {
