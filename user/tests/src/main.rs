@@ -18,6 +18,7 @@ mod mempolicy;
 mod migrate;
 mod mm;
 mod numa;
+mod perf;
 mod placement;
 mod random;
 mod replayed;
@@ -41,6 +42,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "replayed", places: true, groups: &[replayed::TESTS] },
     Suite { name: "affinity", places: false, groups: &[affinity::TESTS] },
     Suite { name: "sched", places: false, groups: sched::GROUPS },
+    Suite { name: "perf", places: false, groups: perf::GROUPS },
     Suite { name: "frames", places: false, groups: &[frames::TESTS] },
     // Last: it leaves a node without a free page for a while.
     Suite { name: "exhaustion", places: true, groups: &[exhaustion::TESTS] },
