@@ -5,6 +5,7 @@
 //! - [`group`]: which groups are on the hardware now, and whose turn is next.
 //! - [`record`]: the records of the ring buffer, byte for byte.
 //! - [`ring`]: writing them where a reader follows behind, and counting what found no room.
+//! - [`pmu`]: the counters of Intel's and AMD's cores behind a register interface.
 //!
 //! Locks, timers, tasks and memory are the kernel's.
 #![cfg_attr(not(test), no_std)]
@@ -15,5 +16,6 @@ extern crate alloc;
 pub mod attr;
 pub mod counter;
 pub mod group;
+pub mod pmu;
 pub mod record;
 pub mod ring;

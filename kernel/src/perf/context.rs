@@ -451,8 +451,8 @@ pub fn timer_fired(event: &Arc<Event>) {
     let mut inner = context.inner.lock();
     let now = hal::time::now();
     let Some(at) = inner.position(event.id) else { return };
-    let due = matches!(inner.slots[at].timer, Some((_, deadline)) if deadline <= now);
-    if !due || inner.on != Some(percpu::cpu()) {
+    let Some((_, deadline)) = inner.slots[at].timer else { return };
+    if deadline > now || inner.on != Some(percpu::cpu()) {
         return;
     }
     inner.slots[at].timer = None;
@@ -475,7 +475,9 @@ pub fn timer_fired(event: &Arc<Event>) {
     if go_on {
         let slot = &mut inner.slots[at];
         let interval = slot.interval();
-        let next = slot.throttle.until().unwrap_or(now + interval);
+        // An interrupt that came late does not make the next one late too.
+        let periods = (now - deadline) / interval + 1;
+        let next = slot.throttle.until().unwrap_or(deadline + periods * interval);
         slot.arm(next);
     } else {
         stop(&mut inner, at, now);

@@ -84,7 +84,7 @@ fn a_program_is_told_with_its_mappings() {
 fn switches_are_told() {
     let (_event, ring) = beside(CONTEXT_SWITCH);
     ring.take();
-    let nap = sys::timespec(1_000_000);
+    let nap = sys::timespec(50_000_000);
     sys!(libc::SYS_nanosleep, &raw const nap, 0).unwrap();
     let records = ring.take();
     let out = records.iter().filter(|r| r.kind == 14 && r.misc & 1 << 13 != 0).count();
