@@ -104,7 +104,10 @@ fn release_memory() {
 /// Takes the thread out of its group; true when it was the last.
 fn leave_group(process: &Arc<Process>, task: &TaskRef) -> bool {
     let _tree = table::TREE.lock();
-    crate::sched::charge_system(task);
+    {
+        let _irq = hal::irq::IrqOff::new();
+        crate::sched::charge_kernel(task);
+    }
     let last = {
         let mut dead = process.dead_threads.lock();
         dead.add(&crate::task::usage_of_task(task));

@@ -52,6 +52,7 @@ pub fn main(start_info: u64) -> ! {
     let firmware = boot::memory::init(&info);
     boot::cpus::prepare(&firmware);
     hal::trap::register(&trap::HANDLERS);
+    syscalls::quick::init();
     vm::env::set_environment(&task::env::Environment);
     fs::env::register(&files::env::Environment);
     let idle = boot::start_scheduler(&firmware);

@@ -33,7 +33,7 @@ const FETCH: u64 = 1 << 4;
 fn page_fault(frame: &mut TrapFrame, addr: u64) -> bool {
     let from_user = frame.from_user();
     if from_user {
-        crate::sched::charge_user(&current());
+        crate::sched::charge_kernel(&current());
     } else if addr >= hal::user::USER_END || !hal::usercopy::has_fix_up(frame.rip) {
         if stack::is_guard(addr) {
             crate::panic::fatal(frame, "kernel stack overflow");
@@ -74,7 +74,7 @@ fn page_fault(frame: &mut TrapFrame, addr: u64) -> bool {
 }
 
 fn user_exception(frame: &mut TrapFrame) {
-    crate::sched::charge_user(&current());
+    crate::sched::charge_kernel(&current());
     hal::irq::allow();
     let (signal, code, addr) = match frame.vector {
         vector::DIVIDE => (SIGFPE, 1, frame.rip),
@@ -93,7 +93,7 @@ fn user_exception(frame: &mut TrapFrame) {
 
 fn interrupt(frame: &mut TrapFrame) {
     if frame.from_user() {
-        crate::sched::charge_user(&current());
+        crate::sched::charge_kernel(&current());
     }
     crate::perf::interrupted(frame);
     match frame.vector {

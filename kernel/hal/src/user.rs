@@ -116,7 +116,21 @@ pub fn read<T: Pod>(src: VirtAddr) -> Result<T> {
 /// Writes one plain value.
 #[inline]
 pub fn write<T: Pod>(dst: VirtAddr, value: &T) -> Result<()> {
+    if let Ok(word) = <[u8; 4]>::try_from(as_bytes(value)) {
+        return write_u32(dst, u32::from_ne_bytes(word));
+    }
     copy_to(dst, as_bytes(value))
+}
+
+/// Writes one word: what many calls answer with.
+#[inline]
+fn write_u32(dst: VirtAddr, value: u32) -> Result<()> {
+    if !range_ok(dst, 4) {
+        return Err(Errno::EFAULT);
+    }
+    // SAFETY: the destination is checked to be in the user half.
+    let stored = unsafe { store_u32(dst.raw() as *mut u32, value) };
+    if stored { Ok(()) } else { Err(Errno::EFAULT) }
 }
 
 /// Reads `count` plain values.
@@ -335,7 +349,7 @@ impl Source for KernelSource<'_> {
 }
 
 #[cfg(target_os = "none")]
-use crate::x86::usercopy::raw_copy;
+use crate::x86::usercopy::{raw_copy, store_u32};
 
 /// Host: "user" memory is the test's own memory.
 ///
@@ -346,4 +360,15 @@ unsafe fn raw_copy(dst: *mut u8, src: *const u8, len: usize) -> usize {
     // SAFETY: the caller's promise.
     unsafe { core::ptr::copy(src, dst, len) };
     0
+}
+
+/// Stands in for the x86 store: memory is the process's own.
+///
+/// # Safety
+/// The address is valid.
+#[cfg(not(target_os = "none"))]
+unsafe fn store_u32(addr: *mut u32, value: u32) -> bool {
+    // SAFETY: the caller's promise; user words need no alignment.
+    unsafe { addr.write_unaligned(value) };
+    true
 }

@@ -309,7 +309,7 @@ fn switch(preempted: bool) {
     next.on_cpu.store(true, Ordering::Relaxed);
     let save = hal::switch::SaveSlot::of(&prev.saved_sp);
     queue.before = Some(prev.clone());
-    charge_system(&prev);
+    charge_kernel(&prev);
     here.accounts.switched(&prev, !is_idle, is_nice, &next);
     drop(queue);
     crate::perf::leaves(&prev, &next, preempted);
@@ -484,29 +484,29 @@ pub fn yield_now() {
 /// Bit of a task's stamp: since then it runs in user mode.
 pub(crate) const IN_USER: u64 = 1;
 
+/// Counts the time of the running task up to now, as user or kernel time by its stamp; `mode` is
+/// how it goes on. Interrupts are off: nobody else writes these.
 #[inline]
-fn charge(task: &Task, counter: &AtomicU64, mode: u64) {
+fn charge(task: &Task, mode: u64) {
     let now = hal::cpu::rdtsc();
-    let since = task.stamp.swap(now & !IN_USER | mode, Ordering::Relaxed);
-    counter.fetch_add(now.saturating_sub(since), Ordering::Relaxed);
+    let since = task.stamp.load(Ordering::Relaxed);
+    task.stamp.store(now & !IN_USER | mode, Ordering::Relaxed);
+    let counters = &task.counters;
+    let counter = if since & IN_USER != 0 { &counters.user } else { &counters.system };
+    let sum = counter.load(Ordering::Relaxed) + now.saturating_sub(since);
+    counter.store(sum, Ordering::Relaxed);
 }
 
-/// Counts the kernel time of the running task up to now; it goes on in the kernel.
+/// Counts the time of the running task up to now; it goes on in the kernel.
 #[inline]
-pub fn charge_system(task: &Task) {
-    charge(task, &task.counters.system, 0);
+pub fn charge_kernel(task: &Task) {
+    charge(task, 0);
 }
 
-/// As [`charge_system`]: the task is about to enter user mode.
+/// As [`charge_kernel`]: the task is about to enter user mode.
 #[inline]
 pub fn charge_return(task: &Task) {
-    charge(task, &task.counters.system, IN_USER);
-}
-
-/// Counts the user time of the running task up to now: it has entered the kernel.
-#[inline]
-pub fn charge_user(task: &Task) {
-    charge(task, &task.counters.user, 0);
+    charge(task, IN_USER);
 }
 
 /// A task's parameters and what was counted for it.

@@ -26,6 +26,7 @@ mod pidfd;
 mod poll;
 mod prctl;
 mod process;
+pub mod quick;
 mod random;
 mod sched;
 mod signal;
@@ -124,10 +125,11 @@ fn missing(nr: u64) -> Result<u64> {
     Err(Errno::ENOSYS)
 }
 
-/// The entry from `hal`: the frame is a system call's.
+/// The entry from `hal`: the frame is a system call's. Interrupts are off, and on from then on.
 pub fn enter(frame: &mut TrapFrame) {
     let task = current();
-    crate::sched::charge_user(&task);
+    crate::sched::charge_kernel(&task);
+    hal::irq::allow();
     let nr = frame.rax;
     let mut ctx = Ctx { task, frame };
     let result = match table::find(nr) {

@@ -2,7 +2,7 @@
 
 use super::Ctx;
 use crate::creds;
-use crate::task::{TaskRef, table};
+use crate::task::{Current, TaskRef, table};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use hal::VirtAddr;
@@ -115,6 +115,18 @@ fn get_mempolicy(
     addr: u64,
     flags: u64,
 ) -> Result<()> {
+    tell_policy(c.task, policy, mask, maxnode, addr, flags)
+}
+
+/// get_mempolicy(2) for the running task.
+pub fn tell_policy(
+    task: Current,
+    policy: VirtAddr,
+    mask: VirtAddr,
+    maxnode: u64,
+    addr: u64,
+    flags: u64,
+) -> Result<()> {
     const NODE: u64 = 1;
     const ADDR: u64 = 2;
     const MEMS_ALLOWED: u64 = 4;
@@ -128,9 +140,9 @@ fn get_mempolicy(
         if flags & (NODE | ADDR) != 0 {
             return Err(Errno::EINVAL);
         }
-        (0, c.task.numa.lock().allowed)
+        (0, task.numa.lock().allowed)
     } else if flags & ADDR != 0 {
-        let mm = c.mm();
+        let mm = task.mm().map(|mm| mm.clone()).ok_or(Errno::EFAULT)?;
         let found = mm.policy_at(addr)?;
         let (mode, nodes) = read_back(found.as_deref());
         if flags & NODE != 0 { (mm.node_at(addr)?.index() as i32, nodes) } else { (mode, nodes) }
@@ -138,7 +150,7 @@ fn get_mempolicy(
         if addr != 0 {
             return Err(Errno::EINVAL);
         }
-        let numa = c.task.numa.lock();
+        let numa = task.numa.lock();
         let (mode, nodes) = read_back(numa.policy.as_ref());
         if flags & NODE != 0 {
             let next = next_node(numa.policy.as_ref(), &numa.turn).ok_or(Errno::EINVAL)?;

@@ -318,10 +318,15 @@ fn arch_prctl(_: &mut Ctx<'_>, code: u32, addr: u64) -> Result<()> {
 }
 
 fn getcpu(_: &mut Ctx<'_>, cpu: VirtAddr, node: VirtAddr) -> Result<()> {
-    let (here, near) = {
-        let _stay = hal::preempt::PreemptGuard::new();
-        (hal::percpu::cpu(), hal::percpu::node())
-    };
+    tell_cpu(cpu, node)
+}
+
+/// getcpu(2), which asks nothing of the task.
+#[inline(always)]
+pub fn tell_cpu(cpu: VirtAddr, node: VirtAddr) -> Result<()> {
+    let here = hal::percpu::cpu();
+    // Of that CPU, even if the task goes elsewhere meanwhile.
+    let near = vm::env::machine().node_of(here);
     if cpu.raw() != 0 {
         hal::user::write(cpu, &(here.index() as u32))?;
     }

@@ -57,12 +57,16 @@ pub unsafe extern "C" fn raw_copy(dst: *mut u8, src: *const u8, len: usize) -> u
     naked_asm!(
         "stac",
         "cmp rdx, 8",
-        "jb 6f",
         "je 7f",
+        "ja 2f",
+        "cmp edx, 4",
+        "je 31f",
+        "jmp 6f",
+        "2:",
         "mov rcx, rdx",
         "shr rcx, 3",
         "and edx, 7",
-        "2: rep movsq",
+        "34: rep movsq",
         "6: mov ecx, edx",
         "3: rep movsb",
         "4: clac",
@@ -76,14 +80,51 @@ pub unsafe extern "C" fn raw_copy(dst: *mut u8, src: *const u8, len: usize) -> u
         "clac",
         "xor eax, eax",
         "ret",
-        "10: mov ecx, 8",
+        "30: mov ecx, 8",
         "jmp 8b",
-        extable!("2b", "5b"),
+        "31: mov eax, [rsi]",
+        "32: mov [rdi], eax",
+        "clac",
+        "xor eax, eax",
+        "ret",
+        "33: mov ecx, 4",
+        "jmp 8b",
+        extable!("31b", "33b"),
+        extable!("32b", "33b"),
+        extable!("34b", "5b"),
         extable!("3b", "4b"),
         extable!("8b", "4b"),
-        extable!("7b", "10b"),
-        extable!("9b", "10b"),
+        extable!("7b", "30b"),
+        extable!("9b", "30b"),
     )
+}
+
+/// Stores a 32-bit word in user memory; false when it cannot be written.
+///
+/// # Safety
+/// `addr` lies in the user half.
+#[inline(always)]
+pub unsafe fn store_u32(addr: *mut u32, value: u32) -> bool {
+    let stored: u32;
+    // SAFETY: the caller's promise; a fault is fixed up.
+    unsafe {
+        core::arch::asm!(
+            "mov {stored:e}, 1",
+            "stac",
+            "2: mov [{addr}], {value:e}",
+            "3: clac",
+            ".pushsection .text.fixup, \"ax\"",
+            "4: xor {stored:e}, {stored:e}",
+            "jmp 3b",
+            ".popsection",
+            extable!("2b", "4b"),
+            addr = in(reg) addr,
+            value = in(reg) value,
+            stored = out(reg) stored,
+            options(nostack),
+        );
+    }
+    stored != 0
 }
 
 /// Compares and exchanges a 32-bit word of user memory: `(faulted, value seen)`.
