@@ -283,15 +283,36 @@ impl Mm {
         vmas: &mut VmaTree,
         start: u64,
         end: u64,
-        change: impl FnMut(&mut Vma) -> core::result::Result<(), E>,
+        mut change: impl FnMut(&mut Vma) -> core::result::Result<(), E>,
     ) -> core::result::Result<(), E> {
+        // One whole area that stays apart from its neighbours: nothing to count.
+        if let Some(vma) = vmas.exactly(start, end) {
+            let outcome = change(vma);
+            return if vmas.joins(start, end) {
+                self.recount(vmas, start, end, |vmas| vmas.merge(start, end));
+                outcome
+            } else {
+                outcome
+            };
+        }
+        self.recount(vmas, start, end, |vmas| vmas.update(start, end, change))
+    }
+
+    /// Counts the areas of objects around `[start, end)` anew after `work` has split or merged some.
+    fn recount<T>(
+        &self,
+        vmas: &mut VmaTree,
+        start: u64,
+        end: u64,
+        work: impl FnOnce(&mut VmaTree) -> T,
+    ) -> T {
         let count = |vmas: &VmaTree| {
             vmas.range(start.saturating_sub(1), end + 1)
                 .filter_map(|v| v.object().cloned())
                 .collect::<alloc::vec::Vec<_>>()
         };
         let before = count(vmas);
-        let outcome = vmas.update(start, end, change);
+        let outcome = work(vmas);
         let after = count(vmas);
         let me = self.handle();
         for object in &after {

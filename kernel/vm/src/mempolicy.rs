@@ -55,13 +55,19 @@ impl Mm {
         let strict = flags.strict && !request.is_default();
         {
             let mut vmas = self.vmas.write();
-            let first = vmas.range(start, end).next().ok_or(Errno::EFAULT)?;
-            if !holes_allowed && first.start > start {
-                return Err(Errno::EFAULT);
+            // Mostly one private area holds it all.
+            let one = vmas.find(start).filter(|vma| end <= vma.end);
+            let private = one.is_some_and(|vma| vma.object().is_none());
+            if one.is_none() {
+                let first = vmas.range(start, end).next().ok_or(Errno::EFAULT)?;
+                if !holes_allowed && first.start > start {
+                    return Err(Errno::EFAULT);
+                }
             }
             // Area by area, each first for the hole behind it: what is found first is told.
             let only_look = strict && !flags.any_move();
-            for vma in vmas.range(start, end) {
+            let areas = (one.is_none() || only_look).then(|| vmas.range(start, end));
+            for vma in areas.into_iter().flatten() {
                 let stop = vma.end.min(end);
                 if !holes_allowed && stop < end && vmas.find(stop).is_none() {
                     return Err(Errno::EFAULT);
@@ -72,6 +78,9 @@ impl Mm {
                 }
             }
             let policy = policy.map(Arc::new);
+            if !private {
+                Self::set_object_policies(&vmas, start, end, policy.as_ref());
+            }
             self.set_policies(&mut vmas, start, end, policy)?;
         }
         let mut failed = 0;
@@ -92,7 +101,23 @@ impl Mm {
         if failed > 0 && strict { Err(Errno::EIO) } else { Ok(()) }
     }
 
-    /// Gives every area of the range the policy, and shared objects theirs.
+    /// Gives the objects behind the areas of the range the policy.
+    fn set_object_policies(
+        vmas: &crate::VmaTree,
+        start: u64,
+        end: u64,
+        policy: Option<&Arc<Policy>>,
+    ) {
+        for vma in vmas.range(start, end) {
+            if let Some(object) = vma.object() {
+                let (from, to) = (vma.start.max(start), vma.end.min(end));
+                let first = vma.index(from);
+                object.set_policy(first, first + (to - from) / PAGE, policy.cloned());
+            }
+        }
+    }
+
+    /// Gives every area of the range the policy.
     fn set_policies(
         &self,
         vmas: &mut crate::VmaTree,
@@ -100,13 +125,6 @@ impl Mm {
         end: u64,
         policy: Option<Arc<Policy>>,
     ) -> Result<()> {
-        for vma in vmas.range(start, end) {
-            if let Some(object) = vma.object() {
-                let (from, to) = (vma.start.max(start), vma.end.min(end));
-                let first = vma.index(from);
-                object.set_policy(first, first + (to - from) / PAGE, policy.clone());
-            }
-        }
         self.update_areas(vmas, start, end, |vma| {
             vma.policy = policy.clone();
             Ok(())
@@ -202,7 +220,9 @@ impl Mm {
         for (from, to) in areas {
             let Some(old) = vmas.find(from).and_then(|v| v.policy.clone()) else { continue };
             let new = old.with_home(home).map_err(|_| Errno::EOPNOTSUPP)?;
-            outcome = self.set_policies(&mut vmas, from, to, Some(Arc::new(new)));
+            let new = Arc::new(new);
+            Self::set_object_policies(&vmas, from, to, Some(&new));
+            outcome = self.set_policies(&mut vmas, from, to, Some(new));
         }
         outcome
     }

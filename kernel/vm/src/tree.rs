@@ -154,6 +154,20 @@ impl VmaTree {
         }
     }
 
+    /// The area that is `[start, end)`, to change (not its bounds).
+    pub fn exactly(&mut self, start: u64, end: u64) -> Option<&mut Vma> {
+        self.areas.get_mut(&start).filter(|vma| vma.end == end)
+    }
+
+    /// True when the area `[start, end)` could be one with a neighbour.
+    pub fn joins(&self, start: u64, end: u64) -> bool {
+        let mut near = self.areas.range(..=end).rev().map(|(_, vma)| vma).peekable();
+        let next = near.next_if(|vma| vma.start == end);
+        let Some(here) = near.next().filter(|vma| vma.start == start) else { return false };
+        next.is_some_and(|next| here.can_merge(next))
+            || near.next().is_some_and(|before| before.can_merge(here))
+    }
+
     /// Makes `at` a boundary between areas if it lies inside one.
     pub fn split(&mut self, at: u64) {
         if let Some(vma) = self.find_mut(at)
