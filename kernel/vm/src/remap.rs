@@ -43,7 +43,7 @@ impl Mm {
         if how.to.is_some() || how.keep_old {
             let to = how.to.unwrap_or(how.hint);
             let apart = old.saturating_add(old_len) <= to || to.saturating_add(new_len) <= old;
-            if to % PAGE != 0 || new_len > USER_END || to > USER_END - new_len || !apart {
+            if !to.is_multiple_of(PAGE) || new_len > USER_END || to > USER_END - new_len || !apart {
                 return Err(Errno::EINVAL);
             }
         }
