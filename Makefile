@@ -24,6 +24,7 @@ run: setup
 # Host tests, guest suites on five topologies, and a comparison with Linux.
 test: setup
 	@$(PROXIMA) test --host
+	@$(PROXIMA) test boot task --kernel checked --topology ring-4
 
 # Everything, on every topology, on both kernels.
 test-all: setup

@@ -50,6 +50,9 @@ pub struct BuildOptions {
     /// Build the guest's programs only, and print the directory they are in
     #[arg(long)]
     pub programs: bool,
+    /// Build the kernel that checks itself (assertions, overflows, the order of locks) as well
+    #[arg(long)]
+    pub checked: bool,
     /// Show cargo's own words
     #[arg(long, short)]
     pub verbose: bool,
@@ -73,7 +76,7 @@ pub struct MachineOptions {
     /// Distance between nodes A and B (repeat; both ways unless B,A is given too)
     #[arg(long, value_name = "A,B=D", value_parser = parse_distance)]
     pub distance: Vec<(usize, usize, u32)>,
-    /// proxima, linux (Debian's, fetched once), or a kernel file
+    /// proxima, checked (with its own checks), linux (Debian's, fetched once), or a kernel file
     #[arg(long, value_name = "KERNEL", default_value = "proxima")]
     pub kernel: String,
     /// Words to add to the kernel's command line

@@ -111,8 +111,8 @@ fn leave_group(process: &Arc<Process>, task: &TaskRef) -> bool {
     let last = {
         let mut dead = process.dead_threads.lock();
         dead.add(&crate::task::usage_of_task(task));
-        let remains =
-            Remains { comm: *task.comm.lock(), creds: task.credentials(), cpu: task.last_cpu() };
+        let comm = *task.comm.lock();
+        let remains = Remains { comm, creds: task.credentials(), cpu: task.last_cpu() };
         *process.remains.lock() = Some(remains);
         let mut place = process.place.lock();
         place.threads.retain(|t| t.tid() != task.tid());

@@ -64,6 +64,8 @@ pub fn main(start_info: u64) -> ! {
     boot::init::start();
     time::worker::start();
     drop(idle);
+    #[cfg(feature = "checks")]
+    hal::latency::start();
     idle_loop()
 }
 

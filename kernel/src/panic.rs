@@ -6,7 +6,7 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use hal::VirtAddr;
 use hal::trap::TrapFrame;
-use numa::{AtomicCpuMask, MAX_CPUS};
+use numa::{AtomicCpuMask, CpuMask, MAX_CPUS};
 
 /// `panic=`: seconds to wait before a reset, 0 for ever, negative at once.
 pub static REBOOT_AFTER: AtomicI32 = AtomicI32::new(0);
@@ -109,6 +109,7 @@ pub fn freeze(frame: &TrapFrame) -> ! {
 /// Where the other CPUs were: those that run something, and who did not answer.
 fn tell_the_others() {
     let frozen = FROZEN.load(Ordering::Acquire);
+    let mut idle = CpuMask::EMPTY;
     for cpu in crate::boot::cpus::online().without(hal::percpu::cpu()).iter() {
         if !frozen.contains(cpu) {
             print_emergency(format_args!("CPU {cpu} does not answer\n"));
@@ -116,13 +117,18 @@ fn tell_the_others() {
         }
         let place = &PLACES[cpu.index()];
         let rip = place.rip.load(Ordering::Relaxed);
-        if place.in_user.load(Ordering::Relaxed) {
+        if hal::symbols::lookup(rip).is_some_and(|(name, _)| name.contains("idle::run")) {
+            idle.insert(cpu);
+        } else if place.in_user.load(Ordering::Relaxed) {
             print_emergency(format_args!("CPU {cpu} was in user mode at {rip:#x}\n"));
         } else {
             print_emergency(format_args!("CPU {cpu} was at\n"));
             print_symbol(rip);
             backtrace(place.rbp.load(Ordering::Relaxed), 8);
         }
+    }
+    if !idle.is_empty() {
+        print_emergency(format_args!("CPUs {idle} were idle\n"));
     }
 }
 

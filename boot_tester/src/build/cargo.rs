@@ -15,6 +15,14 @@ pub fn kernel(top: &Path, target: &Path, progress: &Progress) -> Result<PathBuf>
     Ok(target.join(toolchain::KERNEL).join("release/kernel"))
 }
 
+/// Builds the kernel that checks itself; the unsealed ELF file.
+pub fn checked_kernel(top: &Path, target: &Path, progress: &Progress) -> Result<PathBuf> {
+    let mut command = choose(toolchain::KERNEL)?.cargo_build(toolchain::KERNEL)?;
+    command.args(["--profile", "checked", "--features", "checks", "-p", "kernel"]).current_dir(top);
+    run(command, target, "the checked kernel", progress)?;
+    Ok(target.join(toolchain::KERNEL).join("checked/kernel"))
+}
+
 /// Builds a guest program.
 pub fn user(top: &Path, target: &Path, name: &str, progress: &Progress) -> Result<()> {
     let mut command = choose(toolchain::USER)?.cargo_build(toolchain::USER)?;

@@ -18,18 +18,32 @@ use stamp::Stamp;
 
 /// The sealed kernel, built if anything it is made of has changed.
 pub fn kernel(progress: &Progress) -> Result<PathBuf> {
-    let Some(top) = paths::source() else { return from_share("proxima") };
+    build_kernel("proxima", ".proxima-kernel", cargo::kernel, progress)
+}
+
+/// The sealed kernel that checks itself: assertions, overflows, the order of locks.
+pub fn checked_kernel(progress: &Progress) -> Result<PathBuf> {
+    build_kernel("proxima-checked", ".proxima-checked", cargo::checked_kernel, progress)
+}
+
+fn build_kernel(
+    name: &str,
+    stamp: &str,
+    build: fn(&Path, &Path, &Progress) -> Result<PathBuf>,
+    progress: &Progress,
+) -> Result<PathBuf> {
+    let Some(top) = paths::source() else { return from_share(name) };
     let target = target()?;
-    let sealed = target.join("proxima");
+    let sealed = target.join(name);
     let stamp = Stamp::of(
-        &target.join(".proxima-kernel"),
+        &target.join(stamp),
         &[top.join("kernel"), top.join("Cargo.toml"), top.join("Cargo.lock"), top.join(".cargo")],
     );
     if stamp.is_current() && sealed.exists() {
         return Ok(sealed);
     }
     progress.say("building the kernel");
-    let elf = cargo::kernel(top, &target, progress)?;
+    let elf = build(top, &target, progress)?;
     seal(&elf, &sealed)?;
     stamp.write();
     Ok(sealed)

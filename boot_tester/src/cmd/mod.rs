@@ -32,6 +32,9 @@ pub fn build(options: &BuildOptions) -> Result<u8> {
     if !options.programs {
         files.push(build::kernel(&progress)?);
     }
+    if options.checked {
+        files.push(build::checked_kernel(&progress)?);
+    }
     for name in PROGRAMS {
         let source = paths::source().map(|top| top.join("user").join(name).join("Cargo.toml"));
         if source.is_none_or(|manifest| manifest.exists()) {

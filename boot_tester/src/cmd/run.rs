@@ -225,7 +225,8 @@ fn dry_run(machine: &mut Machine, work: WorkDir) -> Result<u8> {
 
 fn gdb_command(kernel: &Path, choice: &Choice) -> String {
     let symbols = kernel.with_extension("debug");
-    let file = if *choice == Choice::Proxima && symbols.exists() { symbols } else { kernel.into() };
+    let own = matches!(choice, Choice::Proxima | Choice::Checked);
+    let file = if own && symbols.exists() { symbols } else { kernel.into() };
     format!("gdb {} -ex 'target remote 127.0.0.1:{GDB_PORT}'", file.display())
 }
 

@@ -10,6 +10,8 @@ use crate::progress::Progress;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
     Proxima,
+    /// Proxima built with its own checks.
+    Checked,
     Linux,
     File(PathBuf),
 }
@@ -18,6 +20,7 @@ impl Choice {
     pub fn parse(text: &str) -> Self {
         match text {
             "proxima" => Self::Proxima,
+            "checked" => Self::Checked,
             "linux" => Self::Linux,
             other => Self::File(other.into()),
         }
@@ -26,6 +29,7 @@ impl Choice {
     pub fn name(&self) -> String {
         match self {
             Self::Proxima => "proxima".into(),
+            Self::Checked => "checked".into(),
             Self::Linux => "linux".into(),
             Self::File(path) => path.display().to_string(),
         }
@@ -35,6 +39,7 @@ impl Choice {
     pub fn locate(&self, progress: &Progress) -> Result<PathBuf> {
         match self {
             Self::Proxima => build::kernel(progress),
+            Self::Checked => build::checked_kernel(progress),
             Self::Linux => linux::kernel(progress),
             Self::File(path) if path.is_file() => Ok(path.clone()),
             Self::File(path) => Err(Fail::usage(format!(

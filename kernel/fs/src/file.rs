@@ -280,6 +280,12 @@ impl File {
         self.position.lock()
     }
 
+    /// The position as another task may look at it: `None` while the file is being read or written
+    /// with it, by whomever, the caller included.
+    pub fn position_if_free(&self) -> Option<u64> {
+        self.position.try_lock().map(|position| *position)
+    }
+
     /// True when it has a position.
     pub fn is_seekable(&self) -> bool {
         self.seek == Seek::Positioned

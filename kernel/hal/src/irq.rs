@@ -15,6 +15,10 @@ impl IrqOff {
         let flags: u64;
         // SAFETY: reads RFLAGS and clears IF; no memory but the stack is touched.
         unsafe { core::arch::asm!("pushfq", "pop {}", "cli", out(reg) flags) };
+        #[cfg(feature = "latency")]
+        if flags & (1 << 9) != 0 {
+            crate::latency::begin(crate::latency::Off::Interrupts, crate::latency::here());
+        }
         Self { were_on: flags & (1 << 9) != 0 }
     }
 }
@@ -24,6 +28,8 @@ impl Drop for IrqOff {
     #[inline(always)]
     fn drop(&mut self) {
         if self.were_on {
+            #[cfg(feature = "latency")]
+            crate::latency::end(crate::latency::Off::Interrupts, crate::latency::here());
             // SAFETY: interrupts were on when the guard was made.
             unsafe { core::arch::asm!("sti") };
         }
@@ -61,6 +67,8 @@ pub fn enabled() -> bool {
 #[cfg(target_os = "none")]
 #[inline(always)]
 pub unsafe fn enable() {
+    #[cfg(feature = "latency")]
+    crate::latency::end(crate::latency::Off::Interrupts, crate::latency::here());
     // SAFETY: the caller's promise.
     unsafe { core::arch::asm!("sti") };
 }
@@ -71,6 +79,8 @@ pub unsafe fn enable() {
 pub fn disable() {
     // SAFETY: clearing IF is always sound.
     unsafe { core::arch::asm!("cli") };
+    #[cfg(feature = "latency")]
+    crate::latency::begin(crate::latency::Off::Interrupts, crate::latency::here());
 }
 
 /// Turns interrupts on where the kernel's code knows that they may come: with the per-CPU data

@@ -8,6 +8,7 @@
 //! (network tables, control groups).
 
 pub mod access;
+mod contention;
 mod counters;
 mod cpu_flags;
 mod cpuinfo;
@@ -16,6 +17,7 @@ mod frames;
 mod guard;
 mod interrupts;
 mod kernel_log;
+mod latency;
 mod load;
 mod locks;
 mod memory;

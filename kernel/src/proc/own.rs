@@ -2,6 +2,8 @@
 //!
 //! * `frames`: where each node's memory is, to the frame. `free` and the columns after `R` add up
 //!   to `managed`; `cached` is the part of `free` in the CPUs' caches.
+//! * `latency`: how long preemption and interrupts were off, and where; in the checked kernel.
+//! * `locks`: of each class of locks how often and how long it was waited for.
 //! * `syscalls`: the table of system calls: number, name, arguments.
 //! * `tlb`: rounds of flushing, and interrupts sent for them.
 //! * `migrate_fail_every`: for tests: every Nth allocation of a migration's target fails; 0: none.
@@ -21,6 +23,8 @@ const USED: [Kind; 6] =
 /// Enters the files.
 pub fn add(_fs: &Arc<PseudoFs>, dir: &Dir) {
     dir.text("frames", frames_by_node);
+    dir.attribute("latency", 0o644, super::latency::show, super::latency::reset);
+    dir.text("locks", super::contention::show);
     dir.text("syscalls", syscalls);
     dir.text("tlb", tlb);
     dir.attribute("migrate_fail_every", 0o644, show_fail_every, set_fail_every);

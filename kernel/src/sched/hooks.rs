@@ -43,4 +43,11 @@ impl Scheduler for Hooks {
     fn now(&self) -> u64 {
         hal::time::now()
     }
+    #[cfg(feature = "checks")]
+    fn held(&self, look: &mut dyn FnMut(&sync::order::Held)) {
+        // Scheduling begins before the first task is named.
+        if hal::percpu::current() != 0 {
+            look(&current().held);
+        }
+    }
 }

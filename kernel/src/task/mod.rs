@@ -142,6 +142,9 @@ pub struct Task {
     pub counters: Counters,
     /// Cycles when user or kernel time was last counted.
     pub(crate) stamp: AtomicU64,
+    /// The locks it holds, for the checker of their order.
+    #[cfg(feature = "checks")]
+    pub held: sync::order::Held,
     pub exit_code: AtomicI32,
     /// Nanoseconds since boot.
     pub start_time: u64,
@@ -262,6 +265,8 @@ impl Task {
             rseq: SpinLock::new((0, 0, 0)),
             counters: Counters::default(),
             stamp: AtomicU64::new(hal::cpu::rdtsc()),
+            #[cfg(feature = "checks")]
+            held: sync::order::Held::new(),
             exit_code: AtomicI32::new(0),
             start_time: hal::time::now(),
             timer_slack: AtomicU64::new(50_000),

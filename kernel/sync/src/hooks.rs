@@ -24,6 +24,9 @@ pub trait Scheduler: Sync {
     fn interrupted(&self) -> bool;
     /// Monotonic time in nanoseconds.
     fn now(&self) -> u64;
+    /// The locks that the running task holds.
+    #[cfg(feature = "order")]
+    fn held(&self, look: &mut dyn FnMut(&crate::order::Held));
 }
 
 static SCHEDULER: Once<&'static dyn Scheduler> = Once::new();
@@ -42,6 +45,14 @@ pub(crate) fn scheduler() -> &'static dyn Scheduler {
 #[cfg(not(target_os = "none"))]
 pub(crate) fn scheduler() -> &'static dyn Scheduler {
     *SCHEDULER.call_once(|| &threads::Threads)
+}
+
+/// The running task's locks; of nobody before there are tasks.
+#[cfg(feature = "order")]
+pub(crate) fn with_held(look: &mut dyn FnMut(&crate::order::Held)) {
+    if let Some(scheduler) = SCHEDULER.get() {
+        scheduler.held(look);
+    }
 }
 
 /// Monotonic time in nanoseconds.
@@ -86,6 +97,13 @@ mod threads {
         fn now(&self) -> u64 {
             static START: spin::Once<Instant> = spin::Once::new();
             START.call_once(Instant::now).elapsed().as_nanos() as u64
+        }
+        #[cfg(feature = "order")]
+        fn held(&self, look: &mut dyn FnMut(&crate::order::Held)) {
+            std::thread_local! {
+                static HELD: crate::order::Held = const { crate::order::Held::new() };
+            }
+            HELD.with(|held| look(held));
         }
     }
 }

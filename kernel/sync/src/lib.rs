@@ -18,8 +18,12 @@ extern crate std;
 extern crate alloc;
 
 mod cell;
+mod class;
+pub mod contention;
 pub mod hooks;
 mod mutex;
+#[cfg(any(test, feature = "order"))]
+pub mod order;
 mod rwlock;
 mod spinlock;
 mod waitqueue;

@@ -2,23 +2,31 @@
 
 use crate::WaitQueue;
 use crate::cell::LockedCell;
+use crate::class::{Class, Release};
+use crate::contention::{Kind, waiting};
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 /// A mutual-exclusion lock whose waiters sleep. Not for interrupt context.
 pub struct Mutex<T: ?Sized> {
+    class: Class,
     locked: AtomicBool,
     waiters: WaitQueue,
     value: LockedCell<T>,
 }
 
 /// Holds a [`Mutex`].
-pub struct MutexGuard<'a, T: ?Sized>(&'a Mutex<T>);
+pub struct MutexGuard<'a, T: ?Sized> {
+    lock: &'a Mutex<T>,
+    _release: Release,
+}
 
 impl<T> Mutex<T> {
     /// An open mutex around `value`.
+    #[track_caller]
     pub const fn new(value: T) -> Self {
         Self {
+            class: Class::new(),
             locked: AtomicBool::new(false),
             waiters: WaitQueue::new(),
             value: LockedCell::new(value),
@@ -30,9 +38,10 @@ impl<T: ?Sized> Mutex<T> {
     /// Sleeps until the mutex is free and takes it.
     #[inline]
     pub fn lock(&self) -> MutexGuard<'_, T> {
+        self.class.waits();
         match self.try_lock() {
             Some(guard) => guard,
-            None => self.waiters.wait_until(|| self.try_lock()),
+            None => waiting::<T, _>(Kind::Mutex, || self.waiters.wait_until(|| self.try_lock())),
         }
     }
 
@@ -42,11 +51,16 @@ impl<T: ?Sized> Mutex<T> {
         self.locked
             .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
-            .then(|| MutexGuard(self))
+            .then(|| {
+                let address = core::ptr::from_ref(self).cast::<()>().addr();
+                self.class.acquired(address);
+                MutexGuard { lock: self, _release: Release::of(address) }
+            })
     }
 }
 
 impl<T: Default> Default for Mutex<T> {
+    #[track_caller]
     fn default() -> Self {
         Self::new(T::default())
     }
@@ -55,8 +69,8 @@ impl<T: Default> Default for Mutex<T> {
 impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.0.locked.store(false, Ordering::Release);
-        self.0.waiters.wake_one();
+        self.lock.locked.store(false, Ordering::Release);
+        self.lock.waiters.wake_one();
     }
 }
 
@@ -64,14 +78,14 @@ impl<T: ?Sized> Deref for MutexGuard<'_, T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
-        self.0.value.shared()
+        self.lock.value.shared()
     }
 }
 
 impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        self.0.value.exclusive()
+        self.lock.value.exclusive()
     }
 }
 

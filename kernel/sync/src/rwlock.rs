@@ -3,6 +3,8 @@
 
 use crate::WaitQueue;
 use crate::cell::LockedCell;
+use crate::class::{Class, Release};
+use crate::contention::{Kind, waiting};
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,20 +15,33 @@ const WANTED: u32 = 1 << 30;
 
 /// A reader-writer lock whose waiters sleep.
 pub struct RwLock<T: ?Sized> {
+    class: Class,
     state: AtomicU32,
     waiters: WaitQueue,
     value: LockedCell<T>,
 }
 
 /// Holds an [`RwLock`] for reading.
-pub struct ReadGuard<'a, T: ?Sized>(&'a RwLock<T>);
+pub struct ReadGuard<'a, T: ?Sized> {
+    lock: &'a RwLock<T>,
+    _release: Release,
+}
 /// Holds an [`RwLock`] for writing.
-pub struct WriteGuard<'a, T: ?Sized>(&'a RwLock<T>);
+pub struct WriteGuard<'a, T: ?Sized> {
+    lock: &'a RwLock<T>,
+    _release: Release,
+}
 
 impl<T> RwLock<T> {
     /// An open lock around `value`.
+    #[track_caller]
     pub const fn new(value: T) -> Self {
-        Self { state: AtomicU32::new(0), waiters: WaitQueue::new(), value: LockedCell::new(value) }
+        Self {
+            class: Class::new(),
+            state: AtomicU32::new(0),
+            waiters: WaitQueue::new(),
+            value: LockedCell::new(value),
+        }
     }
 }
 
@@ -34,9 +49,10 @@ impl<T: ?Sized + Sync> RwLock<T> {
     /// Sleeps until no writer holds or wants the lock, and reads.
     #[inline]
     pub fn read(&self) -> ReadGuard<'_, T> {
+        self.class.waits();
         match self.try_read() {
             Some(guard) => guard,
-            None => self.waiters.wait_until(|| self.try_read()),
+            None => waiting::<T, _>(Kind::Read, || self.waiters.wait_until(|| self.try_read())),
         }
     }
 
@@ -51,7 +67,7 @@ impl<T: ?Sized + Sync> RwLock<T> {
                 Ordering::Acquire,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Some(ReadGuard(self)),
+                Ok(_) => return Some(ReadGuard { lock: self, _release: self.taken() }),
                 Err(now) => state = now,
             }
         }
@@ -61,9 +77,21 @@ impl<T: ?Sized + Sync> RwLock<T> {
     /// Sleeps until nobody holds the lock, and writes.
     #[inline]
     pub fn write(&self) -> WriteGuard<'_, T> {
+        self.class.waits();
         if self.state.compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-            return WriteGuard(self);
+            return WriteGuard { lock: self, _release: self.taken() };
         }
+        waiting::<T, _>(Kind::Write, || self.wait_to_write())
+    }
+
+    #[inline(always)]
+    fn taken(&self) -> Release {
+        let address = core::ptr::from_ref(self).cast::<()>().addr();
+        self.class.acquired(address);
+        Release::of(address)
+    }
+
+    fn wait_to_write(&self) -> WriteGuard<'_, T> {
         self.waiters.wait_until(|| {
             let mut state = self.state.load(Ordering::Relaxed);
             loop {
@@ -76,7 +104,7 @@ impl<T: ?Sized + Sync> RwLock<T> {
                     Ordering::Acquire,
                     Ordering::Relaxed,
                 ) {
-                    Ok(_) => return won.then(|| WriteGuard(self)),
+                    Ok(_) => return won.then(|| WriteGuard { lock: self, _release: self.taken() }),
                     Err(now) => state = now,
                 }
             }
@@ -87,9 +115,9 @@ impl<T: ?Sized + Sync> RwLock<T> {
 impl<T: ?Sized> Drop for ReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        let before = self.0.state.fetch_sub(1, Ordering::Release);
+        let before = self.lock.state.fetch_sub(1, Ordering::Release);
         if before & !WANTED == 1 {
-            self.0.waiters.wake_all();
+            self.lock.waiters.wake_all();
         }
     }
 }
@@ -97,8 +125,8 @@ impl<T: ?Sized> Drop for ReadGuard<'_, T> {
 impl<T: ?Sized> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.0.state.fetch_and(!WRITER, Ordering::Release);
-        self.0.waiters.wake_all();
+        self.lock.state.fetch_and(!WRITER, Ordering::Release);
+        self.lock.waiters.wake_all();
     }
 }
 
@@ -106,7 +134,7 @@ impl<T: ?Sized> Deref for ReadGuard<'_, T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
-        self.0.value.shared()
+        self.lock.value.shared()
     }
 }
 
@@ -114,14 +142,14 @@ impl<T: ?Sized> Deref for WriteGuard<'_, T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
-        self.0.value.shared()
+        self.lock.value.shared()
     }
 }
 
 impl<T: ?Sized> DerefMut for WriteGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        self.0.value.exclusive()
+        self.lock.value.exclusive()
     }
 }
 

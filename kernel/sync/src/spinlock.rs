@@ -3,28 +3,36 @@
 //! Test-and-set with PAUSE rather than tickets: critical sections are short, and under a
 //! hypervisor a queue of tickets would wait for virtual CPUs that are not running.
 
+use crate::class::{Class, Release};
+use crate::contention::{Kind, waiting};
 use core::ops::{Deref, DerefMut};
+use hal::irq::IrqOff;
 use hal::preempt::PreemptGuard;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 /// A lock for task context: preemption is off while it is held.
-pub struct SpinLock<T: ?Sized>(SpinMutex<T>);
+pub struct SpinLock<T: ?Sized> {
+    class: Class,
+    inner: SpinMutex<T>,
+}
 
 /// Holds a [`SpinLock`]. Fields drop in order: first the lock, then preemption returns.
 pub struct SpinGuard<'a, T: ?Sized> {
+    _release: Release,
     inner: SpinMutexGuard<'a, T>,
     _preempt: PreemptGuard,
 }
 
 impl<T> SpinLock<T> {
     /// An open lock around `value`.
+    #[track_caller]
     pub const fn new(value: T) -> Self {
-        Self(SpinMutex::new(value))
+        Self { class: Class::new(), inner: SpinMutex::new(value) }
     }
 
     /// The value, when nobody can hold the lock any more.
     pub fn into_inner(self) -> T {
-        self.0.into_inner()
+        self.inner.into_inner()
     }
 }
 
@@ -33,22 +41,39 @@ impl<T: ?Sized> SpinLock<T> {
     #[inline]
     pub fn lock(&self) -> SpinGuard<'_, T> {
         let preempt = PreemptGuard::new();
-        SpinGuard { inner: self.0.lock(), _preempt: preempt }
+        self.class.waits();
+        let inner = match self.inner.try_lock() {
+            Some(inner) => inner,
+            None => waiting::<T, _>(Kind::Spin, || self.inner.lock()),
+        };
+        self.guard(inner, preempt)
     }
 
     /// Takes the lock if it is free.
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
         let preempt = PreemptGuard::new();
-        Some(SpinGuard { inner: self.0.try_lock()?, _preempt: preempt })
+        Some(self.guard(self.inner.try_lock()?, preempt))
+    }
+
+    #[inline(always)]
+    fn guard<'a>(
+        &'a self,
+        inner: SpinMutexGuard<'a, T>,
+        preempt: PreemptGuard,
+    ) -> SpinGuard<'a, T> {
+        let address = core::ptr::from_ref(self).cast::<()>().addr();
+        self.class.acquired(address);
+        SpinGuard { _release: Release::of(address), inner, _preempt: preempt }
     }
 
     /// The value, through exclusive access.
     pub fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut()
+        self.inner.get_mut()
     }
 }
 
 impl<T: Default> Default for SpinLock<T> {
+    #[track_caller]
     fn default() -> Self {
         Self::new(T::default())
     }
@@ -70,18 +95,23 @@ impl<T: ?Sized> DerefMut for SpinGuard<'_, T> {
 }
 
 /// A lock that interrupt handlers take too: interrupts are off while it is held.
-pub struct IrqLock<T: ?Sized>(SpinMutex<T>);
+pub struct IrqLock<T: ?Sized> {
+    class: Class,
+    inner: SpinMutex<T>,
+}
 
 /// Holds an [`IrqLock`]. Fields drop in order: first the lock, then interrupts return.
 pub struct IrqGuard<'a, T: ?Sized> {
+    _release: Release,
     inner: SpinMutexGuard<'a, T>,
-    _irq: hal::irq::IrqOff,
+    _irq: IrqOff,
 }
 
 impl<T> IrqLock<T> {
     /// An open lock around `value`.
+    #[track_caller]
     pub const fn new(value: T) -> Self {
-        Self(SpinMutex::new(value))
+        Self { class: Class::new(), inner: SpinMutex::new(value) }
     }
 }
 
@@ -92,22 +122,40 @@ impl<T: ?Sized> IrqLock<T> {
     /// requests, so a holder that waits for such an answer does not wait for ever.
     #[inline]
     pub fn lock(&self) -> IrqGuard<'_, T> {
-        loop {
-            let irq = hal::irq::IrqOff::new();
-            if let Some(inner) = self.0.try_lock() {
-                return IrqGuard { inner, _irq: irq };
+        self.class.waits();
+        let irq = IrqOff::new();
+        match self.inner.try_lock() {
+            Some(inner) => self.guard(inner, irq),
+            None => {
+                drop(irq);
+                waiting::<T, _>(Kind::Irq, || self.wait())
             }
-            drop(irq);
-            while self.0.is_locked() {
+        }
+    }
+
+    fn wait(&self) -> IrqGuard<'_, T> {
+        loop {
+            while self.inner.is_locked() {
                 core::hint::spin_loop();
+            }
+            let irq = IrqOff::new();
+            if let Some(inner) = self.inner.try_lock() {
+                return self.guard(inner, irq);
             }
         }
     }
 
     /// Takes the lock if it is free.
     pub fn try_lock(&self) -> Option<IrqGuard<'_, T>> {
-        let irq = hal::irq::IrqOff::new();
-        Some(IrqGuard { inner: self.0.try_lock()?, _irq: irq })
+        let irq = IrqOff::new();
+        Some(self.guard(self.inner.try_lock()?, irq))
+    }
+
+    #[inline(always)]
+    fn guard<'a>(&'a self, inner: SpinMutexGuard<'a, T>, irq: IrqOff) -> IrqGuard<'a, T> {
+        let address = core::ptr::from_ref(self).cast::<()>().addr();
+        self.class.acquired(address);
+        IrqGuard { _release: Release::of(address), inner, _irq: irq }
     }
 }
 

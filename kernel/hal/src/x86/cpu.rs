@@ -154,7 +154,11 @@ pub fn init_control_registers() {
 #[inline]
 pub fn idle_wait() {
     // SAFETY: the idle task's context takes interrupts.
+    #[cfg(feature = "latency")]
+    super::latency::end(super::latency::Off::Interrupts, super::latency::here());
     unsafe { core::arch::asm!("sti", "hlt", "cli") };
+    #[cfg(feature = "latency")]
+    super::latency::begin(super::latency::Off::Interrupts, super::latency::here());
 }
 
 /// A random word from the CPU, if it gives one.

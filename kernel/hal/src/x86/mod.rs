@@ -8,6 +8,8 @@ pub mod cpu_area;
 pub mod fpu;
 pub mod gdt;
 pub mod ioapic;
+#[cfg(feature = "latency")]
+pub mod latency;
 pub mod paging;
 pub mod percpu;
 pub mod power;

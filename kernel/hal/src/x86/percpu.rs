@@ -148,11 +148,26 @@ pub fn preempt_disable() {
     unsafe {
         asm!("inc dword ptr gs:[{}]", const offset_of!(CpuLocal, preempt), options(nostack));
     }
+    #[cfg(feature = "latency")]
+    if preempt_state().0 == 1 {
+        super::latency::begin(super::latency::Off::Preemption, super::latency::here());
+    }
+}
+
+/// Preemption is about to be possible again.
+#[cfg(feature = "latency")]
+#[inline(always)]
+fn note_enable() {
+    if preempt_state().0 == 1 {
+        super::latency::end(super::latency::Off::Preemption, super::latency::here());
+    }
 }
 
 /// Undoes one [`preempt_disable`]; reschedules when it was the last and a reschedule is wanted.
 #[inline(always)]
 pub fn preempt_enable() {
+    #[cfg(feature = "latency")]
+    note_enable();
     let zero: u8;
     // SAFETY: as `preempt_disable`.
     unsafe {
@@ -167,6 +182,8 @@ pub fn preempt_enable() {
 /// Undoes one [`preempt_disable`] without looking for a reschedule.
 #[inline(always)]
 pub fn preempt_enable_no_resched() {
+    #[cfg(feature = "latency")]
+    note_enable();
     // SAFETY: as `preempt_disable`.
     unsafe {
         asm!("dec dword ptr gs:[{}]", const offset_of!(CpuLocal, preempt), options(nostack));

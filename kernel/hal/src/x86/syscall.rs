@@ -161,6 +161,8 @@ extern "C" fn finish(frame: &mut TrapFrame) -> u32 {
 #[inline(always)]
 fn leave(h: &Handlers, frame: &mut TrapFrame) -> u32 {
     (h.return_to_user)(frame);
+    #[cfg(feature = "latency")]
+    super::latency::end(super::latency::Off::Interrupts, super::latency::here());
     let sysret_ok = frame.vector == SYSCALL
         && frame.rcx == frame.rip
         && frame.r11 == frame.rflags

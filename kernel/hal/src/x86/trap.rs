@@ -297,6 +297,8 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
             }
         }
         v if v >= vector::FIRST_IRQ => {
+            #[cfg(feature = "latency")]
+            super::latency::begin(super::latency::Off::Interrupts, super::latency::here());
             // SAFETY: this CPU's own field, interrupts are off.
             unsafe { (*percpu::local()).irq_depth += 1 };
             (h.interrupt)(frame);
@@ -319,6 +321,10 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
     if frame.from_user() {
         crate::irq::disable();
         (h.return_to_user)(frame);
+    }
+    #[cfg(feature = "latency")]
+    if frame.rflags & 0x200 != 0 {
+        super::latency::end(super::latency::Off::Interrupts, super::latency::here());
     }
 }
 

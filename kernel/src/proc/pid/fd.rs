@@ -95,7 +95,8 @@ fn info(who: &Who, fd: i32, out: &mut Text) -> Result<()> {
     let table = table(who)?;
     let file = table.get(fd).map_err(|_| Errno::ENOENT)?;
     let cloexec = if table.cloexec(fd).unwrap_or(false) { g::O_CLOEXEC } else { 0 };
-    let position = if file.is_seekable() { *file.position() } else { 0 };
+    // A task may read this of the very file that it reads it from: that one is at its start.
+    let position = if file.is_seekable() { file.position_if_free().unwrap_or(0) } else { 0 };
     let meta = file.metadata();
     put!(out, "pos:\t{position}\nflags:\t0{:o}\n", file.flags() | cloexec);
     put!(out, "mnt_id:\t{}\nino:\t{}\n", meta.mount_id, meta.ino);

@@ -21,6 +21,8 @@ pub const TESTS: &[Test] = tests![
     waiting_and_running_are_told_per_task,
     the_load_counts_those_who_want_a_cpu,
     migrations_are_counted,
+    waits_for_locks_are_counted_by_class,
+    times_without_preemption_and_interrupts_are_told_with_their_place,
 ];
 
 fn text(path: &str) -> String {
@@ -283,4 +285,55 @@ fn migrations_are_counted() {
         let moves = count() - before;
         assert!((20..30).contains(&moves), "{moves} for 20 moves");
     });
+}
+
+fn waits_for_locks_are_counted_by_class() {
+    let Ok(before) = fs::read_to_string("/proc/proxima/locks") else {
+        skip!("only Proxima tells of its locks");
+    };
+    assert!(before.starts_with("     waits"), "{before}");
+    two();
+    // Threads that map and fault at the same time wait for the tree of mappings.
+    let waits = || -> u64 {
+        let text = text("/proc/proxima/locks");
+        let lines = text.lines().filter(|line| line.contains("VmaTree"));
+        lines.filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok()).sum()
+    };
+    let before = waits();
+    // The harness ends a test that never sees one.
+    while waits() == before {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let at = map(4);
+                        touch(at, 4);
+                        munmap(at, 4).unwrap();
+                    }
+                });
+            }
+        });
+    }
+}
+
+fn times_without_preemption_and_interrupts_are_told_with_their_place() {
+    let Ok(found) = fs::read_to_string("/proc/proxima/latency") else {
+        skip!("only Proxima tells of its latencies");
+    };
+    if found.starts_with("not recorded") {
+        skip!("only the checked kernel records latencies");
+    }
+    fs::write("/proc/proxima/latency", "0").unwrap();
+    for _ in 0..50 {
+        let at = map(4);
+        touch(at, 4);
+        munmap(at, 4).unwrap();
+    }
+    let found = text("/proc/proxima/latency");
+    for kind in ["preemption", "interrupts"] {
+        let line = found.lines().find(|line| line.starts_with(kind)).expect("a line of each kind");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert!(words[1].parse::<u64>().is_ok_and(|ns| ns > 0), "{line}");
+        assert!(words[3].contains("+0x"), "no symbol: {line}");
+    }
 }
