@@ -71,8 +71,7 @@ fn now() -> u64 {
 }
 
 /// Waits by `wait` for a lock that protects a `T`, and counts it.
-#[cold]
-#[inline(never)]
+#[inline]
 pub(crate) fn waiting<T: ?Sized, R>(kind: Kind, wait: impl FnOnce() -> R) -> R {
     let began = now();
     let result = wait();

@@ -44,9 +44,15 @@ impl<T: ?Sized> SpinLock<T> {
         self.class.waits();
         let inner = match self.inner.try_lock() {
             Some(inner) => inner,
-            None => waiting::<T, _>(Kind::Spin, || self.inner.lock()),
+            None => self.contended(),
         };
         self.guard(inner, preempt)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn contended(&self) -> SpinMutexGuard<'_, T> {
+        waiting::<T, _>(Kind::Spin, || self.inner.lock())
     }
 
     /// Takes the lock if it is free.
@@ -128,9 +134,15 @@ impl<T: ?Sized> IrqLock<T> {
             Some(inner) => self.guard(inner, irq),
             None => {
                 drop(irq);
-                waiting::<T, _>(Kind::Irq, || self.wait())
+                self.contended()
             }
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn contended(&self) -> IrqGuard<'_, T> {
+        waiting::<T, _>(Kind::Irq, || self.wait())
     }
 
     fn wait(&self) -> IrqGuard<'_, T> {
