@@ -164,7 +164,8 @@ fn switches_are_counted_as_wanted_and_unwanted() {
         (usage.ru_nvcsw, usage.ru_nivcsw)
     };
     let before = count();
-    let pause = sys::timespec(1_000_000);
+    // Long enough not to be over before it begins, on a kernel that checks itself on a busy host.
+    let pause = sys::timespec(10_000_000);
     for _ in 0..20 {
         sys!(libc::SYS_nanosleep, &raw const pause, 0).unwrap();
     }
