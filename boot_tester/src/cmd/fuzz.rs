@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use super::fuzz_calls;
 use super::fuzz_guest::{Fuzzer, Kernel, Sequence, Trace, machine, parse};
 use super::fuzz_masks::MASKS;
 use super::fuzz_report::{self as report, Difference, compare};
@@ -24,6 +25,8 @@ use crate::topology::{Topology, file};
 /// Where sequences run unless told otherwise: more than one node, a node without memory, one
 /// without CPUs.
 const TOPOLOGIES: &[&str] = &["two-socket", "ring-4", "memoryless", "cxl"];
+/// Calls of one guest's life, in the second mode.
+const CALLS: u64 = 1_000_000;
 /// Operations of one guest's life: a crash costs no more, and a start is a small part of it.
 const BOOT: usize = 10_000;
 
@@ -50,6 +53,10 @@ pub struct FuzzOptions {
     /// Differences that are shrunk and told in full; of others only how to repeat them
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub tell: usize,
+    /// Any system call with any arguments instead, on one kernel alone: no panic, no hang, no lost
+    /// frame (--ops counts calls)
+    #[arg(long, conflicts_with_all = ["sequence", "replay", "lines"])]
+    pub syscalls: bool,
     /// Tell differences as they were found, without shrinking them
     #[arg(long)]
     pub no_shrink: bool,
@@ -90,6 +97,10 @@ pub fn fuzz(options: &FuzzOptions) -> Result<u8> {
     let locate = |choice: Choice| -> Result<Kernel> {
         Ok(Kernel { file: choice.locate(&progress)?, choice })
     };
+    if options.syscalls {
+        let kernel = locate(Choice::parse(&options.kernel))?;
+        return any_calls(options, &fuzzer, &kernel, &topologies, &progress);
+    }
     let campaign = Campaign {
         options,
         fuzzer: &fuzzer,
@@ -103,6 +114,37 @@ pub fn fuzz(options: &FuzzOptions) -> Result<u8> {
         progress.clear_for(|| println!("linux is Debian's {release}"));
     }
     campaign.run(&topologies, given.as_deref())
+}
+
+/// The second mode, one guest after the other: each has many processes.
+fn any_calls(
+    options: &FuzzOptions,
+    fuzzer: &Fuzzer,
+    kernel: &Kernel,
+    topologies: &[(String, Topology)],
+    progress: &Progress,
+) -> Result<u8> {
+    let started = Instant::now();
+    let (own, of) = options.shard.unwrap_or((1, 1));
+    let (mut calls, mut failures) = (0, 0);
+    for (name, topology) in topologies {
+        let guests = options.ops.div_ceil(CALLS);
+        for guest in (0..guests).skip(own - 1).step_by(of) {
+            let count = (options.ops - guest * CALLS).min(CALLS);
+            let seed = options.seed + guest;
+            let at = (name.as_str(), topology);
+            let verdict = fuzz_calls::run(fuzzer, kernel, at, seed, count, progress)?;
+            calls += verdict.calls;
+            if let Some(failure) = verdict.failure {
+                failures += 1;
+                progress.clear_for(|| println!("{failure}"));
+            }
+        }
+    }
+    progress.clear();
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{calls} calls, {failures} failures in {seconds:.0} s");
+    Ok(u8::from(failures > 0))
 }
 
 fn default_jobs() -> usize {

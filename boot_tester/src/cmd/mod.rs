@@ -7,6 +7,7 @@ mod bench_probe;
 mod bench_report;
 pub mod check;
 pub mod fuzz;
+mod fuzz_calls;
 mod fuzz_guest;
 mod fuzz_masks;
 mod fuzz_report;

@@ -7,6 +7,7 @@
 //! [`calls`] is the second mode: any system call with any arguments.
 
 pub mod arena;
+pub mod call_args;
 pub mod calls;
 pub mod execute;
 pub mod generate;

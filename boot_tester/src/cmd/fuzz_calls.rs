@@ -1,0 +1,165 @@
+//! `proxima fuzz --syscalls`: any call with any arguments, many processes at once, on one kernel.
+//! No panic, no hang, no lost frame.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use super::fuzz_guest::{Fuzzer, Kernel};
+use super::prepare;
+use crate::cleanup::WorkDir;
+use crate::error::Result;
+use crate::guest::machine::{Clock, quote};
+use crate::guest::session::Session;
+use crate::guest::watch::{Outcome, Sink, follow};
+use crate::progress::Progress;
+use crate::topology::Topology;
+
+/// The guest's supervisor says something every second.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// What came of one guest.
+pub struct Verdict {
+    pub calls: u64,
+    /// Why it is no success: a sentence, the console's end, and how to repeat it.
+    pub failure: Option<String>,
+}
+
+/// Makes `calls` calls on one machine.
+pub fn run(
+    fuzzer: &Fuzzer,
+    kernel: &Kernel,
+    (name, topology): (&str, &Topology),
+    seed: u64,
+    calls: u64,
+    progress: &Progress,
+) -> Result<Verdict> {
+    let work = WorkDir::new()?;
+    let image = work.path().join("image.cpio");
+    let words = ["fuzz", "calls", "--seed", &seed.to_string(), "--calls", &calls.to_string()];
+    fuzzer.image("", &words.map(String::from), &image)?;
+    let machine =
+        prepare::machine(topology.clone(), &kernel.choice, &kernel.file, Clock::Wall, &[], &image);
+    let mut session = Session::start(&machine, None)?;
+    let mut listener = Listener::new(name, calls, progress);
+    let outcome = follow(&mut session, &mut listener, None, Some(machine.boot_limit()))?;
+    let why = match outcome {
+        Outcome::Status(0) if listener.balanced => None,
+        Outcome::Status(0) => Some(listener.last_line.clone()),
+        Outcome::Status(code) => {
+            Some(format!("the fuzz program ended with status {code}: {}", listener.errors))
+        }
+        Outcome::TimedOut { booted: true } => Some(format!("silent for {} s", LIMIT.as_secs())),
+        Outcome::TimedOut { booted: false } => Some("the guest did not boot".into()),
+        Outcome::Crashed(why) => Some(why),
+    };
+    let failure = why.map(|why| {
+        let console = session.console.report();
+        let kernel = quote(&kernel.choice.name());
+        format!(
+            "{name}: {why} (after {} calls)\n{console}\nagain: proxima fuzz --syscalls --topology \
+             {} --seed {seed} --ops {calls} --kernel {kernel}",
+            listener.made,
+            quote(name)
+        )
+    });
+    Ok(Verdict { calls: listener.made, failure })
+}
+
+struct Listener<'a> {
+    name: &'a str,
+    of: u64,
+    progress: &'a Progress,
+    line: Vec<u8>,
+    made: u64,
+    balanced: bool,
+    last_line: String,
+    errors: String,
+    booted: bool,
+    last: Instant,
+    told: Instant,
+}
+
+impl<'a> Listener<'a> {
+    fn new(name: &'a str, of: u64, progress: &'a Progress) -> Self {
+        Self {
+            name,
+            of,
+            progress,
+            line: Vec::new(),
+            made: 0,
+            balanced: false,
+            last_line: String::new(),
+            errors: String::new(),
+            booted: false,
+            last: Instant::now(),
+            told: Instant::now(),
+        }
+    }
+
+    fn take(&mut self, line: &str) {
+        self.last = Instant::now();
+        let mut words = line.split(' ');
+        match words.next() {
+            Some("made" | "calls") => {
+                let made = words.next().and_then(|word| word.parse().ok());
+                self.made = made.unwrap_or(self.made);
+                let text = format!("{}: {} of {} calls", self.name, self.made, self.of);
+                if std::io::stderr().is_terminal() {
+                    self.progress.say(&text);
+                } else if self.told.elapsed() > Duration::from_secs(30) {
+                    self.told = Instant::now();
+                    println!("{text}");
+                }
+            }
+            Some("balanced") => self.balanced = true,
+            _ => {}
+        }
+        self.last_line = line.into();
+    }
+}
+
+impl Sink for Listener<'_> {
+    fn out(&mut self, bytes: &[u8]) -> bool {
+        for &byte in bytes {
+            if byte == b'\n' {
+                let line = String::from_utf8_lossy(&self.line).trim().to_string();
+                self.line.clear();
+                self.take(&line);
+            } else {
+                self.line.push(byte);
+            }
+        }
+        true
+    }
+
+    fn err(&mut self, bytes: &[u8]) -> bool {
+        self.errors.push_str(&String::from_utf8_lossy(bytes));
+        true
+    }
+
+    fn ready(&mut self, _session: &Session, _tsc: u64) {
+        self.booted = true;
+        self.last = Instant::now();
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.booted.then(|| self.last + LIMIT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_supervisors_lines_are_counted_and_its_verdict_is_kept() {
+        let progress = Progress::new(false);
+        let mut listener = Listener::new("ring-4", 100, &progress);
+        listener.out(b"made 40 generation 3\ncalls 10");
+        listener.out(b"2 restarts 5\nlost node 0 anon: 3 then 4\n");
+        assert_eq!((listener.made, listener.balanced), (102, false));
+        assert_eq!(listener.last_line, "lost node 0 anon: 3 then 4");
+        listener.out(b"balanced\n");
+        assert!(listener.balanced);
+    }
+}
