@@ -53,7 +53,8 @@ pub fn ended(status: i32) -> Event {
 pub fn notify_parent(process: &Arc<Process>, parent: &Arc<Process>) {
     let signal = process.exit_signal.load(Ordering::Relaxed);
     let ignored = signal == 17 && crate::signal::ignores_children(parent);
-    if signal > 0 && !crate::signal::is_ignored(parent, signal) {
+    // clone(2) takes any number; only a signal is sent.
+    if (1..=64).contains(&signal) && !crate::signal::is_ignored(parent, signal) {
         crate::signal::send_child_event(
             parent,
             process,

@@ -57,6 +57,9 @@ pub struct FuzzOptions {
     /// frame (--ops counts calls)
     #[arg(long, conflicts_with_all = ["sequence", "replay", "lines"])]
     pub syscalls: bool,
+    /// With --syscalls: write the kernel's console to a file
+    #[arg(long, value_name = "FILE", requires = "syscalls")]
+    pub console: Option<PathBuf>,
     /// Tell differences as they were found, without shrinking them
     #[arg(long)]
     pub no_shrink: bool,
@@ -133,7 +136,8 @@ fn any_calls(
             let count = (options.ops - guest * CALLS).min(CALLS);
             let seed = options.seed + guest;
             let at = (name.as_str(), topology);
-            let verdict = fuzz_calls::run(fuzzer, kernel, at, seed, count, progress)?;
+            let console = options.console.as_deref();
+            let verdict = fuzz_calls::run(fuzzer, kernel, at, (seed, count), console, progress)?;
             calls += verdict.calls;
             if let Some(failure) = verdict.failure {
                 failures += 1;

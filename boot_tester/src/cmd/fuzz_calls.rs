@@ -1,13 +1,15 @@
 //! `proxima fuzz --syscalls`: any call with any arguments, many processes at once, on one kernel.
 //! No panic, no hang, no lost frame.
 
+use std::fs::File;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::fuzz_guest::{Fuzzer, Kernel};
 use super::prepare;
 use crate::cleanup::WorkDir;
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::guest::machine::{Clock, quote};
 use crate::guest::session::Session;
 use crate::guest::watch::{Outcome, Sink, follow};
@@ -29,8 +31,8 @@ pub fn run(
     fuzzer: &Fuzzer,
     kernel: &Kernel,
     (name, topology): (&str, &Topology),
-    seed: u64,
-    calls: u64,
+    (seed, calls): (u64, u64),
+    console: Option<&Path>,
     progress: &Progress,
 ) -> Result<Verdict> {
     let work = WorkDir::new()?;
@@ -39,7 +41,8 @@ pub fn run(
     fuzzer.image("", &words.map(String::from), &image)?;
     let machine =
         prepare::machine(topology.clone(), &kernel.choice, &kernel.file, Clock::Wall, &[], &image);
-    let mut session = Session::start(&machine, None)?;
+    let file = console.map(|path| File::create(path).context(path.display())).transpose()?;
+    let mut session = Session::start(&machine, file)?;
     let mut listener = Listener::new(name, calls, progress);
     let outcome = follow(&mut session, &mut listener, None, Some(machine.boot_limit()))?;
     let why = match outcome {

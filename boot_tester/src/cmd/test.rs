@@ -250,6 +250,14 @@ fn run(
     announce(&report, &jobs, skips);
     run_jobs(jobs, options.jobs, &report)?;
     let names: Vec<String> = kernels.iter().map(|(kernel, _)| kernel.name()).collect();
+    // With everything, and not with a part of it.
+    let whole = options.suites.is_empty()
+        && options.filter.is_none()
+        && options.shard.is_none()
+        && options.dir.is_none();
+    if whole && kernels.iter().any(|(kernel, _)| *kernel == Choice::Proxima) {
+        crate::suite::fuzz::run(options.long, &report)?;
+    }
     finish(options, report, &names)
 }
 

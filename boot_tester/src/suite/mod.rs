@@ -5,6 +5,7 @@
 //! guest's output; [`runner`] boots, watches and boots again; [`report`] counts and compares.
 
 pub mod dir;
+pub mod fuzz;
 pub mod guest_tests;
 pub mod host;
 pub mod junit;

@@ -240,22 +240,32 @@ impl MemObject {
         Ok(())
     }
 
-    /// Unmaps and frees the pages `[start, end)`.
+    /// Unmaps and frees the pages `[start, end)`, a few at a time: what frees memory must not need
+    /// any.
     fn drop_pages(&self, start: u64, end: u64, even_copies: bool) {
-        // Out of the object first, so that a fault meanwhile makes a fresh page (or SIGBUS).
-        let gone: Vec<Page> = {
-            let mut pages = self.pages.lock();
-            let mut tail = pages.split_off(&start);
-            if end != u64::MAX {
-                let mut after = tail.split_off(&end);
-                pages.append(&mut after);
+        const BATCH: usize = 64;
+        loop {
+            let mut gone = [const { None::<Page> }; BATCH];
+            let (mut first, mut last) = (start, start);
+            // Out of the object first, so that a fault meanwhile makes a fresh page (or SIGBUS).
+            {
+                let mut pages = self.pages.lock();
+                for (taken, slot) in gone.iter_mut().enumerate() {
+                    let Some((&index, _)) = pages.range(start..end).next() else { break };
+                    *slot = pages.remove(&index);
+                    first = if taken == 0 { index } else { first };
+                    last = index + 1;
+                }
             }
-            tail.into_values().collect()
-        };
-        for mapper in self.mappers() {
-            mapper.unmap_object(self, start, end, even_copies);
+            let more = gone[BATCH - 1].is_some();
+            let range = if more { (first, last) } else { (start, end) };
+            for mapper in self.mappers() {
+                mapper.unmap_object(self, range.0, range.1, even_copies);
+            }
+            if !more {
+                return;
+            }
         }
-        drop(gone);
     }
 
     /// Reads from `off` up to the end of the object or `max` bytes; holes read as zeroes.
