@@ -145,7 +145,7 @@ impl Supervisor {
 
     fn start(&mut self, place: usize) -> Result<(), String> {
         self.generation += 1;
-        if self.generation % 256 == 0 {
+        if self.generation.is_multiple_of(256) {
             remove_leavings();
         }
         let seed = self.seed ^ self.generation.wrapping_mul(0xd6e8_feb8_6659_fd93);
