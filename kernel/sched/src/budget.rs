@@ -25,8 +25,9 @@ impl Budget {
             self.since = now - now.saturating_sub(self.since) % PERIOD;
             self.used = 0;
         }
-        // What came over from the period before is counted there.
-        self.used += time.min(now - self.since);
+        // What came over from the period before is counted there. Another CPU may have charged up to a
+        // later moment already: then there is nothing to count.
+        self.used += time.min(now.saturating_sub(self.since));
     }
 
     /// How much longer real-time tasks may run now; 0 when they have had their share.
