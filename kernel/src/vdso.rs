@@ -15,6 +15,26 @@ const PAGES: u64 = 3;
 
 static OBJECT: Once<Arc<MemObject>> = Once::new();
 
+/// A version definition with its one name (Elf64_Verdef, Elf64_Verdaux); the last has none behind.
+fn definition(flags: u16, index: u16, name: &str, name_at: u64, last: bool) -> Vec<u8> {
+    const DEFINITION: u32 = 20;
+    const NAME: u32 = 8;
+    // The hash of the System V ABI.
+    let hash = name.bytes().fold(0u32, |hash, byte| {
+        let hash = (hash << 4).wrapping_add(byte.into());
+        (hash ^ (hash & 0xf000_0000) >> 24) & 0x0fff_ffff
+    });
+    let mut out = Vec::new();
+    for half in [1, flags, index, 1] {
+        out.extend_from_slice(&half.to_le_bytes());
+    }
+    let next = if last { 0 } else { DEFINITION + NAME };
+    for word in [hash, DEFINITION, next, name_at as u32, 0] {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    out
+}
+
 /// The dynamic section's and the symbol table's contents, laid out behind the headers.
 fn image() -> Vec<u8> {
     let exports = hal::vdso::exports();
@@ -33,16 +53,28 @@ fn image() -> Vec<u8> {
     }
     let soname = strings.len() as u64;
     strings.extend_from_slice(b"linux-vdso.so.1\0");
+    let version = strings.len() as u64;
+    strings.extend_from_slice(b"LINUX_2.6\0");
+    // Go's runtime looks for the version without asking whether there are any.
+    let definitions: Vec<u8> = [
+        definition(1, 1, "linux-vdso.so.1", soname, false),
+        definition(0, 2, "LINUX_2.6", version, true),
+    ]
+    .concat();
+    // The first symbol is none; all others are of that version.
+    let versions = (0..symbols.len()).map(|i| if i == 0 { 0u16 } else { 2 });
     // One hash bucket that chains all symbols: there are a handful.
     let count = symbols.len() as u32;
     let mut hash = alloc::vec![1, count, 1, 0];
     hash.extend((1..count).map(|i| if i + 1 < count { i + 1 } else { 0 }));
 
     let dynamic_at = 64 + 2 * 56u64;
-    let dynamic_len = 7 * 16u64;
+    let dynamic_len = 10 * 16u64;
     let symbols_at = dynamic_at + dynamic_len;
     let hash_at = symbols_at + symbols.len() as u64 * 24;
-    let strings_at = hash_at + hash.len() as u64 * 4;
+    let definitions_at = hash_at + hash.len() as u64 * 4;
+    let versions_at = definitions_at + definitions.len() as u64;
+    let strings_at = versions_at + symbols.len() as u64 * 2;
     let end = PAGE + hal::vdso::code().len() as u64;
 
     let mut out = Vec::with_capacity(2 * PAGE as usize);
@@ -82,6 +114,9 @@ fn image() -> Vec<u8> {
         (6, symbols_at),
         (10, strings.len() as u64),
         (11, 24),
+        (0x6fff_fff0, versions_at),
+        (0x6fff_fffc, definitions_at),
+        (0x6fff_fffd, 2),
         (0, 0),
     ] {
         word(8, tag);
@@ -92,6 +127,10 @@ fn image() -> Vec<u8> {
     }
     for value in &hash {
         out.extend_from_slice(&(*value).to_le_bytes());
+    }
+    out.extend_from_slice(&definitions);
+    for version in versions {
+        out.extend_from_slice(&version.to_le_bytes());
     }
     out.extend_from_slice(&strings);
     out.resize(PAGE as usize, 0);

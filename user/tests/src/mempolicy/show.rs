@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = tests![
     getcpu_tells_the_cpu_and_its_node,
     getcpu_in_the_vdso_tells_the_same,
     getcpu_needs_no_place_for_what_is_not_wanted,
+    the_vdso_says_what_version_its_functions_are,
 ];
 
 /// The word for the policy in numa_maps.
@@ -161,4 +162,10 @@ fn getcpu_in_the_vdso_tells_the_same() {
 fn getcpu_needs_no_place_for_what_is_not_wanted() {
     crate::sys::sys!(libc::SYS_getcpu, 0, 0, 0).unwrap();
     crate::sys::fails(crate::sys::sys!(libc::SYS_getcpu, 8, 0, 0), libc::EFAULT);
+}
+
+/// Go's runtime looks for it before it prints a word.
+fn the_vdso_says_what_version_its_functions_are() {
+    let names = crate::vdso::versions().expect("version definitions");
+    assert!(names.iter().any(|name| name == "LINUX_2.6"), "{names:?}");
 }
