@@ -274,15 +274,6 @@ impl Context {
         inner.slots.iter().map(|s| (s.event.clone(), s.times.state())).collect()
     }
 
-    /// The members of the group that `event` leads, itself first; else itself alone.
-    pub fn members_of(&self, event: &Arc<Event>) -> Vec<Arc<Event>> {
-        let inner = self.inner.lock();
-        let mut found = alloc::vec![event.clone()];
-        let others = inner.slots.iter().filter(|s| s.leader == event.id && s.event.id != event.id);
-        found.extend(others.map(|s| s.event.clone()));
-        found
-    }
-
     /// An event's state.
     pub fn state_of(&self, id: u64) -> Option<State> {
         let inner = self.inner.lock();

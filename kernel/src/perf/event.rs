@@ -66,6 +66,8 @@ pub struct Event {
     pub cpu: Option<CpuId>,
     /// Of the group, when it is not the leader itself.
     pub leader: Option<Arc<Event>>,
+    /// The members of the group that it leads, without those that were inherited.
+    siblings: IrqLock<Vec<Weak<Event>>>,
     /// The event that it was inherited from (never itself inherited).
     pub parent: Option<Arc<Event>>,
     /// Frequency or period in force (PERF_EVENT_IOC_PERIOD).
@@ -112,12 +114,13 @@ impl Event {
         if attr.flags & SIDE_FLAGS != 0 {
             SIDE.fetch_add(1, Relaxed);
         }
-        Arc::new(Self {
+        let event = Arc::new(Self {
             id: next_id(),
             attr,
             source,
             cpu,
             leader,
+            siblings: IrqLock::new(Vec::new()),
             parent,
             rate: AtomicU64::new(attr.sample_period),
             count: AtomicU64::new(0),
@@ -133,7 +136,11 @@ impl Event {
             waiters: Arc::new(WaitQueue::new()),
             file: IrqLock::new(Weak::new()),
             fd: AtomicI32::new(-1),
-        })
+        });
+        if let (Some(leader), None) = (&event.leader, &event.parent) {
+            leader.siblings.lock().push(Arc::downgrade(&event));
+        }
+        event
     }
 
     /// The id that its samples carry.
@@ -257,10 +264,12 @@ impl Event {
 
     /// The group that it leads, itself first; of a member only the member.
     pub fn members(self: &Arc<Self>) -> Vec<Arc<Event>> {
-        match self.context() {
-            Some(context) => context.members_of(self),
-            None => alloc::vec![self.clone()],
-        }
+        // Also when their task, and with it their context, is gone.
+        let mut members = alloc::vec![self.clone()];
+        let mut siblings = self.siblings.lock();
+        siblings.retain(|event| event.strong_count() > 0);
+        members.extend(siblings.iter().filter_map(Weak::upgrade));
+        members
     }
 
     /// Closes it: it leaves its context, its inherited copies theirs.

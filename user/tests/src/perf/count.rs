@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = tests![
     disabled_events_count_nothing,
     reset_forgets_the_count_and_not_the_time,
     groups_are_read_and_switched_as_one,
+    a_group_is_read_whole_after_its_tasks_end,
     a_member_stands_still_with_its_leader,
     children_are_counted_when_inherited,
     threads_are_counted_when_inherited,
@@ -165,6 +166,27 @@ fn groups_are_read_and_switched_as_one() {
     assert!(w[3] >= 50 && w[3] < 80 && w[3] == w[5], "{w:?}");
     assert!(w[7] > 0);
     assert_eq!([w[4], w[6], w[8]], [leader.id(), minor.id(), clock.id()]);
+}
+
+fn a_group_is_read_whole_after_its_tasks_end() {
+    let steps = Steps::new();
+    let child = spawn(|| {
+        steps.await_(1);
+        touch(map(100), 100);
+        run(|| touch(map(100), 100));
+    });
+    let open = |attr: Attr, group: i32| {
+        Event(attr.flags(INHERIT).try_open(child, -1, group, 0).unwrap() as i32)
+    };
+    let leader = open(Attr::software(TASK_CLOCK).read_format(F_GROUP), -1);
+    let member = open(Attr::software(FAULTS), leader.0);
+    steps.reach(1);
+    assert_eq!(join(child), 0);
+    let words = leader.words();
+    assert_eq!((words.len(), words[0]), (3, 2), "{words:?}");
+    assert!(words[1] > 0 && words[2] >= 200 && words[2] == member.count(), "{words:?}");
+    drop(member);
+    assert_eq!(leader.words()[0], 1);
 }
 
 fn a_member_stands_still_with_its_leader() {
