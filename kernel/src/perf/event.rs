@@ -204,7 +204,7 @@ impl Event {
     }
 
     fn own(&self) -> Reading {
-        let (enabled, running) = match self.context() {
+        let (enabled, running) = match &*self.context.lock() {
             Some(context) => context.times_of(self.id),
             None => (0, 0),
         };
@@ -217,10 +217,11 @@ impl Event {
         let mut sum = self.own();
         // Children that end meanwhile are either still here or folded in: they fold under the
         // list's lock.
-        let children = self.children.lock();
-        let folded = *self.folded.lock();
-        let living: Vec<Arc<Event>> = children.iter().filter_map(Weak::upgrade).collect();
-        drop(children);
+        let (folded, living) = {
+            let children = self.children.lock();
+            let living: Vec<Arc<Event>> = children.iter().filter_map(Weak::upgrade).collect();
+            (*self.folded.lock(), living)
+        };
         for part in living.iter().map(|child| child.own()).chain([folded]) {
             sum.value = sum.value.wrapping_add(part.value);
             sum.enabled += part.enabled;

@@ -3,7 +3,7 @@
 use super::buffer::Buffer;
 use super::event::Event;
 use super::settings::{self, Charge};
-use ::perf::attr::{Attr, flag, kind, size_to_read};
+use ::perf::attr::{Attr, flag, format, kind, size_to_read};
 use ::perf::counter::State;
 use abi::{Errno, Result};
 use alloc::string::String;
@@ -211,11 +211,13 @@ impl FileOps for PerfFile {
 
     fn read(&self, _file: &File, dst: &mut dyn Sink, _at: u64) -> Result<usize> {
         let event = &self.event;
-        let failed = event.context().and_then(|c| c.state_of(event.id)) == Some(State::Error);
-        if failed {
+        let pinned = event.attr.has(flag::PINNED);
+        if pinned && event.context().and_then(|c| c.state_of(event.id)) == Some(State::Error) {
             return Ok(0);
         }
-        if dst.room() < event.attr.read_size(event.members().len()) {
+        let group = event.attr.read_format & format::GROUP != 0;
+        let members = if group { event.members().len() } else { 1 };
+        if dst.room() < event.attr.read_size(members) {
             return Err(Errno::ENOSPC);
         }
         let words = event.words();
