@@ -33,7 +33,7 @@ impl Image {
 
     /// The value of an entry of the dynamic section.
     fn entry(&self, tag: usize) -> Option<usize> {
-        let mut pairs = (0..).map(|i| (self.dynamic + i * 16)).map(|at| (word(at), word(at + 8)));
+        let mut pairs = (0..).map(|i| self.dynamic + i * 16).map(|at| (word(at), word(at + 8)));
         pairs.find(|(own, _)| *own == tag || *own == 0).filter(|(own, _)| *own == tag).map(|p| p.1)
     }
 

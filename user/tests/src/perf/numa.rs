@@ -1,5 +1,6 @@
 //! The `numa` events: Proxima's own account of where pages come from.
 
+use super::count::settled;
 use super::*;
 use crate::child::pin;
 use crate::harness::{skip, tests};
@@ -41,14 +42,16 @@ fn pages_are_local_or_remote() {
     let (local, remote) = (pmu("alloc_local").open(), pmu("alloc_remote").open());
     let (cpu, near, far) = near_and_far();
     pin(cpu);
-    let (here, there) = (map_alone(200), map_alone(300));
-    bind(here, 200, near);
-    bind(there, 300, far);
-    let (l, r) = (local.count(), remote.count());
-    touch(here, 200);
-    touch(there, 300);
-    let (l, r) = (local.count() - l, remote.count() - r);
-    assert_eq!((l, r), (200, 300));
+    let counts = settled(|| {
+        let (here, there) = (map_alone(200), map_alone(300));
+        bind(here, 200, near);
+        bind(there, 300, far);
+        let (l, r) = (local.count(), remote.count());
+        touch(here, 200);
+        touch(there, 300);
+        (local.count() - l, remote.count() - r)
+    });
+    assert_eq!(counts, (200, 300));
 }
 
 fn samples_tell_page_and_nodes() {
