@@ -5,7 +5,7 @@ use crate::object::{MemObject, ObjectKind};
 use crate::place::{self, At};
 use crate::table::{self, MIGRATION, NO_ACCESS, SPECIAL, State};
 use crate::vma::{Backing, Vma, VmaFlags};
-use crate::{PAGE, tlb};
+use crate::{PAGE, VmaTree, tlb};
 use core::sync::atomic::Ordering;
 use frames::{Kind, Page, frame};
 use hal::paging::{Pte, Slot};
@@ -87,13 +87,18 @@ fn written(vma: &Vma) -> u64 {
 impl Mm {
     /// Gives a private area that may not be written a page of its own at `addr`, as a write would.
     /// The area tree is read-locked.
-    pub(crate) fn break_sharing(&self, vma: &Vma, addr: u64) -> Result<(), FaultError> {
+    pub(crate) fn break_sharing(
+        &self,
+        vmas: &VmaTree,
+        vma: &Vma,
+        addr: u64,
+    ) -> Result<(), FaultError> {
         let slot = self.slot(addr).map_err(|_| FaultError::NoMemory)?;
         let pte = slot.load();
         match table::state(pte) {
-            State::Empty => self.fault_empty(vma, addr, slot, true),
+            State::Empty => self.fault_empty(vmas, vma, addr, slot, true),
             State::Migrating(_) => Ok(()),
-            State::Page(_) | State::Special(_) => self.fault_write(vma, addr, slot, pte),
+            State::Page(_) | State::Special(_) => self.fault_write(vmas, vma, addr, slot, pte),
         }
     }
 
@@ -104,7 +109,7 @@ impl Mm {
             let wait = {
                 let vmas = self.vmas.read();
                 match vmas.find(addr) {
-                    Some(vma) => self.fault_in(vma, addr, access)?,
+                    Some(vma) => self.fault_in(&vmas, vma, addr, access)?,
                     None => {
                         let grows = vmas
                             .first_above(addr)
@@ -139,6 +144,7 @@ impl Mm {
     /// read-locked.
     pub fn fault_in(
         &self,
+        vmas: &VmaTree,
         vma: &Vma,
         addr: u64,
         access: Access,
@@ -158,10 +164,10 @@ impl Mm {
         let slot = self.slot(addr).map_err(|_| FaultError::NoMemory)?;
         let pte = slot.load();
         match table::state(pte) {
-            State::Empty => self.fault_empty(vma, addr, slot, access.write).map(|()| None),
+            State::Empty => self.fault_empty(vmas, vma, addr, slot, access.write).map(|()| None),
             State::Migrating(pfn) => Ok(Some(pfn)),
             State::Page(_) | State::Special(_) if access.write && !pte.has(Pte::WRITABLE) => {
-                self.fault_write(vma, addr, slot, pte).map(|()| None)
+                self.fault_write(vmas, vma, addr, slot, pte).map(|()| None)
             }
             // Somebody else was quicker, or this CPU's translation is stale.
             State::Page(_) | State::Special(_) => {
@@ -187,7 +193,14 @@ impl Mm {
     }
 
     /// A page that was never there.
-    fn fault_empty(&self, vma: &Vma, addr: u64, slot: Slot, write: bool) -> Result<(), FaultError> {
+    fn fault_empty(
+        &self,
+        vmas: &VmaTree,
+        vma: &Vma,
+        addr: u64,
+        slot: Slot,
+        write: bool,
+    ) -> Result<(), FaultError> {
         let bits = entry_bits(vma) | Pte::ACCESSED;
         match &vma.backing {
             Backing::Anon if !write => {
@@ -197,7 +210,7 @@ impl Mm {
                 Ok(())
             }
             Backing::Anon => {
-                let page = self.private_page(vma, addr)?;
+                let page = self.private_page(vmas, vma, addr)?;
                 hal::phys::zero(page.pfn());
                 self.install(vma, addr, slot, page, bits | written(vma));
                 Ok(())
@@ -217,7 +230,7 @@ impl Mm {
                         if vma.flags.contains(VmaFlags::WRITE) { Pte::WRITABLE } else { 0 };
                     self.install(vma, addr, slot, page, bits | write_bits);
                 } else if write {
-                    let copy = self.private_page(vma, addr)?;
+                    let copy = self.private_page(vmas, vma, addr)?;
                     hal::phys::copy(copy.pfn(), page.pfn());
                     self.install(vma, addr, slot, copy, bits | written(vma));
                 } else {
@@ -256,7 +269,7 @@ impl Mm {
 
     /// A frame for a private page of `vma`, owned by this family; contents undefined.
     #[inline]
-    fn private_page(&self, vma: &Vma, addr: u64) -> Result<Page, FaultError> {
+    fn private_page(&self, vmas: &VmaTree, vma: &Vma, addr: u64) -> Result<Page, FaultError> {
         let index = vma.index(addr);
         let at = At::Offset(place::position(vma, addr));
         let page = match vma.object() {
@@ -266,14 +279,21 @@ impl Mm {
         }
         .ok_or(FaultError::NoMemory)?;
         page.frame().set_owner(self.id(), index);
-        if !vma.has_anon.load(Ordering::Relaxed) {
-            vma.has_anon.store(true, Ordering::Relaxed);
+        if vma.group() == 0 {
+            vmas.begin_group(vma);
         }
         Ok(page)
     }
 
     /// A write to a page that is mapped read-only in an area that may be written.
-    fn fault_write(&self, vma: &Vma, addr: u64, slot: Slot, old: Pte) -> Result<(), FaultError> {
+    fn fault_write(
+        &self,
+        vmas: &VmaTree,
+        vma: &Vma,
+        addr: u64,
+        slot: Slot,
+        old: Pte,
+    ) -> Result<(), FaultError> {
         let bits = entry_bits(vma) | Pte::ACCESSED | written(vma);
         if vma.shared() {
             let _lock = self.pt_lock(addr);
@@ -295,7 +315,7 @@ impl Mm {
                 return Ok(());
             }
         }
-        let copy = self.private_page(vma, addr)?;
+        let copy = self.private_page(vmas, vma, addr)?;
         match table::state(old) {
             State::Special(pfn) if pfn == zero_page() => {
                 hal::phys::zero(copy.pfn());

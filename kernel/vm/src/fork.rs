@@ -2,11 +2,11 @@
 
 use crate::mm::Mm;
 use crate::table::{self, State};
-use crate::vma::{Vma, VmaFlags};
+use crate::vma::{Vma, VmaFlags, new_group};
 use crate::{PAGE, tlb};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use frames::{Page, frame};
 use hal::paging::Pte;
 
@@ -29,11 +29,15 @@ impl Mm {
                 copy.flags -= VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT;
                 let wipe = copy.flags.contains(VmaFlags::WIPE_ON_FORK);
                 if wipe {
-                    copy.has_anon = AtomicBool::new(false);
+                    copy.anon = AtomicU64::new(0);
                 }
-                copy.inherited = copy.has_anon.load(Ordering::Relaxed);
+                // The child's pages are a group of its own, which knows where it comes from.
+                copy.inherited = copy.group() != 0;
+                if copy.inherited {
+                    copy.anon = AtomicU64::new(new_group());
+                }
                 child.note_area(&copy);
-                if !wipe && !vma.shared() && vma.has_anon.load(Ordering::Relaxed) {
+                if !wipe && !vma.shared() && vma.group() != 0 {
                     outcome = self.copy_entries(&child, vma, &mut protected);
                 }
                 // The parent's areas are merged already, so these stay as they are.

@@ -2,12 +2,12 @@
 
 use crate::mm::Mm;
 use crate::object::{MemObject, ObjectKind};
-use crate::vma::{Backing, Label, MappedFile, Vma, VmaFlags};
+use crate::vma::{Backing, Label, MappedFile, Vma, VmaFlags, same_policy};
 use crate::{PAGE, VmaTree};
 use abi::flags::Prot;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use hal::user::USER_END;
 
 /// Lowest address that a program may map (Linux's mmap_min_addr).
@@ -117,7 +117,7 @@ impl Mm {
             backing,
             label: Label::None,
             policy: None,
-            has_anon: AtomicBool::new(false),
+            anon: AtomicU64::new(0),
             inherited: false,
         };
         self.add_area(vmas, vma);
@@ -287,13 +287,13 @@ impl Mm {
     ) -> core::result::Result<(), E> {
         // One whole area that stays apart from its neighbours: nothing to count.
         if let Some(vma) = vmas.exactly(start, end) {
+            let (flags, policy) = (vma.flags, vma.policy.clone());
             let outcome = change(vma);
-            return if vmas.joins(start, end) {
-                self.recount(vmas, start, end, |vmas| vmas.merge(start, end));
-                outcome
-            } else {
-                outcome
-            };
+            let same = vma.flags == flags && same_policy(vma.policy.as_ref(), policy.as_ref());
+            if !same && vmas.joins(start, end) {
+                self.recount(vmas, start, end, |vmas| vmas.merge(start));
+            }
+            return outcome;
         }
         self.recount(vmas, start, end, |vmas| vmas.update(start, end, change))
     }
@@ -360,7 +360,7 @@ impl Mm {
                 backing: Backing::Anon,
                 label: Label::Heap,
                 policy: None,
-                has_anon: AtomicBool::new(false),
+                anon: AtomicU64::new(0),
                 inherited: false,
             };
             self.add_area(&mut vmas, vma);

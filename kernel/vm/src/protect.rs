@@ -15,7 +15,7 @@ use hal::paging::Pte;
 /// promised from then on; a promise is taken back while no page is there.
 fn protected(vma: &Vma, rights: VmaFlags) -> VmaFlags {
     let rest = vma.flags - VmaFlags::from_prot(Prot::all());
-    let empty = vma.object().is_none() && !vma.has_anon.load(Ordering::Relaxed);
+    let empty = vma.object().is_none() && vma.group() == 0;
     if rights.contains(VmaFlags::WRITE) {
         let known = vma.flags.contains(VmaFlags::WRITE);
         let promise = if known { VmaFlags::empty() } else { (rest | rights).account() };

@@ -6,7 +6,7 @@ use crate::table;
 use crate::vma::{Backing, Vma, VmaFlags};
 use crate::{PAGE, tlb};
 use abi::{Errno, Result};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use hal::paging::Pte;
 use hal::user::USER_END;
 
@@ -94,7 +94,7 @@ impl Mm {
         {
             let start = vma.start;
             vmas.grow_up(start, old_end + grown);
-            vmas.merge(start, old_end + grown);
+            vmas.merge_up(start);
             self.total.fetch_add((grown / PAGE) as i64, Ordering::Relaxed);
             if locked {
                 self.locked.fetch_add((grown / PAGE) as i64, Ordering::Relaxed);
@@ -120,7 +120,7 @@ impl Mm {
         // Page indices go with the pages, so that policy and reverse map stay true; private memory
         // without pages begins anew at its new address, as on Linux.
         moved.pgoff = match vma.backing {
-            Backing::Anon if !vma.has_anon.load(Ordering::Relaxed) => to / PAGE,
+            Backing::Anon if vma.group() == 0 => to / PAGE,
             _ => vma.index(old),
         };
         moved.start = to;
@@ -129,7 +129,11 @@ impl Mm {
         if moved_len > 0 {
             self.move_entries(old, to, moved_len)?;
             if how.keep_old {
-                // The old range stays mapped, empty; it is fresh memory from here on.
+                // The old range stays mapped, empty; a whole area is fresh memory from here on.
+                if let Some(left) = vmas.exactly(old, old + moved_len) {
+                    left.anon = AtomicU64::new(0);
+                    left.inherited = false;
+                }
             } else {
                 self.unmap_locked(&mut vmas, old, old + moved_len)?;
             }

@@ -113,7 +113,7 @@ impl Mm {
                     if vma.shared() || vma.flags.contains(VmaFlags::SPECIAL) {
                         return None;
                     }
-                    self.break_sharing(vma, addr & !(PAGE - 1)).ok()?;
+                    self.break_sharing(&vmas, vma, addr & !(PAGE - 1)).ok()?;
                     match self.mapped(addr) {
                         Some(Held::Page(page)) if page.frame().kind() == Kind::Anon => {
                             return Some(page);

@@ -3,7 +3,7 @@
 //! Pure: no page is touched here. Areas never overlap.
 
 use crate::PAGE;
-use crate::vma::Vma;
+use crate::vma::{Changed, Vma, same_policy};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Bound::{Excluded, Included, Unbounded};
@@ -119,37 +119,52 @@ impl VmaTree {
             vma.start < vma.end && vma.start.is_multiple_of(PAGE) && vma.end.is_multiple_of(PAGE)
         );
         debug_assert!(self.is_free(vma.start, vma.end));
-        let (start, end) = (vma.start, vma.end);
+        let start = vma.start;
         self.areas.insert(start, vma);
-        self.merge(start, end);
+        self.merge(start);
     }
 
-    /// Merges the areas that touch at any boundary in `[start, end]`.
-    pub fn merge(&mut self, start: u64, end: u64) {
-        let mut at = match self.last_below(start) {
-            Some(before) if before.end == start => before.start,
-            _ => start,
+    /// Makes the area that begins at `start`, which is new or has changed, one with its neighbours
+    /// where they allow it: with the one before it first.
+    pub fn merge(&mut self, start: u64) {
+        let Some(here) = self.areas.get(&start) else { return };
+        let group = here.group();
+        let before = self.areas.range(..start).next_back().map(|(_, vma)| vma);
+        let low = before.filter(|before| before.joins(here, Changed::High));
+        let low_group = low.map(Vma::group);
+        let next = self.areas.get(&here.end).filter(|next| here.joins(next, Changed::Low));
+        // All three only if the outer two may be one, too.
+        let apart = |next: &Vma| {
+            low_group.is_some_and(|low| low * next.group() != 0 && low != next.group())
         };
-        while at <= end {
-            let Some(here) = self.areas.get(&at) else {
-                // A hole: on to the next area.
-                match self.areas.range((Excluded(at), Included(end))).next() {
-                    Some((&next, _)) => at = next,
-                    None => return,
-                }
-                continue;
-            };
-            let boundary = here.end;
-            let fits = self.areas.get(&boundary).is_some_and(|next| here.can_merge(next));
-            if fits && let Some(next) = self.areas.remove(&boundary) {
-                if let Some(here) = self.areas.get_mut(&at) {
-                    here.end = next.end;
-                    if next.has_anon.into_inner() {
-                        *here.has_anon.get_mut() = true;
-                    }
-                }
-            } else {
-                at = boundary;
+        let boundary = next.filter(|next| !apart(next)).map(|next| next.start);
+        let low = low.map(|low| low.start);
+        debug_assert!(group == 0 || low_group.is_none_or(|low| low == group));
+        if let Some(boundary) = boundary {
+            self.join(start, boundary);
+        }
+        if let Some(low) = low {
+            self.join(low, start);
+        }
+    }
+
+    /// Makes the area that begins at `start`, which has grown up, one with the next if they allow it.
+    pub fn merge_up(&mut self, start: u64) {
+        let Some(here) = self.areas.get(&start) else { return };
+        let next = self.areas.get(&here.end).filter(|next| here.joins(next, Changed::Low));
+        if let Some(boundary) = next.map(|next| next.start) {
+            self.join(start, boundary);
+        }
+    }
+
+    /// Makes the area at `low` and the one behind it, at `high`, one.
+    fn join(&mut self, low: u64, high: u64) {
+        let Some(next) = self.areas.remove(&high) else { return };
+        if let Some(here) = self.areas.get_mut(&low) {
+            here.end = next.end;
+            if here.group() == 0 {
+                here.anon = next.anon;
+                here.inherited = next.inherited;
             }
         }
     }
@@ -159,13 +174,19 @@ impl VmaTree {
         self.areas.get_mut(&start).filter(|vma| vma.end == end)
     }
 
-    /// True when the area `[start, end)` could be one with a neighbour.
+    /// True when the area `[start, end)`, which has changed, could be one with a neighbour.
     pub fn joins(&self, start: u64, end: u64) -> bool {
         let mut near = self.areas.range(..=end).rev().map(|(_, vma)| vma).peekable();
         let next = near.next_if(|vma| vma.start == end);
         let Some(here) = near.next().filter(|vma| vma.start == start) else { return false };
-        next.is_some_and(|next| here.can_merge(next))
-            || near.next().is_some_and(|before| before.can_merge(here))
+        next.is_some_and(|next| here.joins(next, Changed::Low))
+            || near.next().is_some_and(|before| before.joins(here, Changed::High))
+    }
+
+    /// Gives an area of the tree a group before its first private page.
+    pub fn begin_group(&self, vma: &Vma) {
+        let before = self.areas.range(..vma.start).next_back().map(|(_, before)| before);
+        vma.begin_group(before, self.areas.get(&vma.end));
     }
 
     /// Makes `at` a boundary between areas if it lies inside one.
@@ -186,25 +207,41 @@ impl VmaTree {
         keys.iter().filter_map(|k| self.areas.remove(k)).collect()
     }
 
-    /// Changes everything that is mapped in `[start, end)`, splitting at the ends and merging
-    /// afterwards. Stops at the first error; what was changed stays (as Linux does).
+    /// Changes everything that is mapped in `[start, end)`, area by area, splitting at the ends and
+    /// merging what has changed with its neighbours. Stops at the first error; what was changed
+    /// stays (as Linux does).
     pub fn update<E>(
         &mut self,
         start: u64,
         end: u64,
         mut change: impl FnMut(&mut Vma) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.split(start);
-        self.split(end);
-        let mut outcome = Ok(());
-        for (_, vma) in self.areas.range_mut(start..end) {
-            outcome = change(vma);
-            if outcome.is_err() {
-                break;
+        let mut at = start;
+        while at < end
+            && let Some(vma) = self.first_above(at).filter(|vma| vma.start < end)
+        {
+            let (low, high) = (vma.start, vma.end);
+            let (from, to) = (low.max(at), high.min(end));
+            self.split(from);
+            self.split(to);
+            let Some(piece) = self.areas.get_mut(&from) else { break };
+            let (flags, policy) = (piece.flags, piece.policy.clone());
+            let outcome = change(piece);
+            if piece.flags == flags && same_policy(piece.policy.as_ref(), policy.as_ref()) {
+                // Nothing new: it stays what it was, whatever its neighbours are.
+                if to < high {
+                    self.join(from, to);
+                }
+                if low < from {
+                    self.join(low, from);
+                }
+            } else {
+                self.merge(from);
             }
+            outcome?;
+            at = to;
         }
-        self.merge(start, end);
-        outcome
+        Ok(())
     }
 
     /// Moves the lower bound of the area that begins at `start` down to `new_start` (a stack that
@@ -230,7 +267,7 @@ impl VmaTree {
 mod tests {
     use super::*;
     use crate::vma::{Backing, Label, VmaFlags};
-    use core::sync::atomic::AtomicBool;
+    use core::sync::atomic::AtomicU64;
     use proptest::prelude::*;
 
     fn area(start: u64, end: u64, flags: VmaFlags) -> Vma {
@@ -242,7 +279,7 @@ mod tests {
             backing: Backing::Anon,
             label: Label::None,
             policy: None,
-            has_anon: AtomicBool::new(false),
+            anon: AtomicU64::new(0),
             inherited: false,
         }
     }
@@ -301,7 +338,7 @@ mod tests {
                 let list: Vec<_> = tree.iter().collect();
                 for pair in list.windows(2) {
                     prop_assert!(pair[0].end <= pair[1].start);
-                    prop_assert!(!pair[0].can_merge(pair[1]));
+                    prop_assert!(!pair[0].joins(pair[1], Changed::Low));
                 }
                 for len in [1u64, 3, 9] {
                     let free = |at: u64| (at..at + len).all(|p| pages[p as usize].is_none());

@@ -5,7 +5,7 @@ use abi::flags::Prot;
 use alloc::string::String;
 use alloc::sync::Arc;
 use bitflags::bitflags;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use numa::policy::Policy;
 
 bitflags! {
@@ -113,8 +113,10 @@ pub struct Vma {
     pub label: Label,
     /// mbind(2)'s policy; None is the task's.
     pub policy: Option<Arc<Policy>>,
-    /// Set with the first private page (fork copies page tables only then).
-    pub has_anon: AtomicBool,
+    /// Which private pages it has: 0 none yet (fork copies page tables only then), else the group
+    /// that its first one began or, as a neighbour that could be one with it had begun one, joined.
+    /// Areas of two groups stay apart, as on Linux.
+    pub anon: AtomicU64,
     /// Its private pages came with a fork. As on Linux, such an area takes no fresh neighbour in:
     /// a new mapping beside it counts its pages from its own address.
     pub inherited: bool,
@@ -130,7 +132,7 @@ impl Clone for Vma {
             backing: self.backing.clone(),
             label: self.label,
             policy: self.policy.clone(),
-            has_anon: AtomicBool::new(self.has_anon.load(Ordering::Relaxed)),
+            anon: AtomicU64::new(self.group()),
             inherited: self.inherited,
         }
     }
@@ -196,8 +198,14 @@ impl Vma {
         upper
     }
 
-    /// True when `next` continues this area with the same properties, so that one can do for both.
-    pub fn can_merge(&self, next: &Self) -> bool {
+    /// The group of its private pages; 0 without any.
+    #[inline]
+    pub fn group(&self) -> u64 {
+        self.anon.load(Ordering::Relaxed)
+    }
+
+    /// True when `next` continues this area with the same properties, pages aside.
+    fn continues(&self, next: &Self) -> bool {
         self.end == next.start
             && self.flags == next.flags
             && !self.flags.contains(VmaFlags::SPECIAL)
@@ -205,18 +213,53 @@ impl Vma {
             && self.pgoff + self.pages() == next.pgoff
             && same_backing(&self.backing, &next.backing)
             && same_policy(self.policy.as_ref(), next.policy.as_ref())
-            && self.same_kind_of_pages(next)
     }
 
-    /// False when one area has inherited pages and the other none.
-    fn same_kind_of_pages(&self, next: &Self) -> bool {
-        let has = |vma: &Self| vma.has_anon.load(Ordering::Relaxed);
-        match (has(self), has(next)) {
-            (true, false) => !self.inherited,
-            (false, true) => !next.inherited,
-            _ => true,
-        }
+    /// True when `changed`, which has just got its properties, can become one with its neighbour;
+    /// one of the two is `self`, the other begins where it ends. An area without private pages
+    /// joins one that has, if those came with no fork; not the other way round.
+    pub fn joins(&self, next: &Self, changed: Changed) -> bool {
+        let (changed, neighbour) = match changed {
+            Changed::Low => (self, next),
+            Changed::High => (next, self),
+        };
+        let (own, other) = (changed.group(), neighbour.group());
+        (own == other || own == 0 && !neighbour.inherited) && self.continues(next)
     }
+
+    /// The group of a neighbour that `self`'s first private page joins: one that would be one area
+    /// with it but for its access rights. `next` begins where `self` ends.
+    fn kin(&self, next: &Self) -> bool {
+        let rights = VmaFlags::from_prot(Prot::all());
+        self.end == next.start
+            && self.flags - rights == next.flags - rights
+            && self.pgoff + self.pages() == next.pgoff
+            && same_backing(&self.backing, &next.backing)
+            && same_policy(self.policy.as_ref(), next.policy.as_ref())
+    }
+
+    /// Gives the area a group if it has none: `next`'s, else `before`'s, else a new one.
+    pub fn begin_group(&self, before: Option<&Self>, next: Option<&Self>) {
+        let lends = |vma: &&Self| vma.group() != 0 && !vma.inherited;
+        let next = next.filter(|next| self.kin(next)).filter(lends);
+        let before = before.filter(|before| before.kin(self)).filter(lends);
+        let group = next.or(before).map_or_else(new_group, Self::group);
+        // Another thread may have been quicker; its choice was as good.
+        let _ = self.anon.compare_exchange(0, group, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// Which of two neighbours has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Changed {
+    Low,
+    High,
+}
+
+/// A group that no area has.
+pub fn new_group() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 fn same_backing(a: &Backing, b: &Backing) -> bool {
