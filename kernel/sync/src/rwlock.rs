@@ -167,7 +167,7 @@ mod tests {
             thread::spawn(move || {
                 for _ in 0..10_000 {
                     let mut both = pair.write();
-                    (*both).0 += 1;
+                    both.0 += 1;
                     core::hint::spin_loop();
                     both.1 += 1;
                 }

@@ -153,9 +153,9 @@ pub fn init_control_registers() {
 /// STI takes effect after the next instruction, so an interrupt that comes in between wakes HLT.
 #[inline]
 pub fn idle_wait() {
-    // SAFETY: the idle task's context takes interrupts.
     #[cfg(feature = "latency")]
     super::latency::end(super::latency::Off::Interrupts, super::latency::here());
+    // SAFETY: the idle task's context takes interrupts.
     unsafe { core::arch::asm!("sti", "hlt", "cli") };
     #[cfg(feature = "latency")]
     super::latency::begin(super::latency::Off::Interrupts, super::latency::here());
