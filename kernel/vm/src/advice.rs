@@ -71,6 +71,22 @@ impl Advice {
     }
 }
 
+/// What an area does not let be done to its pages.
+fn refuse(vma: &Vma, advice: Advice) -> Result<()> {
+    let locked = vma.flags.contains(VmaFlags::LOCKED);
+    let special = vma.flags.contains(VmaFlags::SPECIAL);
+    let writable = vma.shared() && vma.flags.contains(VmaFlags::MAY_WRITE);
+    match advice {
+        Advice::DontNeed | Advice::Cold | Advice::PageOut if locked || special => {
+            Err(Errno::EINVAL)
+        }
+        Advice::Free if vma.object().is_some() || vma.shared() => Err(Errno::EINVAL),
+        Advice::Remove if locked || vma.object().is_none() => Err(Errno::EINVAL),
+        Advice::Remove if !writable => Err(Errno::EACCES),
+        _ => Ok(()),
+    }
+}
+
 impl Mm {
     /// madvise(2) over the page-aligned `[start, end)`. Holes are ENOMEM, after what is mapped was
     /// served.
@@ -108,46 +124,36 @@ impl Mm {
     fn advise_pages(&self, start: u64, end: u64, advice: Advice) -> Result<()> {
         // Objects are punched with the tree unlocked: that takes the same lock for reading.
         let mut punch = Vec::new();
+        let mut refused = None;
         let covered = {
             let vmas = self.vmas.read();
-            let covered = vmas.covers(start, end);
             for vma in vmas.range(start, end) {
                 let (from, to) = (vma.start.max(start), vma.end.min(end));
-                let locked = vma.flags.contains(VmaFlags::LOCKED);
-                match advice {
-                    Advice::DontNeed if locked || vma.flags.contains(VmaFlags::SPECIAL) => {
-                        return Err(Errno::EINVAL);
-                    }
-                    Advice::DontNeed | Advice::DontNeedLocked => self.zap(from, to),
-                    // Lazily freed memory may be dropped at any time: at once is allowed only while
-                    // it is clean, so it is marked and dropped under pressure.
-                    Advice::Free if vma.object().is_some() || vma.shared() => {
-                        return Err(Errno::EINVAL);
-                    }
-                    Advice::Free => self.mark_lazy(from, to),
-                    Advice::Remove if locked => return Err(Errno::EINVAL),
-                    Advice::Remove => match vma.object() {
-                        Some(object) if vma.shared() && vma.flags.contains(VmaFlags::MAY_WRITE) => {
-                            punch.push((object.clone(), vma.index(from) * PAGE, to - from));
-                        }
-                        Some(_) => return Err(Errno::EACCES),
-                        None => return Err(Errno::EINVAL),
-                    },
-                    Advice::Cold | Advice::PageOut
-                        if locked || vma.flags.contains(VmaFlags::SPECIAL) =>
-                    {
-                        return Err(Errno::EINVAL);
+                // What lies before a refusal is done, as on Linux.
+                if let Err(error) = refuse(vma, advice) {
+                    refused = Some(error);
+                    break;
+                }
+                match (advice, vma.object()) {
+                    (Advice::DontNeed | Advice::DontNeedLocked, _) => self.zap(from, to),
+                    (Advice::Free, _) => self.mark_lazy(from, to),
+                    (Advice::Remove, Some(object)) => {
+                        punch.push((object.clone(), vma.index(from) * PAGE, to - from));
                     }
                     // All memory is resident already: nothing to read ahead or to write out.
                     _ => {}
                 }
             }
-            covered
+            vmas.covers(start, end)
         };
         for (object, off, len) in punch {
             object.punch_hole(off, len)?;
         }
-        if covered { Ok(()) } else { Err(Errno::ENOMEM) }
+        match refused {
+            Some(error) => Err(error),
+            None if covered => Ok(()),
+            None => Err(Errno::ENOMEM),
+        }
     }
 
     /// MADV_FREE: private pages lose their dirty mark; a later write takes them back.

@@ -33,6 +33,7 @@ pub const TESTS: &[Test] = tests![
     mappings_of_one_opening_are_one_area,
     a_stack_mapping_is_an_area_of_its_own,
     mincore_looks_at_the_vector_first,
+    what_lies_before_a_refused_area_is_removed,
 ];
 
 /// Replays operations and compares what each leaves.
@@ -283,4 +284,16 @@ fn a_stack_mapping_is_an_area_of_its_own() {
 
 fn mincore_looks_at_the_vector_first() {
     same(&[("0 mincore @0+64 0xe28000", "EFAULT"), ("0 mincore @0+64 4096", "ENOMEM")]);
+}
+
+fn what_lies_before_a_refused_area_is_removed() {
+    same_on(
+        "0,1,2,3/2048",
+        &[
+            ("0 mmap @1+64 0xf000 3 49 0 0 1", "ok first=0 last=0 on=-2x15"),
+            ("0 touch @1+64 5 1 0 249", "5 first=0 last=0 on=0x5"),
+            ("0 mmap @1+71 0xb000 3 8242 0 0 1", "ok first=0 last=0 on=0x11"),
+            ("0 madvise @1+68 0xb000 9", "EINVAL first=0 last=0 on=-2x3,0x8"),
+        ],
+    );
 }
