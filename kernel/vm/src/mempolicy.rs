@@ -238,18 +238,21 @@ impl Mm {
     pub fn node_at(&self, addr: u64) -> Result<NodeId> {
         loop {
             {
-                let _vmas = self.vmas.read();
-                if let Some(slot) = table::lookup(self.root(), addr)
-                    && let State::Page(pfn) | State::Special(pfn) = table::state(slot.load())
-                    && slot.load().present()
-                {
+                let vmas = self.vmas.read();
+                let found = table::lookup(self.root(), addr).map(|slot| slot.load());
+                let present = found.filter(|pte| pte.present()).map(table::state);
+                if let Some(State::Page(pfn)) = present {
                     return Ok(frame(pfn).node());
                 }
-            }
-            // As for a debugger's look: memory that may not be read is not brought in for it.
-            let readable = |v: &Vma| v.flags.contains(VmaFlags::READ);
-            if !self.vmas.read().find(addr).is_some_and(readable) {
-                return Err(Errno::EFAULT);
+                // As for a debugger's look: memory that may not be read is not brought in for it,
+                // and the page of zeroes is not looked at there.
+                let readable = |vma: &Vma| vma.flags.contains(VmaFlags::READ);
+                if !vmas.find(addr).is_some_and(readable) {
+                    return Err(Errno::EFAULT);
+                }
+                if let Some(State::Special(pfn)) = present {
+                    return Ok(frame(pfn).node());
+                }
             }
             let read = Access { write: false, exec: false };
             self.fault(addr, read).map_err(|_| Errno::EFAULT)?;
