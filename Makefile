@@ -21,13 +21,15 @@ build: setup
 run: setup
 	@sh sysroot/demo/run.sh $(PROXIMA)
 
-# Host tests, guest suites on five topologies, and a comparison with Linux.
+# A boot of the kernel that checks itself, host tests, guest suites on five topologies, a short fuzz
+# beside Linux.
 test: setup
+	@$(PROXIMA) test boot --kernel checked --topology ring-4
 	@$(PROXIMA) test --host
-	@$(PROXIMA) test boot task --kernel checked --topology ring-4
 
 # Everything, on every topology, on both kernels.
 test-all: setup
+	@$(PROXIMA) test boot task --kernel checked --topology ring-4
 	@$(PROXIMA) test --host --long --kernel both --topology one-node --topology two-socket \
 		--topology ring-4 --topology memoryless --topology cxl --topology epyc-nps4-2s \
 		--topology glueless-8 --topology wide-64
