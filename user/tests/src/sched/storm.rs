@@ -167,8 +167,9 @@ fn a_storm_leaves_no_task_and_no_frame_behind() {
     let cpus = affinity(0);
     let before = tasks();
     let mut left = BTreeMap::new();
-    // The first rounds make what stays, such as this program's own pages and tables.
-    for round in 0..6 {
+    // The first rounds make what stays, such as this program's own pages and tables, and these come
+    // and go by a few; what a storm loses, it loses every time.
+    for round in 0..8 {
         run(|| storm(if round == 0 { span() } else { span() / 5 }, &cpus));
         // Dead tasks' last references go when their CPUs idle.
         let patience = sys::monotonic() + 5_000_000_000;
@@ -177,10 +178,10 @@ fn a_storm_leaves_no_task_and_no_frame_behind() {
         }
         assert!(tasks() <= before, "{} tasks, {before} before", tasks());
         let now = frames();
-        if round > 0 && now == left {
+        if round > 0 && now.iter().all(|(name, count)| *count <= left[name]) {
             return;
         }
         left = now;
     }
-    panic!("frames in use change with every round: {left:?}");
+    panic!("frames in use grow with every round: {left:?}");
 }
