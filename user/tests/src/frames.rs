@@ -44,19 +44,23 @@ fn account() -> Account {
 /// The uses that a workload must leave as it found them.
 const USES: [&str; 3] = ["anon", "shared", "pagetable"];
 
-/// Frames of each of [`USES`], node by node, read without memory that comes and goes.
-fn uses(text: &mut String) -> Vec<u64> {
+/// Room for the account of the largest machine, so that reading it takes no more memory.
+pub fn room() -> String {
+    String::with_capacity(64 * 256)
+}
+
+/// Frames of each of [`USES`], node by node, read into `text` without memory that comes and goes;
+/// None where the kernel does not tell.
+pub fn uses(text: &mut String) -> Option<Vec<u64>> {
     text.clear();
-    let read = std::fs::File::open("/proc/proxima/frames").and_then(|mut f| f.read_to_string(text));
-    if read.is_err() {
-        skip!("only Proxima tells what its frames are used for");
-    }
+    let mut file = std::fs::File::open("/proc/proxima/frames").ok()?;
+    file.read_to_string(text).expect("the account of frames");
     let mut counts = Vec::with_capacity(64 * USES.len());
     for line in text.lines() {
         let after = |name: &&str| line.split_whitespace().skip_while(|w| w != name).nth(1);
         counts.extend(USES.iter().map(|name| after(name).unwrap().parse::<u64>().unwrap()));
     }
-    counts
+    Some(counts)
 }
 
 /// Runs a workload in rounds until one leaves every use as it was. Asking and forking touch pages
@@ -71,12 +75,16 @@ fn balanced(workload: impl Fn()) {
         set_affinity(0, &everywhere).unwrap();
         workload();
     };
-    let mut text = String::with_capacity(64 * 256);
+    let mut text = room();
+    let mut now = || match uses(&mut text) {
+        Some(counts) => counts,
+        None => skip!("only Proxima tells what its frames are used for"),
+    };
     let mut history = Vec::with_capacity(ROUNDS + 1);
-    history.push(uses(&mut text));
+    history.push(now());
     for round in 0..ROUNDS {
         run(workload);
-        history.push(uses(&mut text));
+        history.push(now());
         if history[round] == history[round + 1] {
             return;
         }
