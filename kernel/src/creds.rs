@@ -1,5 +1,6 @@
 //! Credentials: the first process's, and questions about the running task's.
 
+use crate::signal::user::User;
 use crate::task::{Creds, current};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -30,6 +31,7 @@ pub fn root() -> Arc<Creds> {
         securebits: 0,
         no_new_privs: false,
         fs: Arc::new(fs::Creds::root()),
+        user: User::of(0),
     })
 }
 
@@ -39,7 +41,7 @@ impl Creds {
         self.cap_effective & (1 << cap) != 0
     }
 
-    /// Brings the file layer's view up to date after a change.
+    /// Brings the file layer's view and the user's account up to date after a change.
     pub fn refresh(&mut self) {
         let groups: Option<Arc<[u32]>> =
             (!self.groups.is_empty()).then(|| Arc::from(self.groups.as_slice()));
@@ -49,6 +51,9 @@ impl Creds {
             groups,
             caps: self.cap_effective,
         });
+        if self.user.uid != self.uid {
+            self.user = User::of(self.uid);
+        }
     }
 }
 

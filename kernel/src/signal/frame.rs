@@ -54,14 +54,15 @@ const CLEARED: u64 = 0x400 | 0x1_0000 | 0x100;
 /// The vector state as it goes to user space.
 fn vector_state() -> Vec<u8> {
     let task = current();
-    let mut bytes = {
+    let size = hal::fpu::size();
+    let mut bytes = Vec::with_capacity(size + size_of_val(&MAGIC2));
+    {
         // The scheduler saves into the same place.
         let _stay = PreemptGuard::new();
         let mut fpu = task.fpu();
-        fpu.save();
-        fpu.bytes().to_vec()
-    };
-    let size = bytes.len();
+        fpu.save_whole();
+        bytes.extend_from_slice(fpu.bytes());
+    }
     if !hal::cpu::features().xsave() {
         return bytes;
     }
@@ -158,51 +159,38 @@ pub fn push(frame: &mut TrapFrame, info: &SigInfo, action: &Action, saved: SigSe
 /// Reads the vector state at `at` back: all of it if its magic words are there, else the legacy
 /// part; the initial state when there is none.
 fn restore_vectors(at: u64) -> Result<()> {
+    let bytes = if at == 0 { Vec::new() } else { read_vectors(at)? };
     let task = current();
-    let size = hal::fpu::size().max(LEGACY);
-    let mut bytes = alloc::vec![0u8; size];
-    if at != 0 {
-        hal::user::copy_from(&mut bytes[..LEGACY], VirtAddr::new(at))?;
-        if hal::cpu::features().xsave() {
-            let kept = extended(at, &mut bytes)?;
-            if !kept {
-                bytes[LEGACY..].fill(0);
-                bytes[LEGACY] = 3;
-            }
-        }
-    }
     let _stay = PreemptGuard::new();
     let mut fpu = task.fpu();
     if at == 0 {
         fpu.reset();
     } else {
-        fpu.bytes_mut().copy_from_slice(&bytes);
-        fpu.sanitize();
+        fpu.set_bytes(&bytes);
     }
     fpu.restore();
     Ok(())
 }
 
-/// Reads what follows the legacy area, if it is what this kernel wrote; whether it was.
-fn extended(at: u64, bytes: &mut [u8]) -> Result<bool> {
-    let mut sw = [0u8; 24];
-    sw.copy_from_slice(&bytes[SW_BYTES..SW_BYTES + 24]);
-    let word =
-        |i: usize| u32::from_le_bytes([sw[i * 4], sw[i * 4 + 1], sw[i * 4 + 2], sw[i * 4 + 3]]);
-    let size = bytes.len();
-    if word(0) != MAGIC1 || word(4) as usize != size || (word(1) as usize) < size + 4 {
-        return Ok(false);
+/// The bytes at `at`: of the whole area if that is what this kernel wrote, else of its legacy part.
+fn read_vectors(at: u64) -> Result<Vec<u8>> {
+    let size = hal::fpu::size();
+    if hal::cpu::features().xsave() {
+        let sw: [u32; 5] = hal::user::read(VirtAddr::new(at + SW_BYTES as u64))?;
+        if sw[0] == MAGIC1 && sw[4] as usize == size && sw[1] as usize >= size + 4 {
+            let after: u32 = hal::user::read(VirtAddr::new(at + size as u64))?;
+            if after == MAGIC2 {
+                let mut bytes = hal::user::read_vec::<u8>(VirtAddr::new(at), size)?;
+                let allowed = u64::from(sw[2]) | u64::from(sw[3]) << 32;
+                for (byte, mask) in bytes[LEGACY..LEGACY + 8].iter_mut().zip(allowed.to_le_bytes())
+                {
+                    *byte &= mask;
+                }
+                return Ok(bytes);
+            }
+        }
     }
-    let after: u32 = hal::user::read(VirtAddr::new(at + size as u64))?;
-    if after != MAGIC2 {
-        return Ok(false);
-    }
-    hal::user::copy_from(&mut bytes[LEGACY..], VirtAddr::new(at + LEGACY as u64))?;
-    let allowed = u64::from(word(2)) | u64::from(word(3)) << 32;
-    for (byte, mask) in bytes[LEGACY..LEGACY + 8].iter_mut().zip(allowed.to_le_bytes()) {
-        *byte &= mask;
-    }
-    Ok(true)
+    hal::user::read_vec(VirtAddr::new(at), LEGACY)
 }
 
 /// rt_sigreturn(2): brings back what [`push`] saved, the mask included. EFAULT for a bad frame. The

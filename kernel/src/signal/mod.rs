@@ -1,7 +1,7 @@
 //! Signals.
 //!
 //! * [`set`], [`info`], [`action`], [`pending`]: numbers, what a signal tells, what is done on it,
-//!   what was sent and not yet delivered.
+//!   what was sent and not yet delivered; [`user`]: how many each user has queued.
 //! * [`send`]: who may send, and whom it reaches. [`deliver`]: the way back to user mode, default
 //!   actions, restart of interrupted calls; [`frame`]: what a handler finds on its stack.
 //! * [`stop`]: job control. [`group`]: the end of a process's other threads, orphaned groups.
@@ -22,6 +22,7 @@ pub mod send;
 pub mod set;
 pub mod stop;
 pub mod tty;
+pub mod user;
 
 pub use deliver::{Fault, deliver, fault};
 pub use group::{end_other_threads, kill_threads, on_process_end, on_thread_exit};

@@ -2,8 +2,9 @@
 
 use super::info::{SigInfo, code};
 use super::set::{FIRST_RT, SigSet, bit, lowest};
+use super::user::{Account, User};
 use abi::{Errno, Result};
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 use sync::SpinLock;
@@ -46,39 +47,12 @@ impl Queued {
     }
 }
 
-/// Queued signals by real user id: what RLIMIT_SIGPENDING bounds.
-static QUEUED: SpinLock<BTreeMap<u32, u64>> = SpinLock::new(BTreeMap::new());
-
-/// One queued signal in a user's account.
-struct Account(u32);
-
-impl Account {
-    fn open(uid: u32, limit: u64) -> Option<Self> {
-        let mut table = QUEUED.lock();
-        let count = table.entry(uid).or_insert(0);
-        if *count >= limit {
-            return None;
-        }
-        *count += 1;
-        Some(Self(uid))
-    }
-}
-
-impl Drop for Account {
-    fn drop(&mut self) {
-        let mut table = QUEUED.lock();
-        if let Some(count) = table.get_mut(&self.0) {
-            *count -= 1;
-            if *count == 0 {
-                table.remove(&self.0);
-            }
-        }
-    }
-}
-
-/// Signals that user `uid` has queued (SigQ of /proc/PID/status).
-pub fn queued_by(uid: u32) -> u64 {
-    QUEUED.lock().get(&uid).copied().unwrap_or(0)
+/// Whom a queued signal is counted for, and how many they may have: the receiver's user, and its
+/// RLIMIT_SIGPENDING.
+#[derive(Clone, Copy)]
+pub struct Receiver<'a> {
+    pub user: &'a Arc<User>,
+    pub limit: u64,
 }
 
 /// What [`Pending::push`] did.
@@ -103,17 +77,20 @@ impl Pending {
         self.set.load(Ordering::SeqCst)
     }
 
-    /// Adds a signal. `limit`: the sender's real user id and RLIMIT_SIGPENDING. EAGAIN when a
-    /// signal that must not lose what it tells finds the queue full; others become pending bare.
-    pub fn push(&self, mut entry: Queued, (uid, limit): (u32, u64)) -> Result<Pushed> {
+    /// Adds a signal. EAGAIN when a signal that must not lose what it tells finds the queue full;
+    /// others become pending bare. Those below the real-time ones that kill(2) or the kernel sends
+    /// are always queued.
+    pub fn push(&self, mut entry: Queued, receiver: Receiver<'_>) -> Result<Pushed> {
         let signal = entry.signal();
         let mut queue = self.queue.lock();
         if signal < FIRST_RT && self.set() & bit(signal) != 0 {
             return Ok(Pushed::Merged);
         }
-        let counted = signal >= FIRST_RT || entry.info.is_from_user();
-        if counted && entry.timer.is_none() {
-            match Account::open(uid, limit) {
+        // A timer's signal was counted when the timer was made.
+        if entry.timer.is_none() {
+            let always = signal < FIRST_RT && entry.info.code() >= code::USER;
+            let limit = if always { u64::MAX } else { receiver.limit };
+            match receiver.user.queue(limit) {
                 Some(account) => entry.account = Some(account),
                 None if signal >= FIRST_RT && entry.info.code() != code::USER => {
                     return Err(Errno::EAGAIN);

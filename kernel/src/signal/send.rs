@@ -2,7 +2,7 @@
 
 use super::attention::{INTERRUPTS, KILL, SIGNAL};
 use super::info::{SigInfo, code};
-use super::pending::{Pushed, Queued};
+use super::pending::{Pushed, Queued, Receiver};
 use super::set::{SYNCHRONOUS, bit, sig};
 use super::{Group, action, stop};
 use crate::sched;
@@ -63,11 +63,6 @@ pub fn to_thread(task: &Task, entry: Queued) -> Result<Sent> {
 }
 
 fn post(process: &Process, thread: Option<&TaskRef>, entry: Queued) -> Result<Sent> {
-    let account = {
-        let task = current();
-        let uid = task.creds.lock().uid;
-        (uid, task.process.soft_limit(limit::SIGPENDING))
-    };
     let mut event = None;
     let sent = {
         let mut group = process.signals.group.lock();
@@ -79,7 +74,7 @@ fn post(process: &Process, thread: Option<&TaskRef>, entry: Queued) -> Result<Se
         // A zombie has no threads.
         let Some(judge) = thread.cloned().or(first) else { return Ok(Sent::Ignored) };
         event = stop::before_send(process, &mut group, entry.signal()).or(event);
-        post_locked(process, &mut group, thread, &judge, entry, account)
+        post_locked(process, &mut group, thread, &judge, entry)
     };
     if let Some(event) = event {
         stop::tell_parent(process, event);
@@ -90,14 +85,14 @@ fn post(process: &Process, thread: Option<&TaskRef>, entry: Queued) -> Result<Se
     sent
 }
 
-/// `judge` is the thread whose mask says whether an ignored signal is worth keeping.
+/// `judge` is the thread whose mask says whether an ignored signal is worth keeping, and whose user
+/// it is counted for.
 fn post_locked(
     process: &Process,
     group: &mut Group,
     thread: Option<&TaskRef>,
     judge: &TaskRef,
     entry: Queued,
-    account: (u32, u64),
 ) -> Result<Sent> {
     let signal = entry.signal();
     let action = group.actions.lock().get(signal);
@@ -118,7 +113,9 @@ fn post_locked(
         return Ok(Sent::Pending);
     }
     let queue = thread.map_or(&process.signals.pending, |t| &t.signals.pending);
-    if queue.push(entry, account)? == Pushed::Merged {
+    let creds = judge.credentials();
+    let limit = process.soft_limit(limit::SIGPENDING);
+    if queue.push(entry, Receiver { user: &creds.user, limit })? == Pushed::Merged {
         return Ok(Sent::Merged);
     }
     let taker = match thread {
@@ -280,7 +277,9 @@ pub fn force(info: SigInfo, to_default: bool) {
         super::mask::set_blocked(blocked & !bit(signal));
     }
     // Below 32 and from the kernel: never refused.
-    let _ = task.signals.pending.push(info.into(), (0, u64::MAX));
+    let creds = task.credentials();
+    let receiver = Receiver { user: &creds.user, limit: u64::MAX };
+    let _ = task.signals.pending.push(info.into(), receiver);
     task.signals.ask(SIGNAL);
 }
 

@@ -85,6 +85,8 @@ pub struct Creds {
     pub no_new_privs: bool,
     /// The same, as file permissions need it.
     pub fs: Arc<fs::Creds>,
+    /// What is counted for the real user.
+    pub user: Arc<crate::signal::user::User>,
 }
 
 /// Counters of a task that only it changes while it runs.

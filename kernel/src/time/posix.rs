@@ -9,6 +9,7 @@ use super::{Armed, arm};
 use crate::signal::info::SigInfo;
 use crate::signal::pending::{self, Queued};
 use crate::signal::send::{self, Sent};
+use crate::signal::user::Account;
 use crate::task::process::limit;
 use crate::task::{Process, Task, current, table};
 use abi::{Errno, Result};
@@ -43,6 +44,8 @@ pub struct Timer {
     clock: Clock,
     process: Weak<Process>,
     event: Event,
+    /// Its signal, of which there is one at most.
+    _account: Account,
     state: SpinLock<State>,
 }
 
@@ -211,12 +214,11 @@ fn own(id: i32) -> Result<Arc<Timer>> {
 /// timer_create(2): its id. EAGAIN when there are too many. `event` gets the id, which is the value
 /// of a timer made without an event.
 pub fn create(clock: Clock, event: impl FnOnce(i32) -> Event) -> Result<i32> {
-    let process = &current().process;
+    let task = current();
+    let process = &task.process;
     let most = process.soft_limit(limit::SIGPENDING);
+    let account = task.credentials().user.queue(most).ok_or(Errno::EAGAIN)?;
     let mut timers = process.timers.posix.by_id.lock();
-    if timers.1.len() as u64 >= most {
-        return Err(Errno::EAGAIN);
-    }
     let id = timers.0;
     timers.0 = if id == i32::MAX { 0 } else { id + 1 };
     if timers.1.contains_key(&id) {
@@ -228,6 +230,7 @@ pub fn create(clock: Clock, event: impl FnOnce(i32) -> Event) -> Result<i32> {
         clock,
         process: Arc::downgrade(process),
         event: event(id),
+        _account: account,
         state: SpinLock::new(State::default()),
     });
     timers.1.insert(id, timer);

@@ -83,18 +83,23 @@ impl FpuState {
         unsafe { core::slice::from_raw_parts(self.area, layout().size()) }
     }
 
-    /// The raw area, to write. Call [`FpuState::sanitize`] after writing bytes of user space.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
+    fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as `bytes`, exclusive.
         unsafe { core::slice::from_raw_parts_mut(self.area, layout().size()) }
     }
 
-    /// Makes bytes that came from user space safe to restore: reserved MXCSR bits and unknown
-    /// components would fault.
-    pub fn sanitize(&mut self) {
+    /// Takes over bytes of user space: of the whole area, or of its legacy part (512 bytes) while
+    /// the rest is as in a fresh program. They are made safe to restore: reserved MXCSR bits and
+    /// unknown components would fault.
+    pub fn set_bytes(&mut self, from: &[u8]) {
         let mask = components();
         let xsave = features().xsave();
         let bytes = self.bytes_mut();
+        bytes[..from.len()].copy_from_slice(from);
+        if xsave && from.len() < bytes.len() {
+            bytes[from.len()..].fill(0);
+            bytes[512] = 3;
+        }
         let mut word = [0u8; 4];
         word.copy_from_slice(&bytes[24..28]);
         let mxcsr = u32::from_le_bytes(word) & 0xffff;
@@ -120,6 +125,18 @@ impl FpuState {
             } else {
                 asm!("fxsave64 [{}]", in(reg) self.area);
             }
+        }
+    }
+
+    /// As [`FpuState::save`], and components that are in their initial state are written, too: the
+    /// area holds them all, whatever XSTATE_BV says.
+    pub fn save_whole(&mut self) {
+        if !features().xsave() {
+            return self.save();
+        }
+        // SAFETY: the area is large enough and aligned.
+        unsafe {
+            asm!("xsave64 [{}]", in(reg) self.area, in("eax") u32::MAX, in("edx") u32::MAX);
         }
     }
 

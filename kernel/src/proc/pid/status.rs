@@ -4,7 +4,7 @@ use super::attributes::kib;
 use super::stat::{Sizes, state};
 use super::{Who, creds_of, who::name_bytes};
 use crate::proc::put;
-use crate::signal::pending::queued_by;
+use crate::signal::user::queued_by;
 use crate::task::process::limit;
 use crate::task::{Process, TaskRef};
 use abi::Result;

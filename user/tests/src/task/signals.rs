@@ -4,11 +4,13 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use libc::{EAGAIN, EINVAL, ESRCH, SIGRTMIN, SIGUSR1, SIGUSR2};
 
-use crate::child::{end_of, join, run, spawn};
+use crate::child::{Steps, end_of, join, run, spawn};
 use crate::harness::{Test, tests};
 use crate::memory::*;
 use crate::signal::{self, CODE, COUNT, SENDER, SIGNAL, STACK, TID, VALUE, block, catch, unblock};
 use crate::sys::{self, fails, sys};
+use crate::task::credentials::become_user;
+use crate::task::limits;
 
 pub const TESTS: &[Test] = tests![
     the_handler_runs_before_the_call_returns,
@@ -18,6 +20,7 @@ pub const TESTS: &[Test] = tests![
     a_blocked_signal_waits_until_unblocked,
     ordinary_signals_do_not_pile_up,
     real_time_signals_queue_in_order,
+    queued_signals_are_counted_for_their_receiver_and_limited,
     the_lower_number_comes_first,
     taking_a_signal_ends_at_its_time,
     a_handlers_own_signal_is_blocked_while_it_runs,
@@ -118,6 +121,50 @@ fn real_time_signals_queue_in_order() {
         found.push(unsafe { info.si_value().sival_ptr } as usize);
     }
     assert_eq!(found, [11, 12, 13, 1, 2, 3]);
+}
+
+fn queued_signals_are_counted_for_their_receiver_and_limited() {
+    let signal = SIGRTMIN();
+    let parent = sys::getpid();
+    let queued = || signal::status_field("SigQ").expect("a count of queued signals");
+    let step = Steps::new();
+    block(&[signal, SIGUSR1, SIGUSR2]);
+    let child = spawn(|| {
+        // A user whom nobody else is.
+        become_user(4711);
+        limits::set(libc::RLIMIT_SIGPENDING, 3, 3);
+        step.reach(1);
+        step.await_(2);
+        assert_eq!(queued(), "3/3");
+        // What kill(2) sends below the real-time signals is never refused, and counted.
+        sys::kill(sys::getpid(), SIGUSR1).unwrap();
+        assert_eq!(queued(), "4/3");
+        // What tgkill(2) sends is pending without what it tells.
+        raise(SIGUSR2);
+        assert_eq!(queued(), "4/3");
+        assert_eq!(signal::take(&[SIGUSR2], 0).unwrap().si_code, libc::SI_USER);
+        signal::take(&[SIGUSR1], 0).unwrap();
+        // A timer's signal is set aside when the timer is made.
+        fails(timer(), EAGAIN);
+        signal::take(&[signal], 0).unwrap();
+        timer().unwrap();
+        assert_eq!(queued(), "3/3");
+    });
+    step.await_(1);
+    for value in 0..3 {
+        queue(child, signal, value).unwrap();
+    }
+    fails(queue(child, signal, 3), EAGAIN);
+    // The sender has room for more.
+    queue(parent, signal, 3).unwrap();
+    step.reach(2);
+    assert_eq!(join(child), 0);
+}
+
+/// A timer that is never armed.
+fn timer() -> sys::Result<usize> {
+    let mut id = 0i32;
+    sys!(libc::SYS_timer_create, libc::CLOCK_MONOTONIC, 0, &raw mut id)
 }
 
 fn the_lower_number_comes_first() {
