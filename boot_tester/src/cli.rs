@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::paths;
+
 /// Runs unmodified Linux programs on any NUMA machine you can describe.
 #[derive(Parser)]
 #[command(name = "proxima", version, disable_help_subcommand = true)]
@@ -86,7 +88,7 @@ pub struct MachineOptions {
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub timeout: Option<f64>,
     /// Write the kernel's console to a file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = paths::output())]
     pub console: Option<PathBuf>,
     /// Show what is done and how long it takes
     #[arg(long, short)]
@@ -114,6 +116,7 @@ pub struct GuestOptions {
 }
 
 #[derive(Args)]
+#[command(group = clap::ArgGroup::new("sampling").args(["perf", "flame"]).multiple(true))]
 pub struct RunOptions {
     #[command(flatten)]
     pub machine: MachineOptions,
@@ -129,14 +132,20 @@ pub struct RunOptions {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "perf.data",
+        value_parser = paths::output(),
         conflicts_with_all = ["interactive", "placement"]
     )]
     pub perf: Option<PathBuf>,
-    /// With --perf: samples a second
-    #[arg(long, value_name = "N", default_value_t = 1000, requires = "perf")]
+    /// With --perf or --flame: samples a second
+    #[arg(long, value_name = "N", default_value_t = 1000, requires = "sampling")]
     pub perf_frequency: u32,
     /// Draw the program's samples as a flame graph
-    #[arg(long, value_name = "SVG", conflicts_with_all = ["interactive", "placement"])]
+    #[arg(
+        long,
+        value_name = "SVG",
+        value_parser = paths::output(),
+        conflicts_with_all = ["interactive", "placement"]
+    )]
     pub flame: Option<PathBuf>,
     /// Connect the terminal: line editing, job control, window size (leave with Ctrl-A x)
     #[arg(long, short)]

@@ -1,6 +1,11 @@
-//! Where things are: the source tree, built files, the cache, and an installed copy's share.
+//! Where things are: the source tree, built files, the cache, an installed copy's share, and files
+//! that a person asks for.
 
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use crate::error::{Context, Fail, Result};
 
@@ -42,4 +47,41 @@ pub fn cache() -> Result<PathBuf> {
 pub fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}
+
+/// An option's file that the tool is to write: one that cannot be written is refused before any work
+/// is done for it.
+pub fn output() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| writable(&path).map(|()| path))
+}
+
+fn writable(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(there) if there.is_file() => OpenOptions::new().append(true).open(path).map(drop),
+        // A pipe's reader would see it opened and closed.
+        Ok(_) => Ok(()),
+        Err(_) => {
+            OpenOptions::new().append(true).create(true).open(path)?;
+            fs::remove_file(path)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_is_tried_out_and_left_as_it_was() {
+        let dir = crate::cleanup::WorkDir::new().unwrap();
+        let file = dir.path().join("new");
+        writable(&file).unwrap();
+        assert!(!file.exists());
+        fs::write(&file, "kept").unwrap();
+        writable(&file).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"kept");
+        assert!(writable(dir.path()).is_err());
+        assert!(writable(&file.join("below")).is_err());
+    }
 }

@@ -15,6 +15,7 @@ use super::bench_report::{self as report, Column};
 use crate::error::{Context, Fail, Result};
 use crate::guest::kernel::Choice;
 use crate::guest::linux;
+use crate::paths;
 use crate::progress::Progress;
 use crate::topology::{Topology, file};
 
@@ -33,7 +34,7 @@ pub struct BenchOptions {
     #[arg(long, value_name = "NAME|FILE.toml")]
     pub topology: Option<String>,
     /// Write the figures as JSON
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = paths::output())]
     pub json: Option<PathBuf>,
     /// Fail if an operation takes over 3 % more than in the baseline of the source tree
     #[arg(long, conflicts_with = "topology")]

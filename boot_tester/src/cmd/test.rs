@@ -48,7 +48,7 @@ pub struct TestOptions {
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
     /// Write the verdicts as JUnit XML
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = paths::output())]
     pub junit: Option<PathBuf>,
     /// Print the tests' names and run none
     #[arg(long)]
