@@ -233,18 +233,20 @@ fn run(
     {
         println!("linux is Debian's {release}");
     }
+    let parts = by_word(plan.suite, &plan.tests);
     let jobs: VecDeque<Job> = kernels
         .iter()
         .flat_map(|kernel| plan.topologies.iter().map(move |topology| (kernel, topology)))
-        .map(|((kernel, file), (name, topology))| Job {
+        .flat_map(|place| parts.iter().map(move |part| (place, part)))
+        .map(|(((kernel, file), (name, topology)), (word, tests))| Job {
             suite: plan.suite,
             kernel: kernel.clone(),
             kernel_file: file.clone(),
             topology_name: name.clone(),
             topology: topology.clone(),
-            tests: plan.tests.clone(),
+            tests: tests.clone(),
             limit: Duration::from_secs(plan.limit.max(1)),
-            append: options.append.clone(),
+            append: options.append.iter().cloned().chain(word.map(String::from)).collect(),
         })
         .collect();
     announce(&report, &jobs, skips);
@@ -259,6 +261,19 @@ fn run(
         crate::suite::fuzz::run(options.long, &report)?;
     }
     finish(options, report, &names)
+}
+
+/// The tests by what their kernel must be told: those of one word share a guest.
+fn by_word(suite: &dyn Suite, tests: &[String]) -> Vec<(Option<&'static str>, Vec<String>)> {
+    let mut parts: Vec<(Option<&'static str>, Vec<String>)> = Vec::new();
+    for test in tests {
+        let word = suite.word(test);
+        match parts.iter_mut().find(|(own, _)| *own == word) {
+            Some((_, tests)) => tests.push(test.clone()),
+            None => parts.push((word, vec![test.clone()])),
+        }
+    }
+    parts
 }
 
 /// Tells the report what to expect, and at once the verdicts of tests that are left out.

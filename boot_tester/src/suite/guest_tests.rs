@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::lines::OwnReader;
-use super::{Reader, Suite};
+use super::{Reader, Suite, suite_of};
 use crate::build;
 use crate::error::{Context, Fail, Result};
 use crate::guest::machine::quote;
@@ -68,6 +68,11 @@ impl Suite for GuestTests {
         };
         tree.bytes(Path::new(runfile::PATH), 0o644, file.text())?;
         tree.write(to)
+    }
+
+    fn word(&self, test: &str) -> Option<&'static str> {
+        // Emulation has no performance monitoring unit: these run on the kernel's model of one.
+        (suite_of(test) == "pmu").then_some("pmu=model")
     }
 
     fn reader(&self) -> Box<dyn Reader> {

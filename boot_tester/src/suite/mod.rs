@@ -73,6 +73,10 @@ pub trait Reader {
 pub trait Suite: Sync {
     /// Writes the image of a guest that runs exactly `tests`, in that order.
     fn image(&self, tests: &[String], to: &Path) -> Result<()>;
+    /// What the kernel must be told for a test to find what it is about: a word of the command line.
+    fn word(&self, _test: &str) -> Option<&'static str> {
+        None
+    }
     fn reader(&self) -> Box<dyn Reader>;
     /// The arguments of `proxima test` that select one test again.
     fn repeat(&self, test: &str) -> String;

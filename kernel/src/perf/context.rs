@@ -120,7 +120,8 @@ impl Inner {
             let leader = self.leader_state(at);
             let on = self.on;
             let here = self.is_here(&self.slots[at]);
-            let waits = hardware && !self.slots[at].placed && self.needs_counters(self.slots[at].leader);
+            let waits =
+                hardware && !self.slots[at].placed && self.needs_counters(self.slots[at].leader);
             let slot = &mut self.slots[at];
             let state = slot.times.state();
             if state < State::Inactive {

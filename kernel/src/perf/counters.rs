@@ -103,11 +103,12 @@ pub fn place(now: u64) {
     }
     let mut ticks = false;
     for inner in both.iter_mut().flatten().filter(|inner| inner.is_placeable()) {
-        inner.settle(now);
+        // Before anybody looks at what they counted.
         inner.slots.iter_mut().for_each(|slot| start(slot, pmu));
+        inner.settle(now);
         ticks |= inner.waits || inner.slots.iter().any(needs_tick);
-        // What ran out with interrupts off, and was folded in before its own came.
-        let regs = Regs::of(None);
+        // What ran out was found before its own interrupt came.
+        let regs = Regs::here();
         for at in 0..inner.slots.len() {
             if inner.slots[at].due > 0 && !deliver(inner, at, &task, &regs, now) {
                 context::stop(inner, at, now);

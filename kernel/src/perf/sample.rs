@@ -39,6 +39,12 @@ impl Regs {
         }
     }
 
+    /// Of what this CPU was about when an interrupt came; without one, of this code's caller.
+    #[inline(always)]
+    pub fn here() -> Self {
+        if hal::percpu::in_interrupt() { Self::Frame(interrupted()) } else { Self::of(None) }
+    }
+
     fn user(&self) -> bool {
         matches!(self, Self::Frame(frame) if frame.from_user())
     }

@@ -180,7 +180,9 @@ impl Model {
             .map(|(_, _, counter)| left(counter));
         let fixed = self
             .fixed()
-            .filter(|(index, _)| self.get(0x38d) >> (4 * (index - FIXED)) & 3 != 0 && self.on(*index))
+            .filter(|(index, _)| {
+                self.get(0x38d) >> (4 * (index - FIXED)) & 3 != 0 && self.on(*index)
+            })
             .map(|(_, counter)| left(counter));
         general.chain(fixed).min()
     }

@@ -16,7 +16,8 @@ pub const TESTS: &[Test] = tests![
 
 const SAMPLE: u32 = 9;
 
-fn samples(ring: &Ring) -> Vec<Record> {
+/// The samples that are there.
+pub fn samples(ring: &Ring) -> Vec<Record> {
     ring.take().into_iter().filter(|r| r.kind == SAMPLE).collect()
 }
 
@@ -94,8 +95,13 @@ fn work(n: u64) -> u64 {
 }
 
 fn hot_functions_get_their_share() {
-    let event =
-        Attr::software(CPU_CLOCK).flags(DISABLED | EXCLUDE_KERNEL).sample(250_000, S_IP).open();
+    hot_functions(Attr::software(CPU_CLOCK).flags(EXCLUDE_KERNEL).sample(250_000, S_IP));
+}
+
+/// Samples of three functions, by an event that samples the instruction pointer alone, are as many
+/// as their work.
+pub fn hot_functions(attr: Attr) {
+    let event = attr.flags(DISABLED).open();
     let ring = Ring::new(&event, 64);
     let starts = [six as *const () as u64, three as *const () as u64, one as *const () as u64];
     let mut hits = [0u64; 3];
