@@ -10,13 +10,14 @@ use regex::Regex;
 use crate::error::{Context, Fail, Result, USAGE};
 use crate::guest::kernel::Choice;
 use crate::guest::linux;
+use crate::guest::machine::Clock;
 use crate::paths;
 use crate::progress::Progress;
 use crate::suite::dir::DirSuite;
 use crate::suite::guest_tests::GuestTests;
 use crate::suite::report::{Report, table};
 use crate::suite::runner::{Job, select};
-use crate::suite::{Record, Suite, Verdict, host, junit, suite_of};
+use crate::suite::{Needs, Record, Suite, Verdict, host, junit, suite_of};
 use crate::topology::{Topology, file};
 
 /// Seconds a single test may take unless told otherwise.
@@ -233,12 +234,12 @@ fn run(
     {
         println!("linux is Debian's {release}");
     }
-    let parts = by_word(plan.suite, &plan.tests);
+    let parts = by_needs(plan.suite, &plan.tests);
     let jobs: VecDeque<Job> = kernels
         .iter()
         .flat_map(|kernel| plan.topologies.iter().map(move |topology| (kernel, topology)))
         .flat_map(|place| parts.iter().map(move |part| (place, part)))
-        .map(|(((kernel, file), (name, topology)), (word, tests))| Job {
+        .map(|(((kernel, file), (name, topology)), (needs, tests))| Job {
             suite: plan.suite,
             kernel: kernel.clone(),
             kernel_file: file.clone(),
@@ -246,7 +247,9 @@ fn run(
             topology: topology.clone(),
             tests: tests.clone(),
             limit: Duration::from_secs(plan.limit.max(1)),
-            append: options.append.iter().cloned().chain(word.map(String::from)).collect(),
+            // Linux has no such words, and its tests will say what they miss.
+            clock: if *kernel == Choice::Linux { Clock::Wall } else { needs.clock },
+            append: options.append.iter().cloned().chain(needs.word.map(String::from)).collect(),
         })
         .collect();
     announce(&report, &jobs, skips);
@@ -263,14 +266,14 @@ fn run(
     finish(options, report, &names)
 }
 
-/// The tests by what their kernel must be told: those of one word share a guest.
-fn by_word(suite: &dyn Suite, tests: &[String]) -> Vec<(Option<&'static str>, Vec<String>)> {
-    let mut parts: Vec<(Option<&'static str>, Vec<String>)> = Vec::new();
+/// The tests by what they need of the machine.
+fn by_needs(suite: &dyn Suite, tests: &[String]) -> Vec<(Needs, Vec<String>)> {
+    let mut parts: Vec<(Needs, Vec<String>)> = Vec::new();
     for test in tests {
-        let word = suite.word(test);
-        match parts.iter_mut().find(|(own, _)| *own == word) {
+        let needs = suite.needs(test);
+        match parts.iter_mut().find(|(own, _)| *own == needs) {
             Some((_, tests)) => tests.push(test.clone()),
-            None => parts.push((word, vec![test.clone()])),
+            None => parts.push((needs, vec![test.clone()])),
         }
     }
     parts

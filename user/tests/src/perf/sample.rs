@@ -95,21 +95,22 @@ fn work(n: u64) -> u64 {
 }
 
 fn hot_functions_get_their_share() {
-    hot_functions(Attr::software(CPU_CLOCK).flags(EXCLUDE_KERNEL).sample(250_000, S_IP));
+    let attr = Attr::software(CPU_CLOCK).flags(EXCLUDE_KERNEL).sample(250_000, S_IP);
+    hot_functions(attr, 1_500_000_000, 50);
 }
 
 /// Samples of three functions, by an event that samples the instruction pointer alone, are as many
 /// as their work.
-pub fn hot_functions(attr: Attr) {
+pub fn hot_functions(attr: Attr, nanos: u64, turn: u64) {
     let event = attr.flags(DISABLED).open();
     let ring = Ring::new(&event, 64);
     let starts = [six as *const () as u64, three as *const () as u64, one as *const () as u64];
     let mut hits = [0u64; 3];
-    let end = sys::monotonic() + 1_500_000_000;
+    let end = sys::monotonic() + nanos;
     event.ioctl(ENABLE, 0).unwrap();
     while sys::monotonic() < end {
         for f in [six, three, one] {
-            std::hint::black_box(f(50));
+            std::hint::black_box(f(turn));
         }
     }
     event.ioctl(DISABLE, 0).unwrap();

@@ -18,12 +18,12 @@ const S_PERIOD: u64 = 1 << 8;
 
 fn each_period_is_a_sample() {
     unthrottle();
-    const PERIOD: u64 = 5_000_000;
+    const PERIOD: u64 = 500_000;
     let attr = hardware(CYCLES).flags(DISABLED | EXCLUDE_KERNEL);
     let event = attr.sample(PERIOD, S_IP | S_TID | S_PERIOD).open();
     let ring = Ring::new(&event, 8);
     event.ioctl(ENABLE, 0).unwrap();
-    burn(300_000_000);
+    burn(30_000_000);
     event.ioctl(DISABLE, 0).unwrap();
     let (count, samples) = (event.count(), samples(&ring));
     // An interrupt that comes late stands for several periods, and says so.
@@ -39,24 +39,20 @@ fn each_period_is_a_sample() {
 
 fn hot_functions_get_their_share_of_overflows() {
     unthrottle();
-    hot_functions(hardware(CYCLES).flags(EXCLUDE_KERNEL).sample(600_000, S_IP));
+    let attr = hardware(CYCLES).flags(EXCLUDE_KERNEL).sample(99_991, S_IP);
+    hot_functions(attr, 200_000_000, 5);
 }
 
 fn overflows_come_at_a_frequency() {
-    let event = hardware(CYCLES).flags(DISABLED | FREQ).sample(500, S_IP).open();
+    let event = hardware(CYCLES).flags(DISABLED | FREQ).sample(4000, S_IP).open();
     let ring = Ring::new(&event, 32);
     event.ioctl(ENABLE, 0).unwrap();
-    // The period is found in the first of them.
-    burn(100_000_000);
+    // The period is found at first.
+    burn(50_000_000);
     samples(&ring);
-    let tries: Vec<usize> = (0..10)
-        .map(|_| {
-            burn(100_000_000);
-            samples(&ring).len()
-        })
-        .collect();
-    let all = tries.iter().sum::<usize>();
-    assert!((250..=750).contains(&all), "at 500 Hz in a second: {tries:?}");
+    burn(100_000_000);
+    let count = samples(&ring).len();
+    assert!((320..=480).contains(&count), "{count} at 4000 Hz in a tenth of a second");
 }
 
 fn a_fast_event_is_throttled_and_counts_on() {
@@ -92,15 +88,15 @@ fn a_limit_of_overflows_stops_the_counter() {
     let event = attr.sample(1_000_000, S_IP).open();
     let ring = Ring::new(&event, 8);
     event.ioctl(REFRESH, 3).unwrap();
-    burn(100_000_000);
+    burn(10_000_000);
     assert_eq!(samples(&ring).len(), 3);
     let stopped = event.count();
-    burn(20_000_000);
+    burn(5_000_000);
     assert_eq!((event.count(), samples(&ring).len()), (stopped, 0));
 }
 
 fn a_sample_reads_its_group() {
-    const PERIOD: u64 = 2_000_000;
+    const PERIOD: u64 = 500_000;
     unthrottle();
     let leader = hardware(CYCLES)
         .flags(DISABLED | EXCLUDE_KERNEL)
@@ -110,7 +106,7 @@ fn a_sample_reads_its_group() {
     let member = hardware(BRANCHES).flags(EXCLUDE_KERNEL).open_in(&leader);
     let ring = Ring::new(&leader, 8);
     leader.ioctl(ENABLE, 0).unwrap();
-    burn(100_000_000);
+    burn(20_000_000);
     leader.ioctl(DISABLE, 0).unwrap();
     let records = samples(&ring);
     assert!(records.len() > 5, "{}", records.len());
@@ -121,5 +117,6 @@ fn a_sample_reads_its_group() {
         assert!(w[1] / PERIOD > last.0 / PERIOD && w[3] > last.1, "{w:?} after {last:?}");
         last = (w[1], w[3]);
     }
-    assert!(last.0 <= leader.count() && last.1 <= member.count());
+    let end = leader.words();
+    assert!(last.0 <= end[1] && last.1 <= end[3], "{last:?}, {end:?}");
 }
