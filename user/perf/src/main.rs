@@ -80,7 +80,7 @@ struct Who {
     /// Processes that run already
     #[arg(short, long, value_delimiter = ',', value_name = "PID")]
     pid: Vec<i32>,
-    /// Every process on every CPU
+    /// Every process on every CPU; with a program, until it ends
     #[arg(short, long)]
     all_cpus: bool,
     /// Seconds to measure what does not end by itself
@@ -296,9 +296,8 @@ fn stat(args: &StatArgs) -> Result<i32, String> {
         (_, true) => stat::By::Node,
         _ => stat::By::Nothing,
     };
-    let whole = args.who.all_cpus && args.who.program.is_empty();
-    if by != stat::By::Nothing && !whole {
-        return Err("-A and --per-node need -a without a program".into());
+    if by != stat::By::Nothing && !args.who.all_cpus {
+        return Err("-A and --per-node need -a: a program alone is not counted by CPU".into());
     }
     let make = || Target::new(&args.who.program, &args.who.pid, args.who.all_cpus);
     let stats = stat::measure(&events, args.repeat, by, args.who.duration, make)?;
@@ -385,7 +384,7 @@ fn top(args: &TopArgs) -> Result<i32, String> {
     };
     let mut shown = 0;
     while !sys::interrupted() && (args.iterations == 0 || shown < args.iterations) {
-        let recording = record::record(&options, Target::Everything)?;
+        let recording = record::record(&options, Target::Everything(None))?;
         let profile = recording.profile(&mut symbols::Symbols::default());
         let show =
             report::Options { format: Format::Text, min: 0.0, limit: args.limit, callers: false };

@@ -97,7 +97,7 @@ pub fn explain(event: &str, error: &std::io::Error) -> String {
 
 impl Session {
     fn open(options: &Options, target: &Target) -> Result<Self, String> {
-        let with_program = matches!(target, Target::Program(_));
+        let with_program = target.begins_with_exec();
         let mut session = Self { events: Vec::new(), fds: Vec::new(), rings: Vec::new() };
         for (at, event) in options.events.iter().enumerate() {
             let attr = attr_of(event, options, at == 0, with_program);
@@ -172,9 +172,11 @@ pub fn record(options: &Options, mut target: Target) -> Result<Recording, String
     let (mut seen, mut samples) = (data.len(), 0);
     let begin = Instant::now();
     sys::catch_interrupt();
-    match &mut target {
-        Target::Program(child) => child.start().map_err(|e| format!("cannot execute: {e}"))?,
-        _ => session.all(sys::ENABLE)?,
+    if !target.begins_with_exec() {
+        session.all(sys::ENABLE)?;
+    }
+    if let Some(child) = target.child() {
+        child.start().map_err(|e| format!("cannot execute: {e}"))?;
     }
     let mut end = None;
     loop {
@@ -186,8 +188,8 @@ pub fn record(options: &Options, mut target: Target) -> Result<Recording, String
         if full || over || sys::interrupted() {
             session.all(sys::DISABLE)?;
         }
-        match &target {
-            Target::Program(child) => {
+        match target.child() {
+            Some(child) => {
                 // Without its events it runs to its end all the same.
                 let block = !alive || full || over;
                 end = child.wait(block).map_err(|e| format!("wait: {e}"))?;
@@ -195,9 +197,12 @@ pub fn record(options: &Options, mut target: Target) -> Result<Recording, String
                     break;
                 }
             }
-            _ if full || over || sys::interrupted() || !alive => break,
-            _ => {}
+            None if full || over || sys::interrupted() || !alive => break,
+            None => {}
         }
+    }
+    if !target.begins_with_exec() {
+        session.all(sys::DISABLE)?;
     }
     session.drain(&mut data);
     Ok(Recording { events: session.events, data, end })
@@ -210,7 +215,7 @@ fn synthesized(first: &FileEvent, target: &Target) -> Vec<u8> {
     let pids: Vec<i32> = match target {
         Target::Program(_) => Vec::new(),
         Target::Threads(threads) => threads.clone(),
-        Target::Everything => {
+        Target::Everything(_) => {
             let dir = std::fs::read_dir("/proc").into_iter().flatten().flatten();
             dir.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
         }

@@ -7,7 +7,7 @@ mod open;
 pub mod pmu;
 mod records;
 mod ring;
-mod sample;
+pub mod sample;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -99,6 +99,21 @@ fn hot_functions_get_their_share() {
     hot_functions(attr, 1_500_000_000, 50);
 }
 
+/// The three functions for so long, in so many threads.
+pub fn keep_busy(millis: u64, threads: usize) {
+    let end = sys::monotonic() + millis * 1_000_000;
+    let body = move || {
+        while sys::monotonic() < end {
+            for f in [six, three, one] {
+                std::hint::black_box(f(50));
+            }
+        }
+    };
+    let others: Vec<_> = (1..threads).map(|_| std::thread::spawn(body)).collect();
+    body();
+    others.into_iter().for_each(|thread| thread.join().expect("it only computes"));
+}
+
 /// Samples of three functions, by an event that samples the instruction pointer alone, are as many
 /// as their work.
 pub fn hot_functions(attr: Attr, nanos: u64, turn: u64) {

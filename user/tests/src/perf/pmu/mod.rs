@@ -1,6 +1,7 @@
 //! Events of the processor's own counters: where there is a unit, or with `pmu=model` (docs/perf.md)
 //! a model of one. Nothing here knows what the unit counts, only that it counts alike.
 
+mod cost;
 mod count;
 mod groups;
 mod sample;
@@ -8,7 +9,7 @@ mod sample;
 use super::*;
 use crate::harness::skip;
 
-pub const GROUPS: &[&[Test]] = &[count::TESTS, groups::TESTS, sample::TESTS];
+pub const GROUPS: &[&[Test]] = &[count::TESTS, groups::TESTS, sample::TESTS, cost::TESTS];
 
 pub const HARDWARE: u32 = 0;
 pub const HW_CACHE: u32 = 3;
