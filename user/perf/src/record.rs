@@ -165,6 +165,24 @@ fn count_samples(data: &[u8], from: &mut usize) -> u64 {
     count
 }
 
+/// The records of `data` without the samples beyond the first `most`: the kernel goes on taking them
+/// until it is told.
+fn first_samples(data: &[u8], most: u64) -> Vec<u8> {
+    let (mut out, mut at, mut samples) = (Vec::with_capacity(data.len()), 0, 0);
+    while at < data.len() {
+        let begin = at;
+        // One record at a time: what is not whole ends the data.
+        let size = data.get(begin + 6..begin + 8).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]));
+        let Some(record) = data.get(begin..begin + usize::from(size.max(8))) else { break };
+        at += record.len();
+        samples += count_samples(record, &mut 0);
+        if record[0] != 9 || samples <= most {
+            out.extend_from_slice(record);
+        }
+    }
+    out
+}
+
 /// Records.
 pub fn record(options: &Options, mut target: Target) -> Result<Recording, String> {
     let mut session = Session::open(options, &target)?;
@@ -176,7 +194,7 @@ pub fn record(options: &Options, mut target: Target) -> Result<Recording, String
         session.all(sys::ENABLE)?;
     }
     if let Some(child) = target.child() {
-        child.start().map_err(|e| format!("cannot execute: {e}"))?;
+        child.start()?;
     }
     let mut end = None;
     loop {
@@ -205,6 +223,9 @@ pub fn record(options: &Options, mut target: Target) -> Result<Recording, String
         session.all(sys::DISABLE)?;
     }
     session.drain(&mut data);
+    if options.max_samples > 0 {
+        data = first_samples(&data, options.max_samples);
+    }
     Ok(Recording { events: session.events, data, end })
 }
 
@@ -415,5 +436,19 @@ mod tests {
         assert_eq!(usize::from(u16::from_le_bytes([out[6], out[7]])), out.len());
         let mut from = 0;
         assert_eq!((count_samples(&out, &mut from), from), (0, out.len()));
+    }
+
+    #[test]
+    fn samples_beyond_the_limit_are_left_out_and_nothing_else() {
+        let mut data = Vec::new();
+        for kind in [3, 9, 9, 3, 9, 10] {
+            put_record(&mut data, kind, 0, &[7], b"x", 0);
+        }
+        let kinds = |data: &[u8]| -> Vec<u8> {
+            let size = data.len() / data.chunks(24).count();
+            data.chunks(size).map(|record| record[0]).collect()
+        };
+        assert_eq!(kinds(&first_samples(&data, 2)), [3, 9, 9, 3, 10]);
+        assert_eq!(first_samples(&data, 3), data);
     }
 }

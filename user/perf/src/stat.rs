@@ -143,7 +143,7 @@ pub fn measure(
         };
         switch(sys::ENABLE).map_err(|e| e.to_string())?;
         if let Some(child) = target.child() {
-            child.start().map_err(|e| format!("cannot execute: {e}"))?;
+            child.start()?;
             if let Some(end) = child.wait(true).map_err(|e| e.to_string())? {
                 used = [end.user, end.system];
                 stats.status = sys::exit_code(end.status);
@@ -204,6 +204,8 @@ fn collect(
             }),
         }
     }
+    // As they were asked for.
+    stats.lines.sort_by_key(|line| events.iter().position(|event| event.name == line.event));
     Ok(())
 }
 
@@ -243,13 +245,23 @@ impl Line {
 }
 
 impl Stats {
+    /// For a count of instructions the cycles of the same place and modes.
+    fn cycles_beside(&self, line: &Line) -> Option<f64> {
+        let modes = line.event.strip_prefix("instructions")?;
+        let same = |other: &&Line| {
+            other.place == line.place && other.event.strip_prefix("cycles") == Some(modes)
+        };
+        let cycles = self.lines.iter().find(same)?;
+        cycles.mean().map(|(value, _)| value).filter(|value| *value > 0.0)
+    }
+
     /// The table.
     pub fn table(&self, title: &str) -> String {
         let mut out = String::new();
         // Writing to a String cannot fail, here and below.
         let runs = self.times.len();
         let plural = if runs > 1 { format!(" ({runs} runs)") } else { String::new() };
-        let _ = writeln!(out, "\n Counts of '{title}'{plural}:\n");
+        let _ = writeln!(out, "\n Counts of {title}{plural}:\n");
         let places = self.lines.iter().any(|l| !l.place.is_empty());
         let clock = self.lines.iter().find(|l| l.clock).and_then(Line::mean);
         let elapsed = mean(self.times.iter().map(|t| t[0]));
@@ -264,12 +276,18 @@ impl Stats {
                 if line.clock { format!("{:.2} msec", value / 1e6) } else { grouped(value) };
             let note = if line.clock {
                 format!("{:.3} CPUs used", value / 1e9 / elapsed.0.max(1e-9))
+            } else if let Some(cycles) = self.cycles_beside(line) {
+                format!("{:.2} per cycle", value / cycles)
             } else {
                 clock.map_or(String::new(), |(ns, _)| {
                     format!("{:.1} /sec", value * 1e9 / ns.max(1.0))
                 })
             };
-            let _ = write!(out, "{place}{number:>18}      {:<26} # {note}", line.event);
+            if note.is_empty() {
+                let _ = write!(out, "{place}{number:>18}      {}", line.event);
+            } else {
+                let _ = write!(out, "{place}{number:>18}      {:<26} # {note}", line.event);
+            }
             if runs > 1 {
                 let _ = write!(out, "  ( +- {spread:.2}% )");
             }
@@ -389,6 +407,18 @@ mod tests {
             "{table}"
         );
         assert!(table.contains("2,000      page-faults"), "{table}");
+        let count = |event: &str, value| Line {
+            place: String::new(),
+            event: event.into(),
+            clock: false,
+            runs: Some(vec![Count { value, enabled: 1, running: 1 }]),
+        };
+        let lines =
+            vec![count("cycles:u", 200.0), count("instructions:u", 300.0), count("cs", 1.0)];
+        let table = Stats { lines, times: vec![[1.0; 3]], status: 0 }.table("x");
+        assert!(table.contains("300      instructions:u             # 1.50 per cycle"), "{table}");
+        assert!(table.contains("1      cs\n"), "nothing to say of it: {table}");
+        let table = stats().table("x");
         assert!(table.contains("<not supported>      cycles"), "{table}");
         assert!(table.contains("<not counted>      r1c2"), "{table}");
         assert!(table.contains("+- 50.00%") && table.contains("(50.0% of the time)"), "{table}");
