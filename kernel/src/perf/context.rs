@@ -72,7 +72,12 @@ impl Inner {
 
     /// True when any event is one of the hardware.
     pub fn has_hardware(&self) -> bool {
-        self.slots.iter().any(|slot| slot.code().is_some())
+        super::HARDWARE.load(Relaxed) != 0 && self.slots.iter().any(|slot| slot.code().is_some())
+    }
+
+    /// True when any event has a counter.
+    pub fn is_seated(&self) -> bool {
+        super::HARDWARE.load(Relaxed) != 0 && self.slots.iter().any(|slot| slot.seat.is_some())
     }
 
     /// True when the group of this leader needs counters now.
@@ -104,7 +109,7 @@ impl Inner {
                 slot.counted = now;
             }
         }
-        if self.on == Some(percpu::cpu()) {
+        if self.is_seated() && self.on == Some(percpu::cpu()) {
             self.slots.iter_mut().for_each(counters::fold);
         }
     }
@@ -213,7 +218,7 @@ impl Context {
             let mut inner = self.inner.lock();
             let here = Some(percpu::cpu());
             // Only their own CPU can take events off its counters.
-            if inner.on != here && inner.slots.iter().any(|slot| slot.seat.is_some()) {
+            if inner.on != here && inner.is_seated() {
                 inner.held += 1;
                 held += 1;
                 let on = inner.on;
@@ -352,10 +357,12 @@ impl Context {
 
     /// Counters of another CPU can be read only there.
     fn fold_elsewhere(&self) {
+        if super::HARDWARE.load(Relaxed) == 0 {
+            return;
+        }
         let elsewhere = {
             let inner = self.inner.lock();
-            let counted = inner.slots.iter().any(|slot| slot.seat.is_some());
-            inner.on.filter(|cpu| counted && *cpu != percpu::cpu())
+            inner.on.filter(|cpu| inner.is_seated() && *cpu != percpu::cpu())
         };
         if let Some(cpu) = elsewhere {
             crate::interrupts::call_on(CpuMask::single(cpu), fold_here, 0);

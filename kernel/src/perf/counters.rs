@@ -51,11 +51,20 @@ pub fn stop(slot: &mut Slot) {
     slot.placed = false;
 }
 
-/// Takes every event of a context off its counter.
+/// Takes every event of a context off its counter, all at one moment.
 pub fn take_off(inner: &mut Inner, now: u64) {
-    if inner.slots.iter().any(|slot| slot.seat.is_some()) {
-        inner.touch(now);
-    }
+    let Some(pmu) = hw::here().filter(|_| inner.is_seated()) else {
+        inner.slots.iter_mut().for_each(|slot| slot.placed = false);
+        return;
+    };
+    pmu.freeze(&Ports);
+    take_off_frozen(inner, now);
+    pmu.thaw(&Ports);
+}
+
+/// The same, while the unit stands still.
+fn take_off_frozen(inner: &mut Inner, now: u64) {
+    inner.touch(now);
     inner.slots.iter_mut().for_each(stop);
 }
 
@@ -91,7 +100,7 @@ pub fn place(now: u64) {
     }
     pmu.freeze(&Ports);
     for inner in both.iter_mut().flatten().filter(|inner| inner.is_placeable()) {
-        take_off(inner, now);
+        take_off_frozen(inner, now);
         inner.waits = false;
     }
     let (mut round, mut used) = (Round::default(), 0);
