@@ -15,6 +15,8 @@ pub struct Counts {
     pub flush: AtomicU64,
     pub reschedule: AtomicU64,
     pub call: AtomicU64,
+    /// Overflows of performance counters.
+    pub counter: AtomicU64,
     /// Of devices, by ISA line.
     pub lines: [AtomicU64; LINES],
     /// Page faults.
@@ -30,6 +32,7 @@ static COUNTS: [Counts; MAX_CPUS] = [const {
         flush: AtomicU64::new(0),
         reschedule: AtomicU64::new(0),
         call: AtomicU64::new(0),
+        counter: AtomicU64::new(0),
         lines: [const { AtomicU64::new(0) }; LINES],
         faults: AtomicU64::new(0),
     }
@@ -55,6 +58,9 @@ pub fn count_reschedule() {
 }
 pub fn count_call() {
     bump(|c| &c.call);
+}
+pub fn count_counter() {
+    bump(|c| &c.counter);
 }
 pub fn count_fault() {
     bump(|c| &c.faults);

@@ -56,6 +56,7 @@ pub fn main(start_info: u64) -> ! {
     vm::env::set_environment(&task::env::Environment);
     fs::env::register(&files::env::Environment);
     let idle = boot::start_scheduler(&firmware);
+    perf::hw::start_cpu(numa::CpuId::new(0));
     interrupts::route(&firmware, &[3, 4]);
     boot::cpus::start_others(&firmware, |cpu| idle[cpu.index()].stack_top(), secondary);
     boot::report(&firmware);
@@ -74,6 +75,7 @@ extern "C" fn secondary(cpu: u64) -> ! {
     let cpu = numa::CpuId::new(cpu as u16);
     boot::cpus::arrive(cpu);
     sched::adopt_idle(cpu);
+    perf::hw::start_cpu(cpu);
     idle_loop()
 }
 

@@ -124,6 +124,11 @@ fn interrupt(frame: &mut TrapFrame) {
                 crate::interrupts::run_calls();
             }
         }
+        vector::COUNTER => {
+            crate::interrupts::count_counter();
+            hal::apic::end_of_interrupt();
+            crate::perf::hw::on_interrupt();
+        }
         vector::SPURIOUS => {}
         vector::ERROR => hal::apic::end_of_interrupt(),
         v => {

@@ -10,13 +10,14 @@ use regex::Regex;
 use crate::error::{Context, Fail, Result, USAGE};
 use crate::guest::kernel::Choice;
 use crate::guest::linux;
+use crate::guest::machine::Clock;
 use crate::paths;
 use crate::progress::Progress;
 use crate::suite::dir::DirSuite;
 use crate::suite::guest_tests::GuestTests;
 use crate::suite::report::{Report, table};
 use crate::suite::runner::{Job, select};
-use crate::suite::{Record, Suite, Verdict, host, junit, suite_of};
+use crate::suite::{Needs, Record, Suite, Verdict, host, junit, suite_of};
 use crate::topology::{Topology, file};
 
 /// Seconds a single test may take unless told otherwise.
@@ -233,18 +234,22 @@ fn run(
     {
         println!("linux is Debian's {release}");
     }
+    let parts = by_needs(plan.suite, &plan.tests);
     let jobs: VecDeque<Job> = kernels
         .iter()
         .flat_map(|kernel| plan.topologies.iter().map(move |topology| (kernel, topology)))
-        .map(|((kernel, file), (name, topology))| Job {
+        .flat_map(|place| parts.iter().map(move |part| (place, part)))
+        .map(|(((kernel, file), (name, topology)), (needs, tests))| Job {
             suite: plan.suite,
             kernel: kernel.clone(),
             kernel_file: file.clone(),
             topology_name: name.clone(),
             topology: topology.clone(),
-            tests: plan.tests.clone(),
+            tests: tests.clone(),
             limit: Duration::from_secs(plan.limit.max(1)),
-            append: options.append.clone(),
+            // Linux has no such words, and its tests will say what they miss.
+            clock: if *kernel == Choice::Linux { Clock::Wall } else { needs.clock },
+            append: options.append.iter().cloned().chain(needs.word.map(String::from)).collect(),
         })
         .collect();
     announce(&report, &jobs, skips);
@@ -259,6 +264,19 @@ fn run(
         crate::suite::fuzz::run(options.long, &report)?;
     }
     finish(options, report, &names)
+}
+
+/// The tests by what they need of the machine.
+fn by_needs(suite: &dyn Suite, tests: &[String]) -> Vec<(Needs, Vec<String>)> {
+    let mut parts: Vec<(Needs, Vec<String>)> = Vec::new();
+    for test in tests {
+        let needs = suite.needs(test);
+        match parts.iter_mut().find(|(own, _)| *own == needs) {
+            Some((_, tests)) => tests.push(test.clone()),
+            None => parts.push((needs, vec![test.clone()])),
+        }
+    }
+    parts
 }
 
 /// Tells the report what to expect, and at once the verdicts of tests that are left out.

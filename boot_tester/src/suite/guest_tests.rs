@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::lines::OwnReader;
-use super::{Reader, Suite};
+use super::{Needs, Reader, Suite, suite_of};
 use crate::build;
 use crate::error::{Context, Fail, Result};
-use crate::guest::machine::quote;
+use crate::guest::machine::{Clock, quote};
 use crate::image::base;
 use crate::image::program::environment;
 use crate::image::runfile::{self, Mode, Program, RunFile};
@@ -68,6 +68,15 @@ impl Suite for GuestTests {
         };
         tree.bytes(Path::new(runfile::PATH), 0o644, file.text())?;
         tree.write(to)
+    }
+
+    fn needs(&self, test: &str) -> Needs {
+        match suite_of(test) {
+            // Emulation has no performance monitoring unit: these run on the kernel's model of one,
+            // whose counters keep the time, so time must not be the host's.
+            "pmu" => Needs { word: Some("pmu=model"), clock: Clock::Instructions },
+            _ => Needs::default(),
+        }
     }
 
     fn reader(&self) -> Box<dyn Reader> {

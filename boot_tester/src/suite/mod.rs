@@ -16,6 +16,7 @@ pub mod runner;
 use std::path::Path;
 
 use crate::error::Result;
+use crate::guest::machine::Clock;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -70,9 +71,27 @@ pub trait Reader {
     fn feed(&mut self, bytes: &[u8]) -> Vec<Step>;
 }
 
+/// What tests need to find what they are about; those that need the same share a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// A word for the kernel's command line.
+    pub word: Option<&'static str>,
+    pub clock: Clock,
+}
+
+impl Default for Needs {
+    fn default() -> Self {
+        Self { word: None, clock: Clock::Wall }
+    }
+}
+
 pub trait Suite: Sync {
     /// Writes the image of a guest that runs exactly `tests`, in that order.
     fn image(&self, tests: &[String], to: &Path) -> Result<()>;
+    /// What a test needs of the machine on one of our kernels.
+    fn needs(&self, _test: &str) -> Needs {
+        Needs::default()
+    }
     fn reader(&self) -> Box<dyn Reader>;
     /// The arguments of `proxima test` that select one test again.
     fn repeat(&self, test: &str) -> String;

@@ -27,6 +27,7 @@ pub struct Job<'a> {
     pub tests: Vec<String>,
     /// How long a single test may take.
     pub limit: Duration,
+    pub clock: Clock,
     pub append: Vec<String>,
 }
 
@@ -93,7 +94,7 @@ impl Job<'_> {
     fn machine(&self, image: &Path) -> Machine {
         let topology = self.topology.clone();
         let file = &self.kernel_file;
-        prepare::machine(topology, &self.kernel, file, Clock::Wall, &self.append, image)
+        prepare::machine(topology, &self.kernel, file, self.clock, &self.append, image)
     }
 
     fn record(&self, test: String, verdict: Verdict) -> Record {

@@ -175,6 +175,13 @@ impl Throttle {
     pub fn until(&self) -> Option<u64> {
         self.throttled.then(|| (self.window + 1) * WINDOW)
     }
+
+    /// True when a throttled event goes on from `now` on, though no sample is due.
+    pub fn resume(&mut self, now: u64) -> bool {
+        let over = self.until().is_some_and(|until| now >= until);
+        self.throttled &= !over;
+        over
+    }
 }
 
 #[cfg(test)]
@@ -229,6 +236,10 @@ mod tests {
         assert_eq!(t.sample(start + 3, 1000), Pace::Skip);
         assert_eq!(t.sample(8 * WINDOW, 1000), Pace::Resume);
         assert_eq!(t.until(), None);
+        // A counter that stands still has no sample to come back with.
+        while t.sample(9 * WINDOW, 1000) != Pace::Stop {}
+        assert!(!t.resume(9 * WINDOW + 1) && t.resume(10 * WINDOW) && !t.resume(10 * WINDOW));
+        assert_eq!(t.sample(10 * WINDOW, 1000), Pace::Go);
     }
 
     proptest! {

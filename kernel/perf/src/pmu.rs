@@ -1,10 +1,10 @@
 //! The counters of the processor: Intel's architectural performance monitoring (version 2 and up)
 //! and AMD's core counters (legacy, extended, and PerfMonV2), behind a register interface.
 //!
-//! A [`Pmu`] is made from what CPUID says and programs counters through [`Registers`]: the kernel's
-//! are RDMSR and WRMSR, those of the tests a model of the registers that counts, overflows at its
-//! width, and raises the interrupt as the manuals say. QEMU's emulator has no such unit; on KVM
-//! with a virtual one, and on hardware, the same code runs against the real registers.
+//! A [`Pmu`] is made from what CPUID says and programs counters through [`Registers`]: RDMSR and
+//! WRMSR, or a [`model`] of the registers that counts, overflows at its width, and raises the
+//! interrupt as the manuals say. QEMU's emulator has no such unit; on KVM with a virtual one, and
+//! on hardware, the same code runs against the real registers.
 //!
 //! Sources: Intel SDM volume 3B, "Performance Monitoring"; AMD APM volume 2, "Performance
 //! Monitoring Counters", and volume 3, CPUID function 8000_0022h.
@@ -12,12 +12,11 @@
 pub mod amd;
 mod events;
 pub mod intel;
-#[cfg(test)]
-mod model;
+pub mod model;
 #[cfg(test)]
 mod tests;
 
-pub use events::{Vendor, code};
+pub use events::{Vendor, code, formats, named};
 
 /// Model-specific registers.
 pub trait Registers {
@@ -89,14 +88,39 @@ impl Pmu {
         }
     }
 
-    /// A free counter (not in `used`) that can count `config`.
-    pub fn choose(&self, config: &Config, used: u64) -> Option<usize> {
+    /// A free counter (not in `used`) that can count `code`. Whoever can have a fixed one gets it,
+    /// so that groups that fit at all fit in any order.
+    pub fn choose(&self, code: u64, used: u64) -> Option<usize> {
         let free = |index: &usize| used & 1 << index == 0;
-        let fixed = match self {
-            Self::Intel(unit) => unit.fixed_for(config.code).filter(free),
-            Self::Amd(_) => None,
+        let (fixed, general) = match self {
+            Self::Intel(unit) => (unit.fixed_for(code).filter(free), unit.is_general(code)),
+            Self::Amd(_) => (None, true),
         };
-        fixed.or_else(|| (0..self.shape().general as usize).find(free))
+        fixed.or_else(|| (0..self.shape().general as usize).find(|n| general && free(n)))
+    }
+
+    /// True when all of `codes` can be counted at once.
+    pub fn fits(&self, codes: impl Iterator<Item = u64>) -> bool {
+        let mut used = 0;
+        codes.into_iter().all(|code| {
+            let index = self.choose(code, used);
+            used |= index.map_or(0, |index| 1 << index);
+            index.is_some()
+        })
+    }
+
+    /// True when the unit really is there and counts: a hypervisor may say so in CPUID and drop
+    /// what is written. `work` runs some instructions in kernel mode.
+    pub fn works(&self, regs: &impl Registers, work: impl FnOnce()) -> bool {
+        const INSTRUCTIONS: u64 = 0x00c0;
+        let Some(index) = self.choose(INSTRUCTIONS, 0) else { return false };
+        self.reset(regs);
+        self.start(regs, index, &Config { code: INSTRUCTIONS, user: false, kernel: true }, 1 << 30);
+        let before = self.value(regs, index);
+        work();
+        let passed = self.passed(index, before, self.value(regs, index));
+        self.stop(regs, index);
+        passed > 0 && passed < 1 << 30
     }
 
     /// Prepares this CPU's unit: nothing counts, no overflow is pending.
@@ -113,24 +137,26 @@ impl Pmu {
         if index >= FIXED { shape.fixed_width } else { shape.width }
     }
 
-    /// Has counter `index` count `config`, with an overflow after `period` events (at most half of
-    /// what the counter holds, so that an overflow is always told from none).
+    /// Has counter `index` count `config`, with an overflow after `period` events or, when that is
+    /// more than the counter can be set to, earlier.
     pub fn start(&self, regs: &impl Registers, index: usize, config: &Config, period: u64) {
+        let period = period.clamp(1, self.longest(regs, index));
+        let value = period.wrapping_neg() & ((1 << self.width(index)) - 1);
         match self {
-            Self::Intel(unit) => unit.start(regs, index, config, self.first_value(index, period)),
-            Self::Amd(unit) => unit.start(regs, index, config, self.first_value(index, period)),
+            Self::Intel(unit) => unit.start(regs, index, config, value),
+            Self::Amd(unit) => unit.start(regs, index, config, value),
         }
     }
 
-    /// Events that counter `index` can count before it overflows.
-    pub fn longest(&self, index: usize) -> u64 {
-        (1 << (self.width(index) - 1)) - 1
-    }
-
-    /// What a counter holds when `period` events are left.
-    pub fn first_value(&self, index: usize, period: u64) -> u64 {
-        let period = period.clamp(1, self.longest(index));
-        period.wrapping_neg() & ((1 << self.width(index)) - 1)
+    /// The longest period that counter `index` can be set to: half of what it holds, so that one
+    /// overflow is always told from none.
+    pub fn longest(&self, regs: &impl Registers, index: usize) -> u64 {
+        let bits = match self {
+            // 32 bits are written, and the highest is extended through the rest.
+            Self::Intel(unit) if index < FIXED && !unit.full_width(regs) => 32,
+            _ => self.width(index),
+        };
+        (1 << (bits - 1)) - 1
     }
 
     /// Stops counter `index`.

@@ -1,42 +1,22 @@
 //! Contexts: the events of one task, or of one CPU, and whether they count now.
+//!
+//! A task's context is locked before its CPU's.
 
 use super::event::{Event, Source};
 use super::sample::{self, Extra, Regs};
-use super::sideband;
-use crate::sched::timers::{self, Action, TimerId};
+pub use super::slot::Slot;
+use super::{counters, sideband};
 use crate::task::{Task, TaskRef, current};
 use ::perf::attr::flag;
 use ::perf::attr::software::{CONTEXT_SWITCHES, CPU_MIGRATIONS};
-use ::perf::counter::{Pace, Period, State, Throttle, Times};
+use ::perf::counter::{Pace, State};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{self, Relaxed};
 use hal::percpu;
 use hal::trap::TrapFrame;
 use numa::{CpuId, CpuMask, MAX_CPUS};
-use sync::{IrqLock, Once};
-
-/// The shortest time between two samples of a clock (Linux: 10 us).
-const SHORTEST: u64 = 10_000;
-
-/// An event in its context.
-pub struct Slot {
-    pub event: Arc<Event>,
-    /// The group's leader; itself when it leads.
-    leader: u64,
-    pub times: Times,
-    pub period: Period,
-    pub throttle: Throttle,
-    /// A clock event has counted up to here.
-    counted: u64,
-    timer: Option<(TimerId, u64)>,
-    /// What was left of the period when the clock was stopped.
-    left: Option<u64>,
-    /// enable_on_exec was not used up.
-    waits_for_exec: bool,
-    /// When the frequency was adapted last.
-    pub adapted: u64,
-}
+use sync::{IrqGuard, IrqLock, Once};
 
 /// The events of a task or a CPU.
 pub struct Context {
@@ -53,9 +33,20 @@ pub struct Inner {
     /// The CPU that it is on.
     on: Option<CpuId>,
     over: bool,
+    /// Changes under way elsewhere: meanwhile nothing of it is put on counters.
+    held: u32,
+    /// Which of the groups that take turns on the counters is the first.
+    pub turn: usize,
+    /// One of them waits.
+    pub waits: bool,
 }
 
 static CPUS: [Once<Arc<Context>>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
+
+/// The context of this CPU, if it ever had an event.
+pub fn here() -> Option<&'static Arc<Context>> {
+    CPUS[percpu::cpu().index()].get()
+}
 
 /// The context of a CPU.
 pub fn of_cpu(cpu: CpuId) -> Arc<Context> {
@@ -74,8 +65,40 @@ impl Inner {
         found.map_or(State::Inactive, |s| s.times.state())
     }
 
-    /// Counts times and clocks up to `now`.
-    fn touch(&mut self, now: u64) {
+    /// It is on this CPU, and its groups may be put on the counters.
+    pub fn is_placeable(&self) -> bool {
+        self.held == 0 && self.on == Some(percpu::cpu())
+    }
+
+    /// True when any event is one of the hardware.
+    pub fn has_hardware(&self) -> bool {
+        super::HARDWARE.load(Relaxed) != 0 && self.slots.iter().any(|slot| slot.code().is_some())
+    }
+
+    /// True when any event has a counter.
+    pub fn is_seated(&self) -> bool {
+        super::HARDWARE.load(Relaxed) != 0 && self.slots.iter().any(|slot| slot.seat.is_some())
+    }
+
+    /// True when the group of this leader needs counters now.
+    pub fn needs_counters(&self, leader: u64) -> bool {
+        let mut group = self.slots.iter().filter(|slot| slot.leader == leader);
+        group.any(|slot| slot.code().is_some() && slot.times.state() >= State::Inactive)
+    }
+
+    /// The event may count on the CPU where its context is.
+    pub fn is_here(&self, slot: &Slot) -> bool {
+        self.on.is_some() && slot.event.cpu.is_none_or(|cpu| Some(cpu) == self.on)
+    }
+
+    /// A pinned group found no room.
+    pub fn fail(&mut self, leader: usize, now: u64) {
+        let time = self.time(now);
+        self.slots[leader].times.set_state(State::Error, time, true);
+    }
+
+    /// Counts times, clocks and counters up to `now`.
+    pub fn touch(&mut self, now: u64) {
         let time = self.time(now);
         for at in 0..self.slots.len() {
             let with_leader = self.leader_state(at) >= State::Inactive;
@@ -86,26 +109,33 @@ impl Inner {
                 slot.counted = now;
             }
         }
+        if self.is_seated() && self.on == Some(percpu::cpu()) {
+            self.slots.iter_mut().for_each(counters::fold);
+        }
     }
 
     /// Brings every event to the state that it should have now; a CPU whose timers must be set by
     /// itself.
-    fn settle(&mut self, now: u64) -> Option<CpuId> {
+    pub fn settle(&mut self, now: u64) -> Option<CpuId> {
         self.touch(now);
         let time = self.time(now);
         let mut remote = None;
+        let hardware = self.has_hardware();
         for at in 0..self.slots.len() {
             let leader = self.leader_state(at);
             let on = self.on;
+            let here = self.is_here(&self.slots[at]);
+            let waits =
+                hardware && !self.slots[at].placed && self.needs_counters(self.slots[at].leader);
             let slot = &mut self.slots[at];
             let state = slot.times.state();
             if state < State::Inactive {
                 slot.stop_timer();
+                counters::stop(slot);
                 continue;
             }
-            let here = slot.event.cpu.is_none_or(|cpu| Some(cpu) == on);
             let leads = slot.leader == slot.event.id;
-            let wanted = on.is_some() && here && (leads || leader == State::Active);
+            let wanted = here && !waits && (leads || leader == State::Active);
             match (wanted, state) {
                 (true, State::Inactive) => {
                     slot.times.set_state(State::Active, time, true);
@@ -116,6 +146,7 @@ impl Inner {
             }
             if !wanted {
                 slot.stop_timer();
+                counters::stop(slot);
             } else if slot.wants_timer() && slot.timer.is_none() {
                 if on == Some(percpu::cpu()) {
                     slot.start_timer(now);
@@ -127,57 +158,15 @@ impl Inner {
         remote
     }
 
+    /// Stops every event that may not go on: what its task's context did on this CPU is over.
+    fn leave(&mut self, now: u64) {
+        counters::take_off(self, now);
+        self.on = None;
+        self.settle(now);
+    }
+
     fn position(&self, id: u64) -> Option<usize> {
         self.slots.iter().position(|s| s.event.id == id)
-    }
-}
-
-impl Slot {
-    fn new(event: &Arc<Event>, time: u64) -> Self {
-        let attr = &event.attr;
-        let state = if attr.has(flag::DISABLED) { State::Off } else { State::Inactive };
-        let rate = event.rate.load(Relaxed);
-        let period = if attr.has(flag::FREQ) && event.source != Source::Clock { 1 } else { rate };
-        Self {
-            event: event.clone(),
-            leader: event.leader_id(),
-            times: Times::new(state, time),
-            period: Period::new(period),
-            throttle: Throttle::default(),
-            counted: 0,
-            timer: None,
-            left: None,
-            waits_for_exec: attr.has(flag::ENABLE_ON_EXEC),
-            adapted: 0,
-        }
-    }
-
-    fn wants_timer(&self) -> bool {
-        self.event.attr.is_sampling() && self.event.source == Source::Clock
-    }
-
-    /// Nanoseconds between samples of a clock.
-    fn interval(&self) -> u64 {
-        let rate = self.event.rate.load(Relaxed).max(1);
-        let ns = if self.event.attr.has(flag::FREQ) { 1_000_000_000 / rate } else { rate };
-        ns.max(SHORTEST)
-    }
-
-    fn start_timer(&mut self, now: u64) {
-        let left = self.left.take().unwrap_or_else(|| self.interval());
-        self.arm(now + left.max(SHORTEST));
-    }
-
-    fn arm(&mut self, deadline: u64) {
-        let timer = timers::arm(deadline, Action::Perf(self.event.clone()));
-        self.timer = Some((timer, deadline));
-    }
-
-    fn stop_timer(&mut self) {
-        if let Some((timer, deadline)) = self.timer.take() {
-            timers::cancel(timer);
-            self.left = Some(deadline.saturating_sub(hal::time::now()));
-        }
     }
 }
 
@@ -189,6 +178,9 @@ impl Context {
             since: on.map(|(_, now)| now),
             on: on.map(|(cpu, _)| cpu),
             over: false,
+            held: 0,
+            turn: 0,
+            waits: false,
         };
         Arc::new(Self { inner: IrqLock::new(inner), task })
     }
@@ -213,13 +205,44 @@ impl Context {
         core::ptr::eq(self, other) || !self.has_task() && !other.has_task()
     }
 
+    /// Locks the context. Interrupts stay off on return.
+    pub fn lock(&self) -> IrqGuard<'_, Inner> {
+        self.inner.lock()
+    }
+
     fn change(&self, f: impl FnOnce(&mut Inner, u64)) {
-        let remote = {
+        let mut f = Some(f);
+        let mut held = 0;
+        let remote = loop {
+            let irq = hal::irq::IrqOff::new();
             let mut inner = self.inner.lock();
+            let here = Some(percpu::cpu());
+            // Only their own CPU can take events off its counters.
+            if inner.on != here && inner.is_seated() {
+                inner.held += 1;
+                held += 1;
+                let on = inner.on;
+                drop(inner);
+                drop(irq);
+                if let Some(cpu) = on {
+                    crate::interrupts::call_on(CpuMask::single(cpu), let_go, 0);
+                }
+                continue;
+            }
             let now = hal::time::now();
             inner.touch(now);
-            f(&mut inner, now);
-            inner.settle(now)
+            counters::take_off(&mut inner, now);
+            if let Some(f) = f.take() {
+                f(&mut inner, now);
+            }
+            inner.held -= held;
+            let timers = inner.settle(now);
+            let counters = inner.on.filter(|_| held > 0 || inner.has_hardware());
+            drop(inner);
+            if counters.is_some() && counters == here {
+                counters::place(now);
+            }
+            break timers.or(counters.filter(|cpu| Some(*cpu) != here));
         };
         if let Some(cpu) = remote {
             crate::interrupts::call_on(CpuMask::single(cpu), settle_here, 0);
@@ -282,6 +305,7 @@ impl Context {
 
     /// Nanoseconds that an event was enabled and counting, up to now; its count is up to date then.
     pub fn times_of(&self, id: u64) -> (u64, u64) {
+        self.fold_elsewhere();
         let mut inner = self.inner.lock();
         inner.touch(hal::time::now());
         inner.position(id).map_or((0, 0), |at| inner.slots[at].times.totals())
@@ -331,8 +355,23 @@ impl Context {
         });
     }
 
+    /// Counters of another CPU can be read only there.
+    fn fold_elsewhere(&self) {
+        if super::HARDWARE.load(Relaxed) == 0 {
+            return;
+        }
+        let elsewhere = {
+            let inner = self.inner.lock();
+            inner.on.filter(|cpu| inner.is_seated() && *cpu != percpu::cpu())
+        };
+        if let Some(cpu) = elsewhere {
+            crate::interrupts::call_on(CpuMask::single(cpu), fold_here, 0);
+        }
+    }
+
     /// Sets an event's count to 0 and keeps its times.
     pub fn reset(&self, event: &Event) {
+        self.fold_elsewhere();
         let mut inner = self.inner.lock();
         inner.touch(hal::time::now());
         event.count.store(0, Relaxed);
@@ -363,9 +402,37 @@ fn settle_here(_: u64) {
         }
         inner.settle(now);
     }
-    if let Some(context) = CPUS[cpu.index()].get() {
+    if let Some(context) = here() {
         context.inner.lock().settle(now);
     }
+    counters::place(now);
+}
+
+/// Calls `f` with the contexts that are on this CPU, the running task's first.
+pub fn each_here(f: impl Fn(&mut Inner, u64)) {
+    let now = hal::time::now();
+    let mine = current().perf.context();
+    for context in mine.iter().chain(here()) {
+        let mut inner = context.inner.lock();
+        if inner.on == Some(percpu::cpu()) {
+            f(&mut inner, now);
+        }
+    }
+}
+
+/// Counters are read (called on their CPU).
+fn fold_here(_: u64) {
+    each_here(Inner::touch);
+}
+
+/// Contexts that are held lose their counters (called on their CPU).
+fn let_go(_: u64) {
+    each_here(|inner, now| {
+        if inner.held > 0 {
+            counters::take_off(inner, now);
+            inner.settle(now);
+        }
+    });
 }
 
 /// See [`super::leaves`].
@@ -379,9 +446,7 @@ pub fn task_leaves(prev: &Task, next: &Task, preempted: bool) {
     if let Some(context) = prev.perf.context() {
         let now = hal::time::now();
         let mut inner = context.inner.lock();
-        inner.touch(now);
-        inner.on = None;
-        inner.settle(now);
+        inner.leave(now);
         inner.time = inner.time(now);
         inner.since = None;
     }
@@ -393,8 +458,8 @@ pub fn task_leaves(prev: &Task, next: &Task, preempted: bool) {
 pub fn task_enters(prev: &Task) {
     let task = current();
     let cpu = percpu::cpu();
+    let now = hal::time::now();
     if let Some(context) = task.perf.context() {
-        let now = hal::time::now();
         let mut inner = context.inner.lock();
         if !inner.over {
             inner.since = Some(now);
@@ -402,6 +467,7 @@ pub fn task_enters(prev: &Task) {
             inner.settle(now);
         }
     }
+    counters::place(now);
     let moved = task.counters.migrations.load(Relaxed);
     if task.perf.migrations.swap(moved, Relaxed) < moved {
         super::software(CPU_MIGRATIONS, 1, None, 0);

@@ -1,7 +1,8 @@
 //! An event: what it counts, its counts, and its inherited copies.
 
 use super::buffer::Buffer;
-use super::context::{Context, Slot};
+use super::context::Context;
+use super::slot::Slot;
 use super::{EVENTS, SIDE, sideband, tally};
 use crate::task::{Task, TaskRef, current};
 use ::perf::attr::{Attr, flag, format, kind, software};
@@ -31,6 +32,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// The unit's code of an event of the hardware.
+    pub fn code(self) -> Option<u64> {
+        match self {
+            Self::Hardware(code) => Some(code),
+            _ => None,
+        }
+    }
+
     /// What an attribute names: ENOENT when nobody counts that.
     pub fn of(attr: &Attr) -> Result<Self> {
         match attr.kind {
@@ -204,10 +213,9 @@ impl Event {
     }
 
     fn own(&self) -> Reading {
-        let (enabled, running) = match &*self.context.lock() {
-            Some(context) => context.times_of(self.id),
-            None => (0, 0),
-        };
+        // Not with the lock held: another CPU may have to be asked.
+        let context = self.context();
+        let (enabled, running) = context.map_or((0, 0), |context| context.times_of(self.id));
         let value = self.count.load(Relaxed);
         Reading { value, enabled, running, lost: self.lost.load(Relaxed) }
     }

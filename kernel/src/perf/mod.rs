@@ -1,8 +1,8 @@
 //! Performance events: perf_event_open(2) over the running kernel.
 //!
 //! The rules and the formats are the `perf` crate's. Here are the events ([`event`]), the contexts
-//! that hold them, one for each observed task and one for each CPU ([`context`]), the samples
-//! ([`sample`]), the records beside them ([`sideband`]), the buffers ([`buffer`]) and descriptors
+//! that hold them, one for each observed task and one for each CPU ([`context`]), the hardware's
+//! counters ([`hw`], `counters`), the samples ([`sample`]), the records beside them ([`sideband`]), the buffers ([`buffer`]) and descriptors
 //! ([`file`]).
 //!
 //! The rest of the kernel calls the hooks below. With no event open a hook is one relaxed load of a
@@ -11,15 +11,18 @@
 
 pub mod buffer;
 pub mod context;
+mod counters;
 pub mod event;
 pub mod file;
 pub mod hw;
+pub mod model;
 pub mod notify;
 pub mod numa;
 pub mod open;
 pub mod sample;
 pub mod settings;
 pub mod sideband;
+mod slot;
 
 use crate::task::{Task, TaskRef};
 use ::perf::attr::software;
@@ -33,6 +36,8 @@ use sync::IrqLock;
 
 /// Open events of any kind.
 pub static EVENTS: AtomicU32 = AtomicU32::new(0);
+/// Open events of the hardware.
+pub static HARDWARE: AtomicU32 = AtomicU32::new(0);
 /// Open software events, by number.
 static SOFT: [AtomicU32; software::MAX as usize] =
     [const { AtomicU32::new(0) }; software::MAX as usize];
@@ -145,6 +150,11 @@ pub fn enters(prev: &Task) {
     }
 }
 
+/// See `counters`.
+pub fn tick() {
+    counters::tick();
+}
+
 /// Remembers what an interrupt interrupted, for the timers that it may fire.
 #[inline(always)]
 pub fn interrupted(frame: &TrapFrame) {
@@ -221,6 +231,7 @@ fn tally(source: &Source, by: i32) {
     match *source {
         Source::Soft(number) => add(&SOFT[number as usize]),
         Source::Numa(which) => numa::tally(which, &add),
+        Source::Hardware(_) => add(&HARDWARE),
         _ => {}
     }
 }

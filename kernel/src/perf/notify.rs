@@ -80,6 +80,10 @@ impl Notify for Event {
     /// Sends the signal (in the worker).
     fn notify(&self) {
         let why = self.pending.swap(0, Relaxed);
+        if why == 0 {
+            // It was said already: something happened between the interrupt and the worker.
+            return;
+        }
         let Some(file) = self.file.lock().upgrade() else { return };
         let owner = file.owner().load(Relaxed) as i32;
         let wanted = file.signal().load(Relaxed) as i32;

@@ -3,10 +3,10 @@
 use super::context::{self, Context};
 use super::event::{Event, Source};
 use super::file::{PerfFile, read_attr};
-use super::settings;
+use super::{hw, settings};
 use crate::syscalls::Ctx;
 use crate::task::{TaskRef, table};
-use ::perf::attr::{Attr, flag, kind, sample};
+use ::perf::attr::{Attr, flag, sample};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
@@ -99,6 +99,9 @@ fn open(
     };
     if let Some(leader) = &leader {
         check_group(&attr, cpu, leader, &context)?;
+        let own = [source].into_iter();
+        let all = own.chain(leader.members().into_iter().map(|event| event.source));
+        hw::check_group(all.filter_map(Source::code))?;
     }
     let event = Event::new(attr, source, cpu, leader, None);
     let ops = PerfFile::new(event.clone());
@@ -132,8 +135,8 @@ fn possible() -> usize {
 
 fn source(attr: &Attr) -> Result<Source> {
     let source = Source::of(attr)?;
-    // Nothing here records branches; software has none to record.
-    if attr.samples(sample::BRANCH_STACK) && attr.kind == kind::SOFTWARE {
+    // Nothing here records branches.
+    if attr.samples(sample::BRANCH_STACK) {
         return Err(Errno::EOPNOTSUPP);
     }
     Ok(source)

@@ -5,6 +5,7 @@
 
 use super::context::{self, Inner};
 use super::event::{Event, Reading, single};
+use super::slot::Slot;
 use super::{notify, sideband};
 use crate::task::Task;
 use ::perf::attr::{Attr, flag, format, sample};
@@ -36,6 +37,12 @@ impl Regs {
             Some(frame) => Self::Frame(*frame),
             None => Self::Caller { frame_pointer: hal::trap::frame_pointer() },
         }
+    }
+
+    /// Of what this CPU was about when an interrupt came; without one, of this code's caller.
+    #[inline(always)]
+    pub fn here() -> Self {
+        if hal::percpu::in_interrupt() { Self::Frame(interrupted()) } else { Self::of(None) }
     }
 
     fn user(&self) -> bool {
@@ -141,7 +148,7 @@ fn caller(frame_pointer: u64) -> u64 {
 }
 
 /// The registers with which `task` last entered the kernel, if it has user registers at all.
-fn user_registers(task: &Task, regs: &Regs) -> Option<TrapFrame> {
+pub fn user_registers(task: &Task, regs: &Regs) -> Option<TrapFrame> {
     match regs {
         Regs::Frame(frame) if frame.from_user() => Some(*frame),
         _ if task.kernel_thread || task.pid() == 0 => None,
@@ -216,6 +223,9 @@ pub fn overflow(
 ) -> bool {
     let event = inner.slots[at].event.clone();
     let root = event.parent.clone().unwrap_or_else(|| event.clone());
+    if event.attr.samples(sample::READ) {
+        inner.touch(hal::time::now());
+    }
     write(inner, at, &event, period, task, regs, extra);
     let limited = root.limit.load(Relaxed) > 0 && root.limit.fetch_sub(1, Relaxed) == 1;
     if limited {
@@ -376,7 +386,7 @@ fn physical(task: &Task, addr: u64) -> u64 {
 fn reading(inner: &Inner, at: usize) -> Vec<u64> {
     let slot = &inner.slots[at];
     let event = &slot.event;
-    let one = |slot: &context::Slot| {
+    let one = |slot: &Slot| {
         let folded = slot.event.folded();
         let (enabled, running) = slot.times.totals();
         Reading {

@@ -31,6 +31,7 @@ pub fn interrupts(out: &mut Text) -> Result<()> {
         row(out, &alloc::format!("{irq}"), |c| &c.lines[irq], &what);
     }
     row(out, "LOC", |c| &c.timer, "Local timer interrupts");
+    row(out, "PMI", |c| &c.counter, "Performance monitoring interrupts");
     row(out, "RES", |c| &c.reschedule, "Rescheduling interrupts");
     row(out, "CAL", |c| &c.call, "Function call interrupts");
     row(out, "TLB", |c| &c.flush, "TLB shootdowns");

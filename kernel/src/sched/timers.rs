@@ -16,6 +16,10 @@ pub enum Action {
     Notify(Arc<dyn Notify>),
     /// A sample of a performance event's clock is due.
     Perf(Arc<crate::perf::event::Event>),
+    /// Groups of performance events take turns.
+    PerfTick,
+    /// A counter of the software model may have overflowed.
+    Model,
 }
 
 /// Names a timer, to cancel it.
@@ -119,6 +123,8 @@ pub fn on_interrupt() {
             }
             Some(Action::Notify(target)) => crate::time::worker::push_notify(target),
             Some(Action::Perf(event)) => crate::perf::context::timer_fired(&event),
+            Some(Action::PerfTick) => crate::perf::tick(),
+            Some(Action::Model) => crate::perf::model::timer_fired(),
             None => {}
         }
     }

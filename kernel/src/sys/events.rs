@@ -1,6 +1,7 @@
 //! /sys/bus/event_source/devices: who counts performance events, and what they are called.
 
 use super::fixed;
+use crate::perf::hw;
 use crate::perf::numa::{EVENTS, TYPE};
 use crate::proc::put;
 use alloc::format;
@@ -31,6 +32,20 @@ pub fn fill(root: &Dir) {
         dir
     };
     source("software", ::perf::attr::kind::SOFTWARE);
+    if let Some(unit) = hw::unit() {
+        let cpu = source("cpu", ::perf::attr::kind::RAW);
+        let vendor = unit.pmu.vendor();
+        for (name, bits) in ::perf::pmu::formats(vendor) {
+            fixed(&cpu.dir("format"), name, bits);
+        }
+        for (name, event, mask) in ::perf::pmu::named(vendor) {
+            let text = format!("event={event:#04x},umask={mask:#04x}");
+            super::line(&cpu.dir("events"), name, move |out| put!(out, "{text}"));
+        }
+        let what = if unit.model { "software model" } else { "hardware" };
+        fixed(&cpu.dir("caps"), "pmu_name", what);
+        fixed(&cpu, "rdpmc", "0");
+    }
     let numa = source("numa", TYPE);
     fixed(&numa.dir("format"), "event", "config:0-7");
     let events = numa.dir("events");

@@ -108,6 +108,9 @@ pub fn parse(text: &str, sources: &Path) -> Result<Event, String> {
         let exclude = exclude(modifiers.trim_start_matches(':'), text)?;
         return Ok(Event { name: text.to_string(), kind, config, exclude });
     }
+    if text.starts_with('{') {
+        return Err("groups in braces are not understood: name the events one by one".into());
+    }
     let (name, modifiers) = text.split_once(':').unwrap_or((text, ""));
     let exclude = exclude(modifiers, text)?;
     if let Some((_, _, kind, config)) =
@@ -272,6 +275,7 @@ mod tests {
             ("none/x/", "no PMU 'none'"),
             ("numa/event=zz/", "no number"),
             ("cycles:x", "modifier 'x'"),
+            ("{cycles", "groups in braces"),
             ("numa/alloc_remote", "closing slash"),
         ] {
             let error = parse(text, dir.path()).expect_err(text);

@@ -80,7 +80,7 @@ struct Who {
     /// Processes that run already
     #[arg(short, long, value_delimiter = ',', value_name = "PID")]
     pid: Vec<i32>,
-    /// Every process on every CPU
+    /// Every process on every CPU; with a program, until it ends
     #[arg(short, long)]
     all_cpus: bool,
     /// Seconds to measure what does not end by itself
@@ -128,10 +128,10 @@ struct RecordArgs {
     #[arg(short, long, default_value = "cpu-clock")]
     event: String,
     /// Samples a second
-    #[arg(short = 'F', long, default_value_t = 1000, conflicts_with = "count")]
+    #[arg(short = 'F', long, default_value_t = 1000, conflicts_with = "count", value_parser = at_least_one())]
     freq: u64,
     /// Events between two samples
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = at_least_one())]
     count: Option<u64>,
     /// With callchains (programs need frame pointers)
     #[arg(short = 'g', long)]
@@ -191,7 +191,7 @@ struct TopArgs {
     #[arg(short, long, default_value = "cpu-clock")]
     event: String,
     /// Samples a second
-    #[arg(short = 'F', long, default_value_t = 1000)]
+    #[arg(short = 'F', long, default_value_t = 1000, value_parser = at_least_one())]
     freq: u64,
     /// Seconds between two tables
     #[arg(short, long, default_value_t = 2.0)]
@@ -215,7 +215,7 @@ struct NumaArgs {
     #[arg(short = 'n', long, default_value_t = 0)]
     limit: usize,
     /// Pages between two samples
-    #[arg(short, long, default_value_t = 1)]
+    #[arg(short, long, default_value_t = 1, value_parser = at_least_one())]
     count: u64,
     /// Keep the recording in this file
     #[arg(short, long)]
@@ -223,6 +223,10 @@ struct NumaArgs {
     /// The program and its arguments
     #[arg(trailing_var_arg = true)]
     program: Vec<String>,
+}
+
+fn at_least_one() -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(1..)
 }
 
 fn power_of_two(text: &str) -> Result<usize, String> {
@@ -296,9 +300,8 @@ fn stat(args: &StatArgs) -> Result<i32, String> {
         (_, true) => stat::By::Node,
         _ => stat::By::Nothing,
     };
-    let whole = args.who.all_cpus && args.who.program.is_empty();
-    if by != stat::By::Nothing && !whole {
-        return Err("-A and --per-node need -a without a program".into());
+    if by != stat::By::Nothing && !args.who.all_cpus {
+        return Err("-A and --per-node need -a: a program alone is not counted by CPU".into());
     }
     let make = || Target::new(&args.who.program, &args.who.pid, args.who.all_cpus);
     let stats = stat::measure(&events, args.repeat, by, args.who.duration, make)?;
@@ -315,9 +318,15 @@ fn stat(args: &StatArgs) -> Result<i32, String> {
 }
 
 fn what(who: &Who) -> String {
+    if who.all_cpus && !who.program.is_empty() {
+        return format!("the whole machine while '{}' runs", who.program.join(" "));
+    }
     match (who.program.is_empty(), who.pid.is_empty()) {
-        (false, _) => who.program.join(" "),
-        (_, false) => format!("process {:?}", who.pid),
+        (false, _) => format!("'{}'", who.program.join(" ")),
+        (_, false) => {
+            let pids: Vec<String> = who.pid.iter().map(i32::to_string).collect();
+            format!("process {}", pids.join(", "))
+        }
         _ => "the whole machine".into(),
     }
 }
@@ -333,6 +342,8 @@ fn record(args: &RecordArgs) -> Result<i32, String> {
         max_samples: args.max_samples,
         seconds: args.who.duration,
     };
+    // A file that cannot be is told before the program runs, not after.
+    write(&args.output, &[])?;
     let target = Target::new(&args.who.program, &args.who.pid, args.who.all_cpus)?;
     let recording = record::record(&options, target)?;
     let command: Vec<String> = std::env::args().collect();
@@ -385,7 +396,7 @@ fn top(args: &TopArgs) -> Result<i32, String> {
     };
     let mut shown = 0;
     while !sys::interrupted() && (args.iterations == 0 || shown < args.iterations) {
-        let recording = record::record(&options, Target::Everything)?;
+        let recording = record::record(&options, Target::Everything(None))?;
         let profile = recording.profile(&mut symbols::Symbols::default());
         let show =
             report::Options { format: Format::Text, min: 0.0, limit: args.limit, callers: false };
@@ -436,6 +447,8 @@ mod tests {
     fn arguments_of_the_program_are_its_own() {
         let cli = Cli::try_parse_from(["perf", "record", "-g", "-F", "99", "prog", "-F", "x"]);
         let Ok(Cli { command: Command::Record(args) }) = cli else { panic!("a recording") };
+        assert!(Cli::try_parse_from(["perf", "record", "-F", "0", "prog"]).is_err());
+        assert!(Cli::try_parse_from(["perf", "record", "-c", "0", "prog"]).is_err());
         assert_eq!(
             (args.freq, args.who.program.as_slice()),
             (99, &["prog".to_string(), "-F".into(), "x".into()][..])

@@ -77,7 +77,8 @@ impl World {
 
     fn place(&mut self, symbols: &mut Symbols, pid: i32, ip: u64, kernel: bool) -> Place {
         if kernel {
-            return self.places.entry((-1, ip)).or_insert_with(|| symbols.in_kernel(ip)).clone();
+            let find = || nameless_together(symbols.in_kernel(ip));
+            return self.places.entry((-1, ip)).or_insert_with(find).clone();
         }
         if let Some(place) = self.places.get(&(pid, ip)) {
             return place.clone();
@@ -88,14 +89,26 @@ impl World {
             .and_then(|areas| areas.range(..=ip).next_back())
             .filter(|(_, area)| ip < area.0);
         let place = match area {
-            Some((start, (_, offset, name))) => symbols.at_offset(name, ip - start + offset, ip),
-            None => {
-                Place { function: format!("{ip:#x}").into(), object: "[unknown]".into(), kernel }
+            Some((start, (_, offset, name))) => {
+                nameless_together(symbols.at_offset(name, ip - start + offset, ip))
             }
+            None => Place { function: UNKNOWN.into(), object: UNKNOWN.into(), kernel },
         };
         self.places.insert((pid, ip), place.clone());
         place
     }
+}
+
+/// Code without a name.
+pub const UNKNOWN: &str = "[unknown]";
+
+/// Of an object without symbols every address would be a function of its own: a long list that says
+/// nothing. The addresses themselves stay with the samples.
+fn nameless_together(place: Place) -> Place {
+    if place.function.starts_with("0x") {
+        return Place { function: UNKNOWN.into(), ..place };
+    }
+    place
 }
 
 /// The stack of a sample: addresses with what they are in, from the inside out.

@@ -97,7 +97,7 @@ pub fn explain(event: &str, error: &std::io::Error) -> String {
 
 impl Session {
     fn open(options: &Options, target: &Target) -> Result<Self, String> {
-        let with_program = matches!(target, Target::Program(_));
+        let with_program = target.begins_with_exec();
         let mut session = Self { events: Vec::new(), fds: Vec::new(), rings: Vec::new() };
         for (at, event) in options.events.iter().enumerate() {
             let attr = attr_of(event, options, at == 0, with_program);
@@ -165,6 +165,24 @@ fn count_samples(data: &[u8], from: &mut usize) -> u64 {
     count
 }
 
+/// The records of `data` without the samples beyond the first `most`: the kernel goes on taking them
+/// until it is told.
+fn first_samples(data: &[u8], most: u64) -> Vec<u8> {
+    let (mut out, mut at, mut samples) = (Vec::with_capacity(data.len()), 0, 0);
+    while at < data.len() {
+        let begin = at;
+        // One record at a time: what is not whole ends the data.
+        let size = data.get(begin + 6..begin + 8).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]));
+        let Some(record) = data.get(begin..begin + usize::from(size.max(8))) else { break };
+        at += record.len();
+        samples += count_samples(record, &mut 0);
+        if record[0] != 9 || samples <= most {
+            out.extend_from_slice(record);
+        }
+    }
+    out
+}
+
 /// Records.
 pub fn record(options: &Options, mut target: Target) -> Result<Recording, String> {
     let mut session = Session::open(options, &target)?;
@@ -172,9 +190,11 @@ pub fn record(options: &Options, mut target: Target) -> Result<Recording, String
     let (mut seen, mut samples) = (data.len(), 0);
     let begin = Instant::now();
     sys::catch_interrupt();
-    match &mut target {
-        Target::Program(child) => child.start().map_err(|e| format!("cannot execute: {e}"))?,
-        _ => session.all(sys::ENABLE)?,
+    if !target.begins_with_exec() {
+        session.all(sys::ENABLE)?;
+    }
+    if let Some(child) = target.child() {
+        child.start()?;
     }
     let mut end = None;
     loop {
@@ -186,8 +206,8 @@ pub fn record(options: &Options, mut target: Target) -> Result<Recording, String
         if full || over || sys::interrupted() {
             session.all(sys::DISABLE)?;
         }
-        match &target {
-            Target::Program(child) => {
+        match target.child() {
+            Some(child) => {
                 // Without its events it runs to its end all the same.
                 let block = !alive || full || over;
                 end = child.wait(block).map_err(|e| format!("wait: {e}"))?;
@@ -195,11 +215,17 @@ pub fn record(options: &Options, mut target: Target) -> Result<Recording, String
                     break;
                 }
             }
-            _ if full || over || sys::interrupted() || !alive => break,
-            _ => {}
+            None if full || over || sys::interrupted() || !alive => break,
+            None => {}
         }
     }
+    if !target.begins_with_exec() {
+        session.all(sys::DISABLE)?;
+    }
     session.drain(&mut data);
+    if options.max_samples > 0 {
+        data = first_samples(&data, options.max_samples);
+    }
     Ok(Recording { events: session.events, data, end })
 }
 
@@ -210,7 +236,7 @@ fn synthesized(first: &FileEvent, target: &Target) -> Vec<u8> {
     let pids: Vec<i32> = match target {
         Target::Program(_) => Vec::new(),
         Target::Threads(threads) => threads.clone(),
-        Target::Everything => {
+        Target::Everything(_) => {
             let dir = std::fs::read_dir("/proc").into_iter().flatten().flatten();
             dir.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
         }
@@ -410,5 +436,19 @@ mod tests {
         assert_eq!(usize::from(u16::from_le_bytes([out[6], out[7]])), out.len());
         let mut from = 0;
         assert_eq!((count_samples(&out, &mut from), from), (0, out.len()));
+    }
+
+    #[test]
+    fn samples_beyond_the_limit_are_left_out_and_nothing_else() {
+        let mut data = Vec::new();
+        for kind in [3, 9, 9, 3, 9, 10] {
+            put_record(&mut data, kind, 0, &[7], b"x", 0);
+        }
+        let kinds = |data: &[u8]| -> Vec<u8> {
+            let size = data.len() / data.chunks(24).count();
+            data.chunks(size).map(|record| record[0]).collect()
+        };
+        assert_eq!(kinds(&first_samples(&data, 2)), [3, 9, 9, 3, 10]);
+        assert_eq!(first_samples(&data, 3), data);
     }
 }

@@ -88,7 +88,7 @@ fn open(events: &[Event], target: &Target, by: By) -> Result<(Vec<Open>, Vec<boo
     let mut open = Vec::new();
     let mut supported = vec![true; events.len()];
     let nodes = target::nodes();
-    let whole = matches!(target, Target::Everything);
+    let whole = matches!(target, Target::Everything(_));
     let cpus: Vec<i32> =
         if whole { target::cpus().iter().map(|&c| c as i32).collect() } else { vec![-1] };
     for (at, event) in events.iter().enumerate() {
@@ -97,7 +97,7 @@ fn open(events: &[Event], target: &Target, by: By) -> Result<(Vec<Open>, Vec<boo
                 let mut attr = event.attr();
                 attr.read_format = format::ENABLED | format::RUNNING;
                 attr.flags |= flag::DISABLED | flag::INHERIT | flag::EXCLUDE_GUEST;
-                if matches!(target, Target::Program(_)) {
+                if target.begins_with_exec() {
                     attr.flags |= flag::ENABLE_ON_EXEC;
                 }
                 let place = match by {
@@ -134,29 +134,27 @@ pub fn measure(
     for _ in 0..runs.max(1) {
         let mut target = make()?;
         let (open, supported) = open(events, &target, by)?;
+        let begins_with_exec = target.begins_with_exec();
         let begin = Instant::now();
         let mut used = [0.0; 2];
-        if let Target::Program(child) = &mut target {
-            child.start().map_err(|e| format!("cannot execute: {e}"))?;
+        let switch = |request| {
+            let all = open.iter().filter(|_| !begins_with_exec);
+            all.map(|o| &o.fd).try_for_each(|fd| sys::request(fd, request, 0))
+        };
+        switch(sys::ENABLE).map_err(|e| e.to_string())?;
+        if let Some(child) = target.child() {
+            child.start()?;
             if let Some(end) = child.wait(true).map_err(|e| e.to_string())? {
                 used = [end.user, end.system];
                 stats.status = sys::exit_code(end.status);
             }
         } else {
-            open.iter()
-                .try_for_each(|o| sys::request(&o.fd, sys::ENABLE, 0))
-                .map_err(|e| e.to_string())?;
-            let over = |at: Instant| {
-                seconds.is_some_and(|s| at.elapsed() >= Duration::from_secs_f64(s))
-                    || sys::interrupted()
-            };
-            while !over(begin) {
+            let over = || seconds.is_some_and(|s| begin.elapsed() >= Duration::from_secs_f64(s));
+            while !over() && !sys::interrupted() && !target.is_gone() {
                 std::thread::sleep(Duration::from_millis(10));
             }
-            open.iter()
-                .try_for_each(|o| sys::request(&o.fd, sys::DISABLE, 0))
-                .map_err(|e| e.to_string())?;
         }
+        switch(sys::DISABLE).map_err(|e| e.to_string())?;
         stats.times.push([begin.elapsed().as_secs_f64(), used[0], used[1]]);
         collect(&mut stats, events, &open, &supported)?;
         if sys::interrupted() {
@@ -206,6 +204,8 @@ fn collect(
             }),
         }
     }
+    // As they were asked for.
+    stats.lines.sort_by_key(|line| events.iter().position(|event| event.name == line.event));
     Ok(())
 }
 
@@ -227,6 +227,15 @@ impl Line {
         self.runs.as_ref().map(|runs| mean(runs.iter().map(|c| c.value)))
     }
 
+    /// Why there is no number.
+    fn absent(&self) -> Option<&'static str> {
+        match &self.runs {
+            None => Some("<not supported>"),
+            Some(runs) if runs.iter().all(|c| c.running == 0) => Some("<not counted>"),
+            Some(_) => None,
+        }
+    }
+
     /// The part of the time that the event was counting, in percent.
     fn counted(&self) -> f64 {
         let (running, enabled) =
@@ -236,32 +245,49 @@ impl Line {
 }
 
 impl Stats {
+    /// For a count of instructions the cycles of the same place and modes.
+    fn cycles_beside(&self, line: &Line) -> Option<f64> {
+        let modes = line.event.strip_prefix("instructions")?;
+        let same = |other: &&Line| {
+            other.place == line.place && other.event.strip_prefix("cycles") == Some(modes)
+        };
+        let cycles = self.lines.iter().find(same)?;
+        cycles.mean().map(|(value, _)| value).filter(|value| *value > 0.0)
+    }
+
     /// The table.
     pub fn table(&self, title: &str) -> String {
         let mut out = String::new();
         // Writing to a String cannot fail, here and below.
         let runs = self.times.len();
         let plural = if runs > 1 { format!(" ({runs} runs)") } else { String::new() };
-        let _ = writeln!(out, "\n Counts of '{title}'{plural}:\n");
+        let _ = writeln!(out, "\n Counts of {title}{plural}:\n");
         let places = self.lines.iter().any(|l| !l.place.is_empty());
         let clock = self.lines.iter().find(|l| l.clock).and_then(Line::mean);
         let elapsed = mean(self.times.iter().map(|t| t[0]));
         for line in &self.lines {
             let place = if places { format!("{:<7}", line.place) } else { String::new() };
-            let Some((value, spread)) = line.mean() else {
-                let _ = writeln!(out, "{place}{:>18}      {}", "<not supported>", line.event);
+            if let Some(why) = line.absent() {
+                let _ = writeln!(out, "{place}{why:>18}      {}", line.event);
                 continue;
-            };
+            }
+            let (value, spread) = line.mean().unwrap_or_default();
             let number =
                 if line.clock { format!("{:.2} msec", value / 1e6) } else { grouped(value) };
             let note = if line.clock {
                 format!("{:.3} CPUs used", value / 1e9 / elapsed.0.max(1e-9))
+            } else if let Some(cycles) = self.cycles_beside(line) {
+                format!("{:.2} per cycle", value / cycles)
             } else {
                 clock.map_or(String::new(), |(ns, _)| {
                     format!("{:.1} /sec", value * 1e9 / ns.max(1.0))
                 })
             };
-            let _ = write!(out, "{place}{number:>18}      {:<26} # {note}", line.event);
+            if note.is_empty() {
+                let _ = write!(out, "{place}{number:>18}      {}", line.event);
+            } else {
+                let _ = write!(out, "{place}{number:>18}      {:<26} # {note}", line.event);
+            }
             if runs > 1 {
                 let _ = write!(out, "  ( +- {spread:.2}% )");
             }
@@ -285,9 +311,10 @@ impl Stats {
     pub fn fields(&self, separator: &str) -> String {
         let mut out = String::new();
         for line in &self.lines {
-            let text = match line.mean() {
-                None => ["<not supported>".into(), String::new(), String::new()],
-                Some((value, spread)) => [
+            let (value, spread) = line.mean().unwrap_or_default();
+            let text = match line.absent() {
+                Some(why) => [why.into(), String::new(), String::new()],
+                None => [
                     format!("{value:.0}"),
                     format!("{spread:.2}%"),
                     format!("{:.2}", line.counted()),
@@ -307,8 +334,8 @@ impl Stats {
             .lines
             .iter()
             .map(|line| {
-                let value = line.mean().map_or("null".into(), |(value, _)| format!("{value:.0}"));
-                let spread = line.mean().map_or(0.0, |(_, spread)| spread);
+                let (value, spread) = line.mean().unwrap_or_default();
+                let value = line.absent().map_or(format!("{value:.0}"), |_| "null".into());
                 format!(
                     "{{\"place\":{},\"event\":{},\"value\":{value},\"spread_percent\":{spread:.3},\"counted_percent\":{:.3}}}",
                     json_text(&line.place),
@@ -339,12 +366,19 @@ mod tests {
                 values.iter().map(|&v| Count { value: v, enabled: 10, running: 5 }).collect(),
             ),
         };
+        let never = Line {
+            place: String::new(),
+            event: "r1c2".into(),
+            clock: false,
+            runs: Some(vec![Count { value: 0.0, enabled: 10, running: 0 }]),
+        };
         let none = Line { place: String::new(), event: "cycles".into(), clock: false, runs: None };
         Stats {
             lines: vec![
                 line("task-clock", true, &[2e6, 2e6]),
                 line("page-faults", false, &[1000.0, 3000.0]),
                 none,
+                never,
             ],
             times: vec![[0.004, 0.001, 0.0], [0.004, 0.001, 0.0]],
             status: 0,
@@ -373,13 +407,27 @@ mod tests {
             "{table}"
         );
         assert!(table.contains("2,000      page-faults"), "{table}");
+        let count = |event: &str, value| Line {
+            place: String::new(),
+            event: event.into(),
+            clock: false,
+            runs: Some(vec![Count { value, enabled: 1, running: 1 }]),
+        };
+        let lines =
+            vec![count("cycles:u", 200.0), count("instructions:u", 300.0), count("cs", 1.0)];
+        let table = Stats { lines, times: vec![[1.0; 3]], status: 0 }.table("x");
+        assert!(table.contains("300      instructions:u             # 1.50 per cycle"), "{table}");
+        assert!(table.contains("1      cs\n"), "nothing to say of it: {table}");
+        let table = stats().table("x");
         assert!(table.contains("<not supported>      cycles"), "{table}");
+        assert!(table.contains("<not counted>      r1c2"), "{table}");
         assert!(table.contains("+- 50.00%") && table.contains("(50.0% of the time)"), "{table}");
     }
 
     #[test]
     fn fields_are_one_line_each() {
         assert_eq!(stats().fields(",").lines().nth(1), Some(",2000,,page-faults,50.00%,50.00"));
+        assert!(stats().json().contains("\"event\":\"r1c2\",\"value\":null"));
         assert!(stats().json().contains("\"event\":\"page-faults\",\"value\":2000"));
     }
 }

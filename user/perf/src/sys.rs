@@ -181,6 +181,7 @@ pub fn pipe() -> io::Result<(File, File)> {
 /// A program that waits, between fork and exec, to be let go.
 pub struct Child {
     pub pid: i32,
+    name: String,
     go: Option<File>,
     failed: File,
 }
@@ -216,13 +217,20 @@ pub fn spawn(argv: &[String]) -> io::Result<Child> {
             }
             libc::_exit(127);
         }
-        Ok(Child { pid, go: Some(go), failed })
+        Ok(Child { pid, name: argv[0].clone(), go: Some(go), failed })
     }
 }
 
 impl Child {
-    /// Lets it execute its program; the error that execve(2) gave.
-    pub fn start(&mut self) -> io::Result<()> {
+    /// Lets it execute its program; why it cannot.
+    pub fn start(&mut self) -> Result<(), String> {
+        self.try_start().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => format!("there is no program '{}'", self.name),
+            _ => format!("cannot execute '{}': {error}", self.name),
+        })
+    }
+
+    fn try_start(&mut self) -> io::Result<()> {
         use std::io::{Read, Write};
         if let Some(mut go) = self.go.take() {
             go.write_all(&[1])?;

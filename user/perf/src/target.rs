@@ -9,8 +9,8 @@ pub enum Target {
     Program(Child),
     /// Threads that run already.
     Threads(Vec<i32>),
-    /// All CPUs, until interrupted or for so many seconds.
-    Everything,
+    /// All CPUs, until a program ends, until interrupted, or for so many seconds.
+    Everything(Option<Child>),
 }
 
 impl Target {
@@ -19,8 +19,11 @@ impl Target {
         if !program.is_empty() && !pids.is_empty() {
             return Err("either a program or processes (-p), not both".into());
         }
+        if all && !pids.is_empty() {
+            return Err("either processes (-p) or everything (-a), not both".into());
+        }
         if all && program.is_empty() {
-            return Ok(Self::Everything);
+            return Ok(Self::Everything(None));
         }
         if !pids.is_empty() {
             let mut threads = Vec::new();
@@ -36,7 +39,30 @@ impl Target {
             return Err("name a program, or processes (-p), or everything (-a)".into());
         }
         let child = sys::spawn(program).map_err(|e| format!("{}: {e}", program[0]))?;
-        Ok(Self::Program(child))
+        Ok(if all { Self::Everything(Some(child)) } else { Self::Program(child) })
+    }
+
+    /// The program whose end is the end.
+    pub fn child(&mut self) -> Option<&mut Child> {
+        match self {
+            Self::Program(child) | Self::Everything(Some(child)) => Some(child),
+            _ => None,
+        }
+    }
+
+    /// True when its events begin with the program's exec by themselves.
+    pub fn begins_with_exec(&self) -> bool {
+        matches!(self, Self::Program(_))
+    }
+
+    /// True when the threads that were to be measured have all ended.
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::Threads(threads) => {
+                !threads.iter().any(|tid| Path::new(&format!("/proc/{tid}")).exists())
+            }
+            _ => false,
+        }
     }
 
     /// The pids to open events for; -1 for everything.
@@ -44,7 +70,7 @@ impl Target {
         match self {
             Self::Program(child) => vec![child.pid],
             Self::Threads(threads) => threads.clone(),
-            Self::Everything => vec![-1],
+            Self::Everything(_) => vec![-1],
         }
     }
 }
@@ -86,5 +112,20 @@ mod tests {
     fn lists_are_numbers() {
         assert_eq!(parse_list("0-3,8\n"), [0, 1, 2, 3, 8]);
         assert!(parse_list("\n").is_empty());
+    }
+
+    #[test]
+    fn contradictions_are_told() {
+        let program = ["true".to_string()];
+        assert!(Target::new(&program, &[1], false).is_err_and(|e| e.contains("not both")));
+        assert!(Target::new(&[], &[1], true).is_err_and(|e| e.contains("not both")));
+        assert!(Target::new(&[], &[], false).is_err_and(|e| e.contains("-a")));
+        assert!(matches!(Target::new(&[], &[], true), Ok(Target::Everything(None))));
+    }
+
+    #[test]
+    fn a_thread_that_ended_is_gone() {
+        assert!(Target::Threads(vec![i32::MAX]).is_gone());
+        assert!(!Target::Threads(vec![i32::MAX, std::process::id() as i32]).is_gone());
     }
 }

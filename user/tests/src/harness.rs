@@ -52,6 +52,13 @@ pub fn not_on_proxima(what: &str) {
     }
 }
 
+/// Skips on Linux a test of what only Proxima's guests have.
+pub fn not_on_linux(what: &str) {
+    if !std::path::Path::new("/proc/proxima").exists() {
+        skip_with(&format!("Linux has no {what}"));
+    }
+}
+
 static LONG: AtomicBool = AtomicBool::new(false);
 
 /// True if the campaigns that take minutes are asked for.

@@ -13,6 +13,11 @@ pub fn run(args: &[String]) -> ! {
     let code = match word(0) {
         "exit" => number(1),
         "count" => args.len() as i32,
+        // Functions of known weight, for so many milliseconds in so many threads.
+        "busy" => {
+            crate::perf::sample::keep_busy(number(1) as u64, number(2).max(1) as usize);
+            0
+        }
         "pause" => loop {
             let _ = sys!(libc::SYS_pause);
         },

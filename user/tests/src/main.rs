@@ -43,6 +43,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "affinity", places: false, groups: &[affinity::TESTS] },
     Suite { name: "sched", places: false, groups: sched::GROUPS },
     Suite { name: "perf", places: false, groups: perf::GROUPS },
+    Suite { name: "pmu", places: false, groups: perf::pmu::GROUPS },
     Suite { name: "frames", places: false, groups: &[frames::TESTS] },
     // Last: it leaves a node without a free page for a while.
     Suite { name: "exhaustion", places: true, groups: &[exhaustion::TESTS] },

@@ -133,6 +133,19 @@ pub fn take_ipis() -> u64 {
     unsafe { (*super::percpu::local()).ipi_pending.swap(0, Ordering::AcqRel) }
 }
 
+/// Lets the counters of this CPU's performance monitoring unit interrupt. Their interrupt masks
+/// itself, so this is to be said again after each.
+pub fn allow_counter_interrupt() {
+    write(REG_PERF, vector::COUNTER as u32);
+}
+
+/// The interrupt of a counter, as if this CPU's unit had raised it.
+pub fn raise_counter_interrupt() {
+    // SAFETY: a field of this CPU's data that never changes.
+    let apic_id = unsafe { (*super::percpu::local()).apic_id };
+    send(apic_id, vector::COUNTER as u32);
+}
+
 /// INIT to one CPU.
 pub fn send_init(apic_id: u32) {
     send(apic_id, 0x4500);

@@ -12,6 +12,7 @@ pub mod ioapic;
 pub mod latency;
 pub mod paging;
 pub mod percpu;
+pub mod pmu;
 pub mod power;
 pub mod pvh;
 pub mod serial;

@@ -63,6 +63,8 @@ pub mod vector {
     pub const TIMER: u64 = 0xf0;
     /// One vector for all requests between CPUs; what is wanted is in the pending word.
     pub const IPI: u64 = 0xf1;
+    /// A performance counter overflowed.
+    pub const COUNTER: u64 = 0xf2;
     /// APIC error.
     pub const ERROR: u64 = 0xfe;
     pub const SPURIOUS: u64 = 0xff;

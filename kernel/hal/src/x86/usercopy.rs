@@ -13,6 +13,8 @@ macro_rules! extable {
     };
 }
 
+pub(super) use extable;
+
 #[repr(C)]
 struct Entry {
     from: u64,

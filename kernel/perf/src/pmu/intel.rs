@@ -23,6 +23,9 @@ const ENABLE: u64 = 1 << 22;
 const CAPABILITIES: u32 = 0x345;
 const FULL_WIDTH: u64 = 1 << 13;
 
+/// Cycles at the reference rate, which only a fixed counter counts: not a code of the unit.
+const REFERENCE: u64 = 0x0300;
+
 /// A unit of version 2 or above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intel {
@@ -58,11 +61,15 @@ impl Intel {
         let which = match code {
             0x00c0 => 0,
             0x003c => 1,
-            // Cycles at the reference rate have no general code.
-            0x0300 => 2,
+            REFERENCE => 2,
             _ => return None,
         };
         (which < self.shape.fixed as usize).then_some(FIXED + which)
+    }
+
+    /// A code that general counters know, too.
+    pub fn is_general(&self, code: u64) -> bool {
+        code != REFERENCE
     }
 
     fn all(&self) -> u64 {
@@ -85,14 +92,16 @@ impl Intel {
         if index >= FIXED {
             return FIXED_COUNTER + (index - FIXED) as u32;
         }
-        let full = self.capabilities && regs.read(CAPABILITIES) & FULL_WIDTH != 0;
-        if full { PMC_FULL + index as u32 } else { PMC + index as u32 }
+        if self.full_width(regs) { PMC_FULL + index as u32 } else { PMC + index as u32 }
+    }
+
+    /// General counters can be written in full.
+    pub(super) fn full_width(&self, regs: &impl Registers) -> bool {
+        self.capabilities && regs.read(CAPABILITIES) & FULL_WIDTH != 0
     }
 
     pub(super) fn start(&self, regs: &impl Registers, index: usize, config: &Config, value: u64) {
         self.stop(regs, index);
-        // Without full writes 32 bits are written, and the highest is extended through the rest:
-        // a period that does not fit them overflows earlier, which the count knows.
         regs.write(self.counter(regs, index), value);
         if index >= FIXED {
             let bits = u64::from(config.kernel) | u64::from(config.user) << 1 | 1 << 3;

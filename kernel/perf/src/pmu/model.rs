@@ -1,9 +1,12 @@
-//! The registers as the manuals describe them: they count what is fed to them, wrap at their width,
-//! set their status bits and raise the interrupt.
+//! The registers of a unit as the manuals describe them, in software: they count what is fed to
+//! them, wrap at their width, set their status bits and raise the interrupt.
+//!
+//! The drivers are tested against it on the host; a kernel that is told so at boot runs on it, where
+//! there is no unit.
 
-use super::{FIXED, Registers};
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use super::FIXED;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 /// Which unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +29,10 @@ pub enum Kind {
 
 /// The registers.
 pub struct Model {
-    pub kind: Kind,
-    msrs: RefCell<BTreeMap<u32, u64>>,
+    kind: Kind,
+    msrs: BTreeMap<u32, u64>,
     /// Interrupts raised.
-    pub interrupts: RefCell<u32>,
+    interrupts: u64,
 }
 
 const USER: u64 = 1 << 16;
@@ -38,14 +41,19 @@ const INTERRUPT: u64 = 1 << 20;
 const ENABLE: u64 = 1 << 22;
 
 impl Model {
-    pub fn new(kind: Kind) -> Self {
-        Self { kind, msrs: RefCell::default(), interrupts: RefCell::new(0) }
+    pub const fn new(kind: Kind) -> Self {
+        Self { kind, msrs: BTreeMap::new(), interrupts: 0 }
+    }
+
+    /// Interrupts raised so far.
+    pub fn interrupts(&self) -> u64 {
+        self.interrupts
     }
 
     /// CPUID of a processor with this unit.
     pub fn cpuid(&self, leaf: u32, _sub: u32) -> [u32; 4] {
         let text = |s: &[u8; 12]| {
-            let word = |at: usize| u32::from_le_bytes(s[at..at + 4].try_into().expect("four"));
+            let word = |at: usize| u32::from_le_bytes([s[at], s[at + 1], s[at + 2], s[at + 3]]);
             [word(0), word(4), word(8)]
         };
         match (self.kind, leaf) {
@@ -70,12 +78,13 @@ impl Model {
         }
     }
 
+    /// What a register holds.
     pub fn get(&self, msr: u32) -> u64 {
-        self.msrs.borrow().get(&msr).copied().unwrap_or(0)
+        self.msrs.get(&msr).copied().unwrap_or(0)
     }
 
-    fn set(&self, msr: u32, value: u64) {
-        self.msrs.borrow_mut().insert(msr, value);
+    fn set(&mut self, msr: u32, value: u64) {
+        self.msrs.insert(msr, value);
     }
 
     fn width(&self) -> u32 {
@@ -114,46 +123,72 @@ impl Model {
         self.global().is_none_or(|(control, _)| self.get(control) & 1 << index != 0)
     }
 
+    /// The fixed counters: index and counter register.
+    fn fixed(&self) -> impl Iterator<Item = (usize, u32)> + use<> {
+        let fixed = if let Kind::Intel { fixed, .. } = self.kind { fixed } else { 0 };
+        (0..fixed).map(|n| (FIXED + n as usize, 0x309 + n))
+    }
+
     /// The event `code` happens `n` times in user or kernel mode.
-    pub fn happen(&self, code: u64, n: u64, user: bool) {
+    pub fn happen(&mut self, code: u64, n: u64, user: bool) {
+        self.advance(Some(code), n, user);
+    }
+
+    /// Every event happens `n` times.
+    pub fn tick(&mut self, n: u64, user: bool) {
+        self.advance(None, n, user);
+    }
+
+    fn advance(&mut self, code: Option<u64>, n: u64, user: bool) {
         let mode = if user { USER } else { KERNEL };
         for (index, select, counter) in self.counters() {
             let s = self.get(select);
             let codes = 0xf_0000_ffff;
-            if s & ENABLE != 0 && s & mode != 0 && s & codes == code & codes && self.on(index) {
-                self.advance(index, counter, n, s & INTERRUPT != 0);
+            let meant = code.is_none_or(|code| s & codes == code & codes);
+            if s & ENABLE != 0 && s & mode != 0 && meant && self.on(index) {
+                self.count(index, counter, n, s & INTERRUPT != 0);
             }
         }
-        if let Kind::Intel { fixed, .. } = self.kind {
-            let which = [0x00c0, 0x003c, 0x0300].iter().position(|c| *c == code);
-            if let Some(which) = which.filter(|w| *w < fixed as usize) {
-                let bits = self.get(0x38d) >> (4 * which);
-                let counts = bits & if user { 2 } else { 1 } != 0;
-                if counts && self.on(FIXED + which) {
-                    self.advance(FIXED + which, 0x309 + which as u32, n, bits & 8 != 0);
-                }
+        for (index, counter) in self.fixed() {
+            let meant = code.is_none_or(|code| [0x00c0, 0x003c, 0x0300][index - FIXED] == code);
+            let bits = self.get(0x38d) >> (4 * (index - FIXED));
+            if meant && bits & if user { 2 } else { 1 } != 0 && self.on(index) {
+                self.count(index, counter, n, bits & 8 != 0);
             }
         }
     }
 
-    fn advance(&self, index: usize, counter: u32, n: u64, interrupt: bool) {
+    fn count(&mut self, index: usize, counter: u32, n: u64, interrupt: bool) {
         let mask = (1 << self.width()) - 1;
         let before = self.get(counter);
-        let after = (before + n) & mask;
-        self.set(counter, after);
+        self.set(counter, (before + n) & mask);
         if before + n > mask {
             if let Some((_, status)) = self.global() {
                 self.set(status, self.get(status) | 1 << index);
             }
-            if interrupt {
-                *self.interrupts.borrow_mut() += 1;
-            }
+            self.interrupts += u64::from(interrupt);
         }
     }
-}
 
-impl Registers for Model {
-    fn read(&self, msr: u32) -> u64 {
+    /// After how many events at the earliest a counter overflows; None while none counts.
+    pub fn until_overflow(&self) -> Option<u64> {
+        let left = |counter: u32| (1 << self.width()) - self.get(counter);
+        let general = self
+            .counters()
+            .into_iter()
+            .filter(|(index, select, _)| self.get(*select) & ENABLE != 0 && self.on(*index))
+            .map(|(_, _, counter)| left(counter));
+        let fixed = self
+            .fixed()
+            .filter(|(index, _)| {
+                self.get(0x38d) >> (4 * (index - FIXED)) & 3 != 0 && self.on(*index)
+            })
+            .map(|(_, counter)| left(counter));
+        general.chain(fixed).min()
+    }
+
+    /// RDMSR.
+    pub fn read(&self, msr: u32) -> u64 {
         match (self.kind, msr) {
             (Kind::Intel { full, .. }, 0x345) => u64::from(full) << 13,
             (Kind::Intel { .. }, 0x4c1..=0x4e0) => self.get(msr - 0x400),
@@ -161,7 +196,8 @@ impl Registers for Model {
         }
     }
 
-    fn write(&self, msr: u32, value: u64) {
+    /// WRMSR.
+    pub fn write(&mut self, msr: u32, value: u64) {
         let mask = (1 << self.width()) - 1;
         match (self.kind, msr) {
             (Kind::None, _) => {}

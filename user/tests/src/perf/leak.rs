@@ -1,5 +1,7 @@
 //! Opened and closed, over and over: nothing stays behind.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::child::run;
 use crate::harness::{long, skip, tests};
@@ -7,11 +9,20 @@ use crate::memory::*;
 
 pub const TESTS: &[Test] = tests![events_that_are_closed_leave_nothing];
 
-/// Free memory of the machine, KiB.
-fn free() -> i64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap();
-    let line = text.lines().find(|l| l.starts_with("MemFree:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+/// Frames by what they are used for, over all nodes.
+fn used() -> BTreeMap<String, i64> {
+    let text = std::fs::read_to_string("/proc/proxima/frames").unwrap();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let mut sums = BTreeMap::new();
+    for pair in words.chunks(2) {
+        *sums.entry(pair[0].to_string()).or_default() += pair[1].parse::<i64>().unwrap();
+    }
+    sums
+}
+
+/// Descriptors of this process.
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 fn round(turn: usize) {
@@ -38,10 +49,11 @@ fn events_that_are_closed_leave_nothing() {
             "Linux rewrites its own code for such events, which QEMU's emulation does not survive"
         );
     }
+    // Two events a turn.
     let turns = if long() { 500_000 } else { 2_000 };
     (0..turns / 10).for_each(round);
     run(|| {});
-    let before = free();
+    let (before, files) = (used(), open_files());
     for turn in 0..turns {
         round(turn);
         if turn % 500 == 2 {
@@ -50,7 +62,13 @@ fn events_that_are_closed_leave_nothing() {
             run(|| drop(event));
         }
     }
-    let lost = before - free();
-    // 4000 events of 1 KiB would be 4 MiB.
-    assert!(lost < 2048, "{lost} KiB less after {turns} turns");
+    let after = used();
+    assert_eq!(open_files(), files);
+    // An event is more than half a KiB: 4000 of them would be 500 frames.
+    for name in ["kernel", "slab", "pagetable", "stack", "shared"] {
+        assert!(
+            after[name] - before[name] < 64,
+            "{name}: {before:?}, {after:?} after {turns} turns"
+        );
+    }
 }

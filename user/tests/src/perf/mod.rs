@@ -4,9 +4,10 @@ mod count;
 mod leak;
 mod numa;
 mod open;
+pub mod pmu;
 mod records;
 mod ring;
-mod sample;
+pub mod sample;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,6 +46,7 @@ pub const EXCLUDE_KERNEL: u64 = 1 << 5;
 pub const MMAP: u64 = 1 << 8;
 pub const COMM: u64 = 1 << 9;
 pub const FREQ: u64 = 1 << 10;
+pub const INHERIT_STAT: u64 = 1 << 11;
 pub const ENABLE_ON_EXEC: u64 = 1 << 12;
 pub const TASK: u64 = 1 << 13;
 pub const WATERMARK: u64 = 1 << 14;
@@ -53,6 +55,10 @@ pub const MMAP2: u64 = 1 << 23;
 pub const COMM_EXEC: u64 = 1 << 24;
 pub const CONTEXT_SWITCH: u64 = 1 << 26;
 pub const WRITE_BACKWARD: u64 = 1 << 27;
+
+/// Kinds of records.
+pub const THROTTLE: u32 = 5;
+pub const UNTHROTTLE: u32 = 6;
 
 pub const S_IP: u64 = 1;
 pub const S_TID: u64 = 1 << 1;

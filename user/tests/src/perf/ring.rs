@@ -17,6 +17,8 @@ pub const TESTS: &[Test] = tests![
     readers_wake_by_number_and_by_bytes,
     a_paused_buffer_takes_nothing,
     events_can_share_a_buffer,
+    only_alike_events_share_a_buffer,
+    the_reader_is_signalled_as_it_wishes,
     locked_memory_has_its_limit,
 ];
 
@@ -167,6 +169,78 @@ fn events_can_share_a_buffer() {
     };
     assert_eq!((of(&all), of(&minor)), (all.count(), minor.count()));
     minor.ioctl(SET_OUTPUT, -1i32 as usize).unwrap();
+}
+
+fn only_alike_events_share_a_buffer() {
+    const USE_CLOCKID: u64 = 1 << 25;
+    let base = || Attr::software(FAULTS).flags(DISABLED).sample(1, S_ADDR);
+    let target = base().open();
+    let _ring = Ring::new(&target, 2);
+    let refused = |attr: Attr| {
+        let other = attr.open();
+        fails(other.ioctl(SET_OUTPUT, target.0 as usize), EINVAL);
+    };
+    refused(base().flags(WRITE_BACKWARD));
+    refused(base().flags(USE_CLOCKID));
+    // Of a CPU, and of a task: their buffers are written from elsewhere.
+    let whole = Event(base().try_open(-1, 0, -1, 0).unwrap() as i32);
+    fails(whole.ioctl(SET_OUTPUT, target.0 as usize), EINVAL);
+    // One that has a mapped buffer of its own keeps it.
+    let own = base().open();
+    let own_ring = Ring::new(&own, 2);
+    fails(own.ioctl(SET_OUTPUT, target.0 as usize), EINVAL);
+    drop(own_ring);
+    own.ioctl(SET_OUTPUT, target.0 as usize).unwrap();
+    let not_an_event = sys::pipe().unwrap().0;
+    fails(own.ioctl(SET_OUTPUT, not_an_event as usize), libc::EBADF);
+}
+
+fn the_reader_is_signalled_as_it_wishes() {
+    use std::sync::atomic::AtomicI32;
+    const F_SETSIG: i32 = 10;
+    const F_OWNER_TID: i32 = 0;
+    const POLL_IN: i32 = 1;
+    const POLL_HUP: i32 = 6;
+    static SEEN: [AtomicI32; 3] = [const { AtomicI32::new(0) }; 3];
+    static BY: AtomicI32 = AtomicI32::new(0);
+    extern "C" fn on(_: i32, info: *const libc::siginfo_t, _: usize) {
+        // SAFETY: the kernel passes a siginfo; SIGPOLL's fields are band (8 bytes) and descriptor.
+        let (code, fd) = unsafe { ((*info).si_code, *info.cast::<u8>().add(24).cast::<i32>()) };
+        let which = match code {
+            POLL_IN => 0,
+            POLL_HUP => 1,
+            _ => 2,
+        };
+        SEEN[which].fetch_add(1, Ordering::SeqCst);
+        BY.store(fd, Ordering::SeqCst);
+    }
+    let signal = libc::SIGRTMIN() + 3;
+    sys::on_signal_with(signal, on as *const () as usize, libc::SA_SIGINFO);
+    let event = every_fault(0).wakeup(1).open();
+    let _ring = Ring::new(&event, 8);
+    const F_SETOWN_EX: i32 = 15;
+    let owner = [F_OWNER_TID, sys::gettid()];
+    sys!(libc::SYS_fcntl, event.0, F_SETOWN_EX, owner.as_ptr()).unwrap();
+    sys!(libc::SYS_fcntl, event.0, F_SETSIG, signal).unwrap();
+    sys!(libc::SYS_fcntl, event.0, libc::F_SETFL, libc::O_ASYNC).unwrap();
+    let seen = |which: usize| SEEN[which].load(Ordering::SeqCst);
+    let end = sys::monotonic() + 10_000_000_000;
+    let until = |done: &dyn Fn() -> bool| {
+        while !done() && sys::monotonic() < end {
+            burn(1_000_000);
+        }
+        assert!(done(), "seen: {SEEN:?}");
+    };
+    event.ioctl(ENABLE, 0).unwrap();
+    faults(1);
+    until(&|| seen(0) > 0);
+    event.ioctl(DISABLE, 0).unwrap();
+    assert_eq!((seen(1), seen(2), BY.load(Ordering::SeqCst)), (0, 0, event.0));
+    // The last one of a limit says that it was.
+    event.ioctl(REFRESH, 2).unwrap();
+    faults(5);
+    until(&|| seen(1) > 0);
+    assert_eq!((seen(1), seen(2)), (1, 0));
 }
 
 fn locked_memory_has_its_limit() {

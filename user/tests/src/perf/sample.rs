@@ -16,7 +16,8 @@ pub const TESTS: &[Test] = tests![
 
 const SAMPLE: u32 = 9;
 
-fn samples(ring: &Ring) -> Vec<Record> {
+/// The samples that are there.
+pub fn samples(ring: &Ring) -> Vec<Record> {
     ring.take().into_iter().filter(|r| r.kind == SAMPLE).collect()
 }
 
@@ -94,16 +95,37 @@ fn work(n: u64) -> u64 {
 }
 
 fn hot_functions_get_their_share() {
-    let event =
-        Attr::software(CPU_CLOCK).flags(DISABLED | EXCLUDE_KERNEL).sample(250_000, S_IP).open();
+    let attr = Attr::software(CPU_CLOCK).flags(EXCLUDE_KERNEL).sample(250_000, S_IP);
+    hot_functions(attr, 1_500_000_000, 50);
+}
+
+/// The three functions for so long, in so many threads.
+pub fn keep_busy(millis: u64, threads: usize) {
+    let end = sys::monotonic() + millis * 1_000_000;
+    let body = move || {
+        while sys::monotonic() < end {
+            for f in [six, three, one] {
+                std::hint::black_box(f(50));
+            }
+        }
+    };
+    let others: Vec<_> = (1..threads).map(|_| std::thread::spawn(body)).collect();
+    body();
+    others.into_iter().for_each(|thread| thread.join().expect("it only computes"));
+}
+
+/// Samples of three functions, by an event that samples the instruction pointer alone, are as many
+/// as their work.
+pub fn hot_functions(attr: Attr, nanos: u64, turn: u64) {
+    let event = attr.flags(DISABLED).open();
     let ring = Ring::new(&event, 64);
     let starts = [six as *const () as u64, three as *const () as u64, one as *const () as u64];
     let mut hits = [0u64; 3];
-    let end = sys::monotonic() + 1_500_000_000;
+    let end = sys::monotonic() + nanos;
     event.ioctl(ENABLE, 0).unwrap();
     while sys::monotonic() < end {
         for f in [six, three, one] {
-            std::hint::black_box(f(50));
+            std::hint::black_box(f(turn));
         }
     }
     event.ioctl(DISABLE, 0).unwrap();
