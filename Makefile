@@ -35,6 +35,7 @@ test-all: setup
 		--topology glueless-8 --topology wide-64
 	@$(PROXIMA) test sched --kernel both --filter 'every_cpu_runs|beyond_64|without_memory' \
 		--topology crowd-96
+	@sh scripts/perf-suite.sh $(PROXIMA)
 
 # docs/syscalls.md, from the kernel's own table.
 docs: setup

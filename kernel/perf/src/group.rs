@@ -39,8 +39,8 @@ impl Round {
         if !group.hardware {
             return Fate::On;
         }
-        let open = !self.exclusive && !(group.exclusive && self.taken);
-        if open && !self.over && seat() {
+        let closed = self.over || self.exclusive || group.exclusive && self.taken;
+        if !closed && seat() {
             self.taken = true;
             self.exclusive = group.exclusive;
             return Fate::On;

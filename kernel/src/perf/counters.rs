@@ -147,25 +147,29 @@ fn put_groups(
             && inner.is_here(slot)
             && inner.needs_counters(slot.leader)
     };
-    let count = (0..inner.slots.len()).filter(|at| is_one(inner, *at)).count();
-    // A group that fails is none any more: from the last to the first, positions stay.
-    let turn = if pinned { 0 } else { inner.turn };
-    let mut failed = 0;
-    for nth in order(count, turn) {
-        let nth = if pinned { nth - failed } else { nth };
-        let Some(at) = (0..inner.slots.len()).filter(|at| is_one(inner, *at)).nth(nth) else {
-            continue;
-        };
+    let mut put = |inner: &mut Inner, at: usize| {
         let leader = inner.slots[at].leader;
         let exclusive = inner.slots[at].event.attr.has(flag::EXCLUSIVE);
         let wants = Wants { hardware: true, pinned, exclusive };
         match round.put(wants, || seat(inner, leader, used, pmu)) {
             Fate::On => {}
             Fate::Waits => inner.waits = true,
-            Fate::Failed => {
-                inner.fail(at, now);
-                failed += 1;
+            Fate::Failed => inner.fail(at, now),
+        }
+    };
+    if pinned {
+        for at in 0..inner.slots.len() {
+            if is_one(inner, at) {
+                put(inner, at);
             }
+        }
+        return;
+    }
+    let count = (0..inner.slots.len()).filter(|at| is_one(inner, *at)).count();
+    for nth in order(count, inner.turn) {
+        let at = (0..inner.slots.len()).filter(|at| is_one(inner, *at)).nth(nth);
+        if let Some(at) = at {
+            put(inner, at);
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::sys::fails;
 pub const TESTS: &[Test] = tests![
     the_unit_says_what_it_has,
     what_is_no_event_is_refused,
+    the_models_counts_are_the_time,
     user_and_kernel_add_up,
     a_stopped_counter_stands_still,
     reset_forgets_what_was_counted,
@@ -45,6 +46,19 @@ fn what_is_no_event_is_refused() {
     fails(Attr::of(HW_CACHE, 0x1_0106).try_open(0, -1, -1, 0), ENOENT);
     const PRECISE: u64 = 3 << 15;
     fails(hardware(CYCLES).flags(PRECISE).try_open(0, -1, -1, 0), EOPNOTSUPP);
+}
+
+fn the_models_counts_are_the_time() {
+    let event = hardware(CYCLES).open();
+    let name = std::fs::read_to_string(format!("{UNIT}/caps/pmu_name")).unwrap_or_default();
+    if name.trim() != "software model" {
+        skip!("a real unit counts cycles");
+    }
+    // Ticks are nanoseconds on the clock that the model's suite runs on.
+    let time = || sys::clock(libc::CLOCK_THREAD_CPUTIME_ID);
+    let (count, begin) = (event.count(), time());
+    burn(20_000_000);
+    near((event.count() - count) as f64, (time() - begin) as f64, 1.0);
 }
 
 fn user_and_kernel_add_up() {
