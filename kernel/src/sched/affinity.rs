@@ -1,7 +1,9 @@
 //! sched_setaffinity(2): the mask, and making it true before the call returns.
 
-use super::{Enqueue, Hints, cpu, domains, enqueue, reschedule, wish};
+use super::wake::{enqueue, wish};
+use super::{Hints, balance, cpu, domains, reschedule};
 use crate::task::{TaskRef, current};
+use ::sched::Enqueue;
 use abi::{Errno, Result};
 use core::sync::atomic::Ordering;
 use numa::CpuMask;
@@ -23,7 +25,7 @@ pub fn set(task: &TaskRef, mask: CpuMask) -> Result<()> {
     loop {
         let at = task.last_cpu();
         if mask.contains(at) {
-            super::offer_from(at);
+            balance::offer_from(at);
             return Ok(());
         }
         if *task.affinity.lock() != mask {
