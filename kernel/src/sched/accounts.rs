@@ -80,7 +80,7 @@ pub fn of_task(task: &Task) -> (u64, u64) {
     for _ in 0..4 {
         let stamp = task.stamp.load(Ordering::Acquire);
         let [mut user, mut system] = counted(task);
-        if task.on_cpu.load(Ordering::Acquire) {
+        if !task.standing.is_off() {
             let since = hal::cpu::rdtsc().saturating_sub(stamp);
             if stamp & IN_USER != 0 {
                 user += since;

@@ -15,14 +15,14 @@ pub mod timers;
 mod wake;
 
 pub use accounts::{charge_kernel, charge_return};
-pub use balance::{look_again, tick};
+pub use balance::{look_again, on_exec, tick};
 pub use params::{set_params, stats_of};
 pub use switch::{first_run, preempt, schedule, yield_now};
 pub use wake::{start, wake, wake_if};
 
+use crate::task::TaskRef;
 use crate::task::current::set_current;
-use crate::task::{State, TaskRef};
-use ::sched::{Domains, Entity, RunQueue};
+use ::sched::{Board, Domains, Entity, RunQueue};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use hal::apic::Ipi;
@@ -48,7 +48,11 @@ struct Queue {
     idle: TaskRef,
     /// The task that was switched away from last, until the switch is over.
     before: Option<TaskRef>,
-    /// It may not stay on this CPU: to be put on another one's queue after the switch.
+    /// The running task would be nearer to its memory elsewhere.
+    astray: bool,
+    /// The running task is to leave for another CPU at the next switch.
+    leaves: bool,
+    /// It leaves this CPU: to be put on another one's queue after the switch.
     exile: Option<Entity<TaskRef>>,
     /// When periodic balancing is due.
     balance_at: u64,
@@ -57,8 +61,7 @@ struct Queue {
 }
 
 static CPUS: [Once<Box<Cpu>>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
-static IDLE: AtomicCpuMask = AtomicCpuMask::new();
-static OVERLOADED: AtomicCpuMask = AtomicCpuMask::new();
+static BOARD: Board<AtomicCpuMask> = Board::new(AtomicCpuMask::new(), AtomicCpuMask::new());
 static DOMAINS: Once<Domains> = Once::new();
 
 /// A CPU's scheduler.
@@ -77,15 +80,17 @@ pub fn default_slice() -> u64 {
 
 /// Makes a CPU's queue; `idle` is the task that the CPU already runs.
 pub fn start_cpu(id: CpuId, idle: TaskRef) {
-    idle.set_state(State::Runnable);
-    idle.on_cpu.store(true, Ordering::Relaxed);
-    idle.cpu.store(id.index() as u32, Ordering::Relaxed);
+    idle.standing.goes_on();
+    idle.standing.mount();
+    idle.standing.settle(id, |_| (), |_| true, || id);
     CPUS[id.index()].call_once(|| {
         Box::new(Cpu {
             queue: IrqLock::new(Queue {
                 ready: RunQueue::new(id),
                 idle,
                 before: None,
+                astray: false,
+                leaves: false,
                 exile: None,
                 balance_at: 0,
                 offer_at: 0,
@@ -104,13 +109,13 @@ struct Hints;
 
 impl ::sched::Loads for Hints {
     fn is_idle(&self, cpu: CpuId) -> bool {
-        IDLE.test(cpu, Ordering::Relaxed)
+        BOARD.idle().test(cpu, Ordering::Relaxed)
     }
     fn idle(&self) -> CpuMask {
-        IDLE.load(Ordering::Relaxed)
+        BOARD.idle().load(Ordering::Relaxed)
     }
     fn overloaded(&self) -> CpuMask {
-        OVERLOADED.load(Ordering::Relaxed)
+        BOARD.overloaded().load(Ordering::Relaxed)
     }
     fn load(&self, id: CpuId) -> u64 {
         cpu(id).map_or(u64::MAX, |c| c.load.load(Ordering::Relaxed))
@@ -124,19 +129,8 @@ impl Cpu {
     /// Tells the others how things stand here. Writes only what changed: these lines are read by
     /// every CPU.
     fn publish(&self, queue: &Queue) {
-        let id = queue.ready.cpu();
-        let set = |mask: &AtomicCpuMask, on: bool| {
-            if mask.test(id, Ordering::Relaxed) != on {
-                if on {
-                    mask.set(id, Ordering::SeqCst);
-                } else {
-                    mask.clear(id, Ordering::SeqCst);
-                }
-            }
-        };
-        set(&IDLE, queue.ready.is_empty());
         // One that waits for an idle CPU has been given that one, and it will come.
-        set(&OVERLOADED, queue.ready.len() > 1);
+        BOARD.say(queue.ready.cpu(), queue.ready.is_empty(), queue.ready.len() > 1);
         self.load.store(queue.ready.load(), Ordering::Relaxed);
         let priority =
             queue.ready.current_params().and_then(|p| p.class.rt_priority()).unwrap_or(0);

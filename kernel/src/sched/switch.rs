@@ -1,9 +1,9 @@
 //! The switch: the running task gives the CPU to the one that should have it.
 
 use super::accounts::{self, IN_USER, charge_kernel};
-use super::balance::{BALANCE, offer_from, pull_work};
+use super::balance::{self, BALANCE, offer_from, pull_work};
 use super::wake::{enqueue, wish};
-use super::{Hints, OVERLOADED, cpu, domains, timers};
+use super::{BOARD, Hints, cpu, domains, timers};
 use crate::task::current::set_current;
 use crate::task::{State, Task, TaskRef, current};
 use ::sched::{Dequeue, Enqueue};
@@ -43,6 +43,7 @@ fn switch(preempted: bool) {
     let mut slot = task.entity.lock();
     let mut queue = here.queue.lock();
     let is_idle = core::ptr::eq(&*task, &*queue.idle.0);
+    let leaves = core::mem::take(&mut queue.leaves);
     let is_nice = queue.ready.current_params().is_some_and(accounts::is_nice);
     let sleeps = !preempted && task.state() != State::Runnable;
     // Dequeueing lets go of the queue's reference, which is a dead task's last one.
@@ -52,7 +53,7 @@ fn switch(preempted: bool) {
             if let Some((_, entity)) = queue.ready.dequeue_current(Dequeue::Sleep, now) {
                 *slot = Some(entity);
             }
-        } else if !task.affinity.lock().contains(id)
+        } else if (leaves || !task.affinity.lock().contains(id))
             && let Some((_, entity)) = queue.ready.dequeue_current(Dequeue::Move, now)
         {
             queue.exile = Some(entity);
@@ -67,7 +68,7 @@ fn switch(preempted: bool) {
     }
     if queue.ready.is_empty() && !is_idle {
         here.publish(&queue);
-        if !OVERLOADED.load(Ordering::SeqCst).is_empty() {
+        if BOARD.somebody_waits() {
             // Since the look for work another CPU may have got too much without knowing that this
             // one idles. It does now: whoever comes after this look tells us.
             drop(queue);
@@ -80,7 +81,8 @@ fn switch(preempted: bool) {
         None => queue.idle.clone(),
     };
     here.publish(&queue);
-    timers::arm_tick(queue.ready.next_tick(now), now);
+    queue.astray = balance::is_astray(&next);
+    timers::arm_tick(queue.next_tick(now), now);
     if core::ptr::eq(Arc_ptr(&next), &*task) {
         drop(queue);
         percpu::preempt_enable_no_resched();
@@ -92,7 +94,7 @@ fn switch(preempted: bool) {
     here.switches.fetch_add(1, Ordering::Relaxed);
     // Before anybody can take it for running: what it has used is counted from the stamp on.
     next.stamp.store(hal::cpu::rdtsc() & !IN_USER, Ordering::Relaxed);
-    next.on_cpu.store(true, Ordering::Relaxed);
+    next.standing.mount();
     let save = hal::switch::SaveSlot::of(&prev.saved_sp);
     queue.before = Some(prev.clone());
     charge_kernel(&prev);
@@ -136,7 +138,7 @@ fn finish_switch() {
     };
     let Some(before) = before else { return };
     crate::perf::enters(&before);
-    before.on_cpu.store(false, Ordering::Release);
+    before.standing.dismount();
     if here.priority.load(Ordering::Relaxed) > 0 {
         // A real-time task may keep the CPU for long, without any tick. Now that nobody stands on
         // its stack any more, another CPU may take the one that gave way.
