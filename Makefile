@@ -33,6 +33,8 @@ test-all: setup
 	@$(PROXIMA) test --host --long --kernel both --topology one-node --topology two-socket \
 		--topology ring-4 --topology memoryless --topology cxl --topology epyc-nps4-2s \
 		--topology glueless-8 --topology wide-64
+	@$(PROXIMA) test sched affinity --long --filter 'storm|under_stress' --timeout 900 \
+		--topology quad-16
 	@$(PROXIMA) test sched --kernel both --filter 'every_cpu_runs|beyond_64|without_memory' \
 		--topology crowd-96
 	@sh scripts/perf-suite.sh $(PROXIMA)

@@ -106,25 +106,30 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     let process = if thread { parent.process.clone() } else { new_process(tid, &args, &mm) };
     let handle = parent.handle();
     let params = child_params(&handle);
+    // Each lock for its own copy only: in the expression below they would all be held to its end.
+    let affinity = *parent.affinity.lock();
+    let numa = parent.numa.lock().clone();
+    let creds = parent.creds.lock().clone();
+    let comm = *parent.comm.lock();
     let child = Task::create(NewTask {
         tid,
         process: process.clone(),
         stack: Some(stack),
         params,
-        affinity: *parent.affinity.lock(),
-        numa: parent.numa.lock().clone(),
+        affinity,
+        numa,
         mm: Some(mm),
         fpu,
         bases,
         files,
         fs,
-        creds: parent.creds.lock().clone(),
+        creds,
         signals: TaskSignals::inherit(
             &parent,
             thread,
             has(f, g::CLONE_VM) && !has(f, g::CLONE_VFORK),
         ),
-        comm: *parent.comm.lock(),
+        comm,
         kernel_thread: false,
     });
     child.nice_when_fair.store(parent.nice_when_fair.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -122,6 +122,8 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
         }
     };
     let closed = DenyWrite::new(program.file.inode())?;
+    // Before anything of the new program is allocated: that lies where it will run.
+    crate::sched::on_exec();
     let mm = Mm::new(None)?;
     // From here on there is no way back.
     if crate::signal::end_other_threads().is_err() {

@@ -62,7 +62,7 @@ pub fn exit_thread(status: i32) -> ! {
     }
     drop(process);
     hal::irq::disable();
-    handle.set_state(State::Dead);
+    handle.standing.will_sleep(State::Dead);
     drop(handle);
     hal::irq::allow();
     crate::sched::schedule();

@@ -1,11 +1,11 @@
 //! Interrupts: who handles which, how often they came, and calls on other CPUs.
 
-use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use hal::apic::Ipi;
 use hal::{cpu_area, percpu};
 use numa::{CpuId, CpuMask, MAX_CPUS};
-use sync::{IrqLock, Once};
+use sync::Once;
+use sync::call::Desk;
 
 /// Interrupts of one CPU by kind (as /proc/interrupts shows them).
 #[derive(Default)]
@@ -99,26 +99,26 @@ pub fn device(vector: u8) {
     }
 }
 
-/// A function to run on other CPUs, and how many have not run it yet.
-struct Call {
-    run: fn(u64),
-    arg: u64,
-    left: AtomicUsize,
-}
+/// A function and its argument.
+type Job = (fn(u64), u64);
 
-static CALLS: [IrqLock<Option<Arc<Call>>>; MAX_CPUS] = [const { IrqLock::new(None) }; MAX_CPUS];
-static ONE_CALLER: sync::Mutex<()> = sync::Mutex::new(());
+#[repr(align(64))]
+struct CallDesk(Desk<Job, { CpuMask::WORDS }>);
+
+static CALLS: [CallDesk; MAX_CPUS] = [const { CallDesk(Desk::new()) }; MAX_CPUS];
 
 /// Runs `run(arg)` on every CPU of `cpus` that is online, in interrupt context there, and returns
-/// when all have. Not with spinning locks held.
+/// when all have. Any number of CPUs call at a time. Not with spinning locks held, and with
+/// interrupts on: this CPU serves others while it waits.
 pub fn call_on(cpus: CpuMask, run: fn(u64), arg: u64) {
+    assert!(hal::irq::enabled(), "a call with interrupts off could not serve others");
     let cpus = cpus & crate::boot::cpus::online();
-    let _one = ONE_CALLER.lock();
-    let call = Arc::new(Call { run, arg, left: AtomicUsize::new(cpus.count()) });
     let _stay = hal::preempt::PreemptGuard::new();
     let me = percpu::cpu();
+    let desk = &CALLS[me.index()].0;
+    desk.post((run, arg), cpus.count());
     for cpu in cpus.without(me).iter() {
-        *CALLS[cpu.index()].lock() = Some(call.clone());
+        CALLS[cpu.index()].0.ring(me.index());
         if let Some(area) = cpu_area::of(cpu) {
             hal::apic::send_ipi(area, Ipi::Call);
         }
@@ -126,20 +126,16 @@ pub fn call_on(cpus: CpuMask, run: fn(u64), arg: u64) {
     if cpus.contains(me) {
         let _irq = hal::irq::IrqOff::new();
         run(arg);
-        call.left.fetch_sub(1, Ordering::Release);
+        desk.done_by_one();
     }
-    while call.left.load(Ordering::Acquire) > 0 {
+    while !desk.is_done() {
         core::hint::spin_loop();
     }
 }
 
 /// Runs what other CPUs asked of this one.
 pub fn run_calls() {
-    let call = CALLS[percpu::cpu().index()].lock().take();
-    if let Some(call) = call {
-        (call.run)(call.arg);
-        call.left.fetch_sub(1, Ordering::Release);
-    }
+    CALLS[percpu::cpu().index()].0.serve(|caller| &CALLS[caller].0, |(run, arg)| run(arg));
 }
 
 /// Routes the ISA interrupts that have a device to the boot CPU.

@@ -37,6 +37,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "glueless-8",
     "cxl",
     "memoryless",
+    "quad-16",
     "wide-64",
     "crowd-96",
 ];

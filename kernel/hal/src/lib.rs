@@ -15,6 +15,7 @@ pub mod firmware;
 pub mod irq;
 pub mod phys;
 pub mod preempt;
+pub mod requests;
 pub mod user;
 
 #[cfg(not(target_os = "none"))]

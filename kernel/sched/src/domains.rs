@@ -41,6 +41,32 @@ pub struct Wish {
     pub priority: u8,
 }
 
+/// The loads without one task of a weight that runs on a CPU.
+struct Without<'a, L> {
+    loads: &'a L,
+    cpu: CpuId,
+    weight: u64,
+}
+
+impl<L: Loads> Loads for Without<'_, L> {
+    fn is_idle(&self, cpu: CpuId) -> bool {
+        self.loads.is_idle(cpu)
+    }
+    fn idle(&self) -> CpuMask {
+        self.loads.idle()
+    }
+    fn overloaded(&self) -> CpuMask {
+        self.loads.overloaded()
+    }
+    fn load(&self, cpu: CpuId) -> u64 {
+        let load = self.loads.load(cpu);
+        if cpu == self.cpu { load.saturating_sub(self.weight) } else { load }
+    }
+    fn running_priority(&self, cpu: CpuId) -> u8 {
+        self.loads.running_priority(cpu)
+    }
+}
+
 /// A proposal to even out load between two CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pull {
@@ -107,7 +133,7 @@ impl Domains {
     #[must_use]
     pub fn for_wakeup(&self, loads: &impl Loads, wish: &Wish, leaving: Option<CpuId>) -> CpuId {
         let last_node = self.machine.node_of(wish.last);
-        let center = wish.home.unwrap_or(last_node);
+        let center = self.center(wish);
         let may_stay = wish.allowed.contains(wish.last);
         if may_stay && last_node == center && loads.is_idle(wish.last) {
             return wish.last;
@@ -120,7 +146,10 @@ impl Domains {
             return cpu;
         }
         if let Some(cpu) = self.nearest(loads.idle() & wish.allowed, center, wish.last) {
-            return cpu;
+            // As near to its memory as where it was, which idles, too: no reason to move.
+            let far = |cpu| self.machine.distance(self.machine.node_of(cpu), center);
+            let stay = may_stay && loads.is_idle(wish.last) && far(wish.last) <= far(cpu);
+            return if stay { wish.last } else { cpu };
         }
         if wish.priority > 0 {
             return self.for_real_time(loads, wish, center);
@@ -128,11 +157,11 @@ impl Domains {
         if may_stay { wish.last } else { self.least_loaded(loads, wish, center) }
     }
 
-    /// Where a new task starts, or one that begins anew with execve(2): on the nearest idle CPU,
-    /// else where there is the least load for the distance.
+    /// Where a new task starts: on the nearest idle CPU, else where there is the least load for the
+    /// distance.
     #[must_use]
     pub fn for_new(&self, loads: &impl Loads, wish: &Wish) -> CpuId {
-        let center = wish.home.unwrap_or(self.machine.node_of(wish.last));
+        let center = self.center(wish);
         if let Some(cpu) = self.nearest(loads.idle() & wish.allowed, center, wish.last) {
             return cpu;
         }
@@ -140,6 +169,47 @@ impl Domains {
             return self.for_real_time(loads, wish, center);
         }
         self.least_loaded(loads, wish, center)
+    }
+
+    /// Whether a running task should go elsewhere as it begins anew with execve(2), when it leaves
+    /// its memory behind: others wait for its CPU, and there is a better one. A real-time task has
+    /// its CPU already.
+    #[must_use]
+    pub fn for_exec(&self, loads: &impl Loads, wish: &Wish) -> bool {
+        let own = loads.load(wish.last);
+        if own <= wish.weight || wish.priority > 0 {
+            return false;
+        }
+        let center = self.machine.node_of(wish.last);
+        let without = Without { loads, cpu: wish.last, weight: wish.weight };
+        self.nearest(loads.idle() & wish.allowed, center, wish.last).is_some()
+            || self.least_loaded(&without, wish, center) != wish.last
+    }
+
+    /// Whether a task of node `here` would be nearer to its memory, which lies on `home`, on the
+    /// node that is nearest to that, and may run there.
+    #[must_use]
+    pub fn is_astray(&self, here: NodeId, home: NodeId, allowed: &CpuMask) -> bool {
+        let far = |from| self.machine.distance(from, home);
+        here != home
+            && self.near(home).first().is_some_and(|best| {
+                far(*best) < far(here) && !(*allowed & self.machine.cpus_of(*best)).is_empty()
+            })
+    }
+
+    /// The node from which nearness counts: that of its memory, if this may draw it anywhere.
+    fn center(&self, wish: &Wish) -> NodeId {
+        let here = self.machine.node_of(wish.last);
+        wish.home.filter(|home| self.is_astray(here, *home, &wish.allowed)).unwrap_or(here)
+    }
+
+    /// The idle CPU to which a running task's memory draws it: one nearer to that than where it is.
+    #[must_use]
+    pub fn for_home(&self, loads: &impl Loads, wish: &Wish) -> Option<CpuId> {
+        let home = wish.home?;
+        let far = |cpu| self.machine.distance(self.machine.node_of(cpu), home);
+        self.nearest(loads.idle() & wish.allowed, home, wish.last)
+            .filter(|cpu| far(*cpu) < far(wish.last))
     }
 
     /// Where a task goes that may no longer run where it is.

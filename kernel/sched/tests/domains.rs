@@ -127,6 +127,49 @@ fn memory_without_cpus_draws_to_the_nearest_cpus() {
 }
 
 #[test]
+fn a_running_task_is_drawn_home_to_an_idle_cpu_that_is_nearer() {
+    let domains = ring();
+    let drawn = Wish { home: Some(node(3)), ..wish("0-7", 2) };
+    let astray = |here, list| domains.is_astray(node(here), node(3), &cpus(list));
+    assert!(astray(1, "0-7") && !astray(3, "0-7"));
+    assert!(!astray(1, "0-5"), "it may not run there");
+    let busy = Table::busy(8);
+    assert_eq!(domains.for_home(&busy, &drawn), None, "not to wait there");
+    assert_eq!(domains.for_home(&Table::idle(8).with(2, 1024), &drawn), Some(cpu(6)));
+    let bound = Wish { allowed: cpus("2-3"), ..drawn };
+    assert_eq!(domains.for_home(&Table::idle(8).with(2, 1024), &bound), None);
+    let far = Table::idle(8).with(2, 1).with(6, 1).with(7, 1);
+    assert_eq!(domains.for_home(&far, &drawn), Some(cpu(0)), "one hop instead of two");
+    let there = Wish { last: cpu(7), ..drawn };
+    assert_eq!(domains.for_home(&Table::idle(8).with(7, 1024), &there), None);
+    assert_eq!(domains.for_home(&Table::idle(8), &wish("0-7", 2)), None, "nothing draws it");
+}
+
+#[test]
+fn a_sleeper_stays_where_it_is_as_near_to_its_memory_as_elsewhere() {
+    let domains = ring();
+    // Both CPUs of its home are busy, and nodes 0 and 2 are one hop away.
+    let loads = Table::idle(8).with(2, 1).with(3, 1);
+    let drawn = Wish { home: Some(node(1)), ..wish("0-7", 5) };
+    assert_eq!(domains.for_wakeup(&loads, &drawn, None), cpu(5));
+}
+
+#[test]
+fn a_program_begins_elsewhere_when_others_wait_for_its_cpu() {
+    let domains = ring();
+    let exec = |loads: &Table, wish| domains.for_exec(loads, &wish);
+    assert!(!exec(&Table::idle(8).with(2, 1024), wish("0-7", 2)), "it is alone");
+    assert!(exec(&Table::idle(8).with(2, 2048), wish("0-7", 2)));
+    assert!(!exec(&Table::idle(8).with(2, 2048), wish("2", 2)), "it may not");
+    let real_time = Wish { priority: 5, ..wish("0-7", 2) };
+    assert!(!exec(&Table::idle(8).with(2, 2048), real_time), "it runs at once where it is");
+    let even = Table::busy(8);
+    assert!(!exec(&even.with(2, 2048), wish("0-7", 2)), "it would be one of two elsewhere, too");
+    let uneven = Table::busy(8).with(2, 3072);
+    assert!(exec(&uneven, wish("0-7", 2)));
+}
+
+#[test]
 fn new_tasks_spread_nearest_first() {
     let domains = ring();
     let mut loads = Table::idle(8).with(2, 1024);

@@ -12,7 +12,7 @@ use ::perf::attr::software::{CONTEXT_SWITCHES, CPU_MIGRATIONS};
 use ::perf::counter::{Pace, State};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering::{self, Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 use hal::percpu;
 use hal::trap::TrapFrame;
 use numa::{CpuId, CpuMask, MAX_CPUS};
@@ -257,9 +257,11 @@ impl Context {
                 inner.slots.push(Slot::new(event, time));
             }
         });
-        let elsewhere = self.task.as_ref().and_then(Weak::upgrade).filter(|task| {
-            !core::ptr::eq(&**task, &*current()) && task.on_cpu.load(Ordering::SeqCst)
-        });
+        let elsewhere = self
+            .task
+            .as_ref()
+            .and_then(Weak::upgrade)
+            .filter(|task| !core::ptr::eq(&**task, &*current()) && !task.standing.is_off());
         if let Some(task) = elsewhere {
             crate::interrupts::call_on(CpuMask::single(task.last_cpu()), settle_here, 0);
         }

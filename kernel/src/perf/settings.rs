@@ -53,11 +53,12 @@ impl Charge {
         let cpus = crate::boot::cpus::online().count() as u64;
         let free = (MLOCK_KB.load(Relaxed).max(0) as u64 / 4) * cpus;
         let own = task.process.soft_limit(crate::task::process::limit::MEMLOCK) / vm::PAGE;
+        // Asked before the lock, under which interrupts are off.
+        let bound = PARANOID.load(Relaxed) > -1 && !creds::capable(fs::Cap::IpcLock);
         let mut locked = LOCKED.lock();
         let used = locked.entry(uid).or_insert(0);
         let beyond = (*used + pages).saturating_sub(free);
-        let strict = PARANOID.load(Relaxed) > -1;
-        if beyond > own && strict && !creds::capable(fs::Cap::IpcLock) {
+        if beyond > own && bound {
             return Err(Errno::EPERM);
         }
         *used += pages;

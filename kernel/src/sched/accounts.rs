@@ -4,7 +4,7 @@
 //! A CPU adds up what its tasks used when it switches; a task that runs on since is added by the
 //! reader. What tasks did not use the CPU was idle.
 
-use super::{IN_USER, cpu, running_on};
+use super::{cpu, running_on};
 use crate::task::{Task, TaskRef};
 use ::sched::{Class, Nice, Params};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -80,7 +80,7 @@ pub fn of_task(task: &Task) -> (u64, u64) {
     for _ in 0..4 {
         let stamp = task.stamp.load(Ordering::Acquire);
         let [mut user, mut system] = counted(task);
-        if task.on_cpu.load(Ordering::Acquire) {
+        if !task.standing.is_off() {
             let since = hal::cpu::rdtsc().saturating_sub(stamp);
             if stamp & IN_USER != 0 {
                 user += since;
@@ -117,4 +117,32 @@ pub fn of_cpu(id: CpuId) -> Times {
     let since_boot = hal::cpu::rdtsc().saturating_sub(hal::time::parameters().0);
     times.idle = since_boot.saturating_sub(times.user + times.nice + times.system);
     times
+}
+
+/// Bit of a task's stamp: since then it runs in user mode.
+pub(crate) const IN_USER: u64 = 1;
+
+/// Counts the time of the running task up to now, as user or kernel time by its stamp; `mode` is
+/// how it goes on. Interrupts are off: nobody else writes these.
+#[inline]
+fn charge(task: &Task, mode: u64) {
+    let now = hal::cpu::rdtsc();
+    let since = task.stamp.load(Ordering::Relaxed);
+    task.stamp.store(now & !IN_USER | mode, Ordering::Relaxed);
+    let counters = &task.counters;
+    let counter = if since & IN_USER != 0 { &counters.user } else { &counters.system };
+    let sum = counter.load(Ordering::Relaxed) + now.saturating_sub(since);
+    counter.store(sum, Ordering::Relaxed);
+}
+
+/// Counts the time of the running task up to now; it goes on in the kernel.
+#[inline]
+pub fn charge_kernel(task: &Task) {
+    charge(task, 0);
+}
+
+/// As [`charge_kernel`]: the task is about to enter user mode.
+#[inline]
+pub fn charge_return(task: &Task) {
+    charge(task, IN_USER);
 }

@@ -1,9 +1,10 @@
 //! sched_setaffinity(2): the mask, and making it true before the call returns.
 
-use super::{Enqueue, Hints, cpu, domains, enqueue, reschedule, wish};
+use super::wake::{enqueue, wish};
+use super::{Hints, balance, cpu, domains, reschedule};
 use crate::task::{TaskRef, current};
+use ::sched::{Enqueue, Evicted};
 use abi::{Errno, Result};
-use core::sync::atomic::Ordering;
 use numa::CpuMask;
 
 /// The CPUs that `task` may use.
@@ -18,44 +19,45 @@ pub fn set(task: &TaskRef, mask: CpuMask) -> Result<()> {
     if mask.is_empty() {
         return Err(Errno::EINVAL);
     }
-    // Before the look at where it is, see `enqueue`.
-    *task.affinity.lock() = mask;
+    // Before the look at where it is, see `Standing::settle`.
+    let before = core::mem::replace(&mut *task.affinity.lock(), mask);
+    let myself = core::ptr::eq(&*current(), &**task);
     loop {
-        let at = task.last_cpu();
-        if mask.contains(at) {
-            super::offer_from(at);
-            return Ok(());
-        }
-        if *task.affinity.lock() != mask {
-            // Another call came after this one, and sees to it that its own mask is obeyed.
-            return Ok(());
-        }
-        if core::ptr::eq(&*current(), &**task) {
-            // The switch sends a task away that may not stay.
-            super::schedule();
-            continue;
-        }
-        if let Some(there) = cpu(at) {
+        let take = |at, off: &dyn Fn() -> bool| {
+            let there = cpu(at).filter(|_| !myself)?;
             let mut queue = there.queue.lock();
-            // One that was preempted waits already while its CPU still stands on its stack: it
-            // must not come to another queue before that is over.
-            if !task.on_cpu.load(Ordering::Acquire)
-                && let Some((task, entity)) = queue.ready.remove(task, hal::time::now())
-            {
-                there.publish(&queue);
-                drop(queue);
+            let taken = if off() { queue.ready.remove(task, hal::time::now()) } else { None }?;
+            there.publish(&queue);
+            Some(taken)
+        };
+        let asleep = || !myself && task.entity.lock().is_some();
+        match task.standing.evict(|at| mask.contains(at), take, asleep) {
+            Evicted::There(at) => {
+                balance::offer_from(at);
+                if mask != before {
+                    // It may be allowed now to go where its memory is: the switch looks.
+                    reschedule(at);
+                }
+                return Ok(());
+            }
+            Evicted::Asleep => return Ok(()),
+            Evicted::Taken((task, entity)) => {
                 let id = domains().for_exile(&Hints, &wish(&task, entity.params()));
                 enqueue(id, task, entity, Enqueue::Move);
                 return Ok(());
             }
+            Evicted::NotYet(_) if *task.affinity.lock() != mask => {
+                // Another call came after this one, and sees to it that its own mask is obeyed.
+                return Ok(());
+            }
+            // The switch sends a task away that may not stay.
+            Evicted::NotYet(_) if myself => super::schedule(),
+            Evicted::NotYet(at) => {
+                // It runs there: have it switch, and see it gone.
+                reschedule(at);
+                core::hint::spin_loop();
+                super::yield_now();
+            }
         }
-        if task.entity.lock().is_some() && !task.on_cpu.load(Ordering::Acquire) {
-            // Asleep: it wakes on a CPU of the mask.
-            return Ok(());
-        }
-        // It runs there: have it switch, and see it gone.
-        reschedule(at);
-        core::hint::spin_loop();
-        super::yield_now();
     }
 }

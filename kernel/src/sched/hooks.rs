@@ -22,7 +22,7 @@ impl Scheduler for Hooks {
     }
     fn prepare(&self, interruptible: bool) {
         let state = if interruptible { State::Interruptible } else { State::Uninterruptible };
-        current().set_state(state);
+        current().standing.will_sleep(state);
     }
     fn park(&self, deadline: Option<u64>) {
         match deadline {
@@ -35,7 +35,7 @@ impl Scheduler for Hooks {
         }
     }
     fn finish(&self) {
-        current().set_state(State::Runnable);
+        current().standing.goes_on();
     }
     fn interrupted(&self) -> bool {
         crate::signal::interrupts(&current())

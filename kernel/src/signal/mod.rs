@@ -117,6 +117,10 @@ impl Default for ProcessSignals {
 
 impl ProcessSignals {
     /// A new process takes its parent's actions over: a copy, or shared with CLONE_SIGHAND.
+    ///
+    /// Not inlined: what it holds on the stack (tables of 2 KiB each) must not lie under what its
+    /// caller calls besides.
+    #[inline(never)]
     pub fn inherit(&self, parent: &Self, clone_flags: u64) {
         let from = parent.group.lock().actions.clone();
         let actions = if clone_flags & u64::from(abi::raw::general::CLONE_SIGHAND) != 0 {

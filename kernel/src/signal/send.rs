@@ -35,7 +35,7 @@ pub fn nudge(task: &TaskRef) {
     }
     let _stay = hal::preempt::PreemptGuard::new();
     let at = task.last_cpu();
-    if task.on_cpu.load(Ordering::SeqCst)
+    if !task.standing.is_off()
         && at != hal::percpu::cpu()
         && let Some(area) = hal::cpu_area::of(at)
     {

@@ -85,7 +85,7 @@ pub fn take_part() {
         tell_parent(process, event);
     }
     loop {
-        task.set_state(State::Stopped);
+        task.standing.will_sleep(State::Stopped);
         let go_on = process.signals.stopping.load(Ordering::SeqCst) == 0
             || task.signals.attention.load(Ordering::SeqCst) & KILL != 0;
         if go_on {
@@ -93,7 +93,7 @@ pub fn take_part() {
         }
         sched::schedule();
     }
-    task.set_state(State::Runnable);
+    task.standing.goes_on();
 }
 
 /// The running thread ends: a stop does not wait for it.

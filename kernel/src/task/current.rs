@@ -49,6 +49,8 @@ impl Current {
 
     /// Replaces its address space; the old one.
     pub fn set_mm(self, mm: Option<Arc<Mm>>) -> Option<Arc<Mm>> {
+        // A switch, which looks at it, must not come in the middle.
+        let _irq = hal::irq::IrqOff::new();
         self.task.own_mm.0.replace(mm)
     }
 

@@ -10,6 +10,10 @@ impl vm::env::Environment for Environment {
     fn with_numa(&self, f: &mut dyn FnMut(&mut TaskNuma)) {
         f(&mut current().numa.lock());
     }
+    fn home_changed(&self) {
+        // The switch looks where the running task's memory is.
+        hal::percpu::set_need_resched();
+    }
     fn page_event(&self, event: vm::env::PageEvent) {
         crate::perf::numa::on_page(event);
     }

@@ -14,55 +14,17 @@ use crate::signal::TaskSignals;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::ops::Deref;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use current::Own;
 use fs::{FdTable, FsContext};
 use hal::fpu::FpuState;
 use numa::CpuMask;
-use sched::{Entity, Handle, Ticket};
+pub use sched::State;
+use sched::{Entity, Handle, Standing, Ticket};
 use stack::KernelStack;
 use sync::{IrqLock, SpinLock};
 use vm::Mm;
 use vm::env::TaskNuma;
-
-/// What a task is doing, as far as waking it is concerned.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub enum State {
-    /// On a queue, or running.
-    Runnable = 0,
-    /// Sleeps until woken or signalled.
-    Interruptible,
-    /// Sleeps until woken.
-    Uninterruptible,
-    /// Stopped by a signal: only SIGCONT or SIGKILL wake it.
-    Stopped,
-    /// Ended, waits for its parent (or for the reaper).
-    Dead,
-}
-
-impl State {
-    fn from_u32(v: u32) -> Self {
-        match v {
-            0 => Self::Runnable,
-            1 => Self::Interruptible,
-            2 => Self::Uninterruptible,
-            3 => Self::Stopped,
-            _ => Self::Dead,
-        }
-    }
-
-    /// The letter of /proc/PID/stat.
-    pub fn letter(self) -> char {
-        match self {
-            Self::Runnable => 'R',
-            Self::Interruptible => 'S',
-            Self::Uninterruptible => 'D',
-            Self::Stopped => 'T',
-            Self::Dead => 'Z',
-        }
-    }
-}
 
 /// Credentials of a task (copied on change).
 #[derive(Clone, Debug)]
@@ -115,11 +77,8 @@ pub struct Task {
     ticket: Ticket,
     /// Its scheduling state while it is on no queue. The lock also serializes waking with sleeping.
     pub(crate) entity: IrqLock<Option<Entity<TaskRef>>>,
-    state: AtomicU32,
-    /// Running, or not yet switched away from.
-    pub(crate) on_cpu: AtomicBool,
-    /// CPU it runs on or ran on last.
-    pub(crate) cpu: AtomicU32,
+    /// Whether it sleeps, is on a CPU, and which.
+    pub(crate) standing: Standing,
     pub(crate) affinity: IrqLock<CpuMask>,
     pub numa: SpinLock<TaskNuma>,
     own_mm: Own<Option<Arc<Mm>>>,
@@ -247,9 +206,7 @@ impl Task {
             saved_sp: AtomicU64::new(0),
             ticket: Ticket::new(),
             entity: IrqLock::new(Some(Entity::new(new.params))),
-            state: AtomicU32::new(State::Uninterruptible as u32),
-            on_cpu: AtomicBool::new(false),
-            cpu: AtomicU32::new(hal::percpu::cpu().index() as u32),
+            standing: Standing::new(hal::percpu::cpu()),
             affinity: IrqLock::new(new.affinity),
             numa: SpinLock::new(new.numa),
             own_mm: Own::new(new.mm),
@@ -286,23 +243,7 @@ impl Task {
     /// What it is doing.
     #[inline]
     pub fn state(&self) -> State {
-        State::from_u32(self.state.load(Ordering::Acquire))
-    }
-
-    /// Says what it is about to do. SeqCst: whoever looks at a condition next sees it in order.
-    #[inline]
-    pub(crate) fn set_state(&self, state: State) {
-        self.state.store(state as u32, Ordering::SeqCst);
-    }
-
-    /// From one of the sleeping states to runnable, if `wakes` accepts it.
-    pub(crate) fn make_runnable(&self, wakes: impl Fn(State) -> bool) -> bool {
-        self.state
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |s| {
-                (s != State::Runnable as u32 && wakes(State::from_u32(s)))
-                    .then_some(State::Runnable as u32)
-            })
-            .is_ok()
+        self.standing.state()
     }
 
     /// Top of its kernel stack.
@@ -348,7 +289,7 @@ impl Task {
 
     /// CPU it runs on or ran on last.
     pub fn last_cpu(&self) -> numa::CpuId {
-        numa::CpuId::new(self.cpu.load(Ordering::Relaxed) as u16)
+        self.standing.cpu()
     }
 
     /// A counted pointer to it; None when it is on its way out.

@@ -1,4 +1,5 @@
-//! The one place of this crate with `unsafe`: a cell whose exclusion a sleeping lock guarantees.
+//! The one place of this crate with `unsafe`: cells whose exclusion a sleeping lock, or the protocol
+//! of a call, guarantees.
 #![allow(unsafe_code, reason = "the cell under the sleeping locks; see each SAFETY comment")]
 
 use core::cell::UnsafeCell;
@@ -31,5 +32,52 @@ impl<T: ?Sized> LockedCell<T> {
     pub(crate) fn exclusive(&self) -> &mut T {
         // SAFETY: the guard's lock keeps everyone else out.
         unsafe { &mut *self.0.get() }
+    }
+}
+
+#[cfg(not(loom))]
+type Shared<T> = UnsafeCell<T>;
+#[cfg(loom)]
+type Shared<T> = loom::cell::UnsafeCell<T>;
+
+/// A value that its owner sets while nobody looks, then shows to others, who say when they have
+/// looked. The words around it, which say when, are the caller's: see `call`.
+pub(crate) struct PostedCell<T>(Shared<T>);
+
+// SAFETY: between a `set` and the next one the value is only read, and copies go to the readers;
+// the protocol around it orders the two (release when it is shown, and when it was looked at).
+unsafe impl<T: Copy + Send> Sync for PostedCell<T> {}
+
+impl<T: Copy> PostedCell<T> {
+    #[cfg(not(loom))]
+    pub(crate) const fn new(value: T) -> Self {
+        Self(Shared::new(value))
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new(value: T) -> Self {
+        Self(Shared::new(value))
+    }
+
+    /// By its owner, while nobody may look.
+    pub(crate) fn set(&self, value: T) {
+        #[cfg(not(loom))]
+        // SAFETY: nobody else has access now, as the caller's words say.
+        unsafe {
+            *self.0.get() = value;
+        }
+        #[cfg(loom)]
+        // SAFETY: as above; loom checks it.
+        self.0.with_mut(|at| unsafe { *at = value });
+    }
+
+    /// By those it is shown to, until they say that they have looked.
+    pub(crate) fn get(&self) -> T {
+        #[cfg(not(loom))]
+        // SAFETY: the owner does not set it before everybody has looked.
+        return unsafe { *self.0.get() };
+        #[cfg(loom)]
+        // SAFETY: as above; loom checks it.
+        return self.0.with(|at| unsafe { *at });
     }
 }

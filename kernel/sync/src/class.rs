@@ -22,11 +22,18 @@ impl Class {
         }
     }
 
-    /// Somebody is about to wait for the lock.
+    /// Somebody is about to wait for the lock, which interrupt handlers do not take.
     #[inline(always)]
     pub(crate) fn waits(self) {
         #[cfg(feature = "order")]
-        crate::order::waits(self.place);
+        crate::order::waits(self.place, false);
+    }
+
+    /// Somebody is about to wait for the lock, which interrupt handlers take, too.
+    #[inline(always)]
+    pub(crate) fn waits_irq(self) {
+        #[cfg(feature = "order")]
+        crate::order::waits(self.place, true);
     }
 
     /// The lock at `address` was taken.

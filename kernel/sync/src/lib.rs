@@ -5,6 +5,7 @@
 //! * [`IrqLock`]: the same for data that interrupt handlers also take; interrupts are off while
 //!   held.
 //! * [`Mutex`], [`RwLock`]: sleeping locks, for sections that allocate, copy user memory or wait.
+//! * [`call`]: running a function on other CPUs.
 //! * [`WaitQueue`]: waiting for a condition, with signals and deadlines.
 //!
 //! Sleeping, or touching user memory, while holding a spinning lock is a bug and panics.
@@ -17,6 +18,7 @@ extern crate std;
 
 extern crate alloc;
 
+pub mod call;
 mod cell;
 mod class;
 pub mod contention;

@@ -5,6 +5,10 @@
 //! before, directly or over other classes, two tasks can wait for each other for ever, and
 //! [`Graph::before`] names the two. Locks of one class under each other have an order of their own
 //! (by address, by id), which is not checked here.
+//!
+//! A lock that interrupt handlers do not take may be held when an interrupt comes. So it is never
+//! waited for under one that they do take, nor in an interrupt: that is said at once, without the
+//! interrupt having come.
 
 use core::panic::Location;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -19,6 +23,8 @@ const DEPTH: usize = 48;
 /// Which classes were taken under which.
 pub struct Graph {
     places: [Once<&'static Location<'static>>; CLASSES],
+    /// The classes that interrupt handlers take.
+    in_interrupts: [AtomicU64; WORDS],
     after: [[AtomicU64; WORDS]; CLASSES],
 }
 
@@ -33,6 +39,7 @@ impl Graph {
     pub const fn new() -> Self {
         Self {
             places: [const { Once::new() }; CLASSES],
+            in_interrupts: [const { AtomicU64::new(0) }; WORDS],
             after: [const { [const { AtomicU64::new(0) }; WORDS] }; CLASSES],
         }
     }
@@ -45,6 +52,16 @@ impl Graph {
     /// Where the locks of a class are made.
     pub fn place(&self, class: usize) -> Option<&'static Location<'static>> {
         self.places.get(class)?.get().copied()
+    }
+
+    /// Says that interrupt handlers take locks of this class.
+    pub fn note_interrupts(&self, class: usize) {
+        self.in_interrupts[class / 64].fetch_or(1 << (class % 64), Ordering::Relaxed);
+    }
+
+    /// Whether they do.
+    pub fn in_interrupts(&self, class: usize) -> bool {
+        self.in_interrupts[class / 64].load(Ordering::Relaxed) >> (class % 64) & 1 != 0
     }
 
     fn is_after(&self, first: usize, then: usize) -> bool {
@@ -153,19 +170,53 @@ mod checked {
 
     static GRAPH: Graph = Graph::new();
 
-    /// The running task is about to wait for a lock that was made at `place`.
+    /// The running task is about to wait for a lock that was made at `place`; `irq`: one that
+    /// interrupt handlers take.
     #[track_caller]
-    pub(crate) fn waits(place: &'static Location<'static>) {
+    pub(crate) fn waits(place: &'static Location<'static>, irq: bool) {
         let mut wrong = None;
+        let mut inside = None;
         {
             let _irq = IrqOff::new();
             let Some(class) = GRAPH.class(place) else { return };
+            if irq {
+                GRAPH.note_interrupts(class);
+            }
             crate::hooks::with_held(&mut |held| {
+                if !irq {
+                    inside = held.classes().find(|first| GRAPH.in_interrupts(*first));
+                }
                 wrong = held.classes().find(|first| !GRAPH.before(*first, class));
             });
         }
+        let class = || GRAPH.class(place).unwrap_or_default();
+        if let Some(first) = inside {
+            panic!("lock order: {}", Inside { first, class: class() });
+        }
         if let Some(first) = wrong {
-            panic!("lock order: {}", Meeting { first, class: GRAPH.class(place).unwrap_or(first) });
+            panic!("lock order: {}", Meeting { first, class: class() });
+        }
+    }
+
+    fn tell(f: &mut core::fmt::Formatter<'_>, class: usize) -> core::fmt::Result {
+        match GRAPH.place(class) {
+            Some(place) => write!(f, "the lock made at {place}"),
+            None => write!(f, "a lock"),
+        }
+    }
+
+    /// A lock that an interrupt may find held, under one that the interrupt takes.
+    struct Inside {
+        first: usize,
+        class: usize,
+    }
+
+    impl core::fmt::Display for Inside {
+        fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            tell(f, self.class)?;
+            f.write_str(", which an interrupt may find held, is taken under ")?;
+            tell(f, self.first)?;
+            f.write_str(", which interrupts take")
         }
     }
 
@@ -177,10 +228,6 @@ mod checked {
 
     impl core::fmt::Display for Meeting {
         fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-            let tell = |f: &mut core::fmt::Formatter<'_>, class: usize| match GRAPH.place(class) {
-                Some(place) => write!(f, "the lock made at {place}"),
-                None => write!(f, "a lock"),
-            };
             tell(f, self.class)?;
             f.write_str(" is taken under ")?;
             tell(f, self.first)?;

@@ -128,7 +128,7 @@ impl<T: ?Sized> IrqLock<T> {
     /// requests, so a holder that waits for such an answer does not wait for ever.
     #[inline]
     pub fn lock(&self) -> IrqGuard<'_, T> {
-        self.class.waits();
+        self.class.waits_irq();
         let irq = IrqOff::new();
         match self.inner.try_lock() {
             Some(inner) => self.guard(inner, irq),

@@ -22,6 +22,9 @@ pub trait Environment: Sync {
     fn with_numa(&self, f: &mut dyn FnMut(&mut TaskNuma));
     /// Whether the running task may lock memory beyond its limit (CAP_IPC_LOCK).
     fn may_lock(&self) -> bool;
+    /// The running task mapped, lost or moved a page, and most of an address space's private memory
+    /// lies on another node now. Called under spinning locks.
+    fn home_changed(&self) {}
     /// Something happened to a page; only called while [`PAGE_EVENTS`] is not 0.
     fn page_event(&self, _event: PageEvent) {}
 }
@@ -39,6 +42,14 @@ pub enum PageEvent {
 
 /// How many want to know of page events.
 pub static PAGE_EVENTS: AtomicU32 = AtomicU32::new(0);
+
+/// Tells the kernel above that an address space has another home.
+#[cold]
+pub fn home_changed() {
+    if let Some(environment) = ENVIRONMENT.get() {
+        environment.home_changed();
+    }
+}
 
 /// Tells the kernel above, if somebody wants to know.
 #[inline(always)]

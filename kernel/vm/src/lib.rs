@@ -16,6 +16,7 @@ extern crate alloc;
 
 pub mod env;
 pub mod flush;
+pub mod home;
 pub mod object;
 pub mod tree;
 pub mod vma;

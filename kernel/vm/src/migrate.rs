@@ -260,6 +260,7 @@ fn point_at_new(spaces: &[&Arc<Mm>], page: &Moving) {
         if entry.slot.load() == Pte::new(page.old, MIGRATION) {
             let new = page.new.clone();
             new.frame().add_map();
+            spaces[entry.space].count_moved(page.old, new.pfn());
             entry.slot.store(Pte::new(new.into_raw(), entry.was.bits()));
         }
     }

@@ -1,5 +1,6 @@
 //! An address space.
 
+use crate::home::PagesByNode;
 use crate::object::{Mapper, MemObject};
 use crate::table::{self, State};
 use crate::tlb::{self, Flushes};
@@ -15,6 +16,7 @@ use frames::meta::flag;
 use frames::{Kind, Page, frame};
 use hal::Pfn;
 use hal::paging::{Pte, Slot};
+use numa::NodeId;
 use sync::{RwLock, SpinGuard, SpinLock};
 
 /// Page-table locks: one per 2 MiB of address, shared by those that are 16 apart.
@@ -74,7 +76,7 @@ pub struct Mm {
     pub family: Arc<Family>,
     /// Tasks that use it; with the last one everything is unmapped.
     users: AtomicU32,
-    anon: AtomicI64,
+    anon: PagesByNode,
     shared: AtomicI64,
     /// Private mappings of object pages.
     file: AtomicI64,
@@ -114,7 +116,7 @@ impl Mm {
             },
             family,
             users: AtomicU32::new(1),
-            anon: AtomicI64::new(0),
+            anon: PagesByNode::new(),
             shared: AtomicI64::new(0),
             file: AtomicI64::new(0),
             total: AtomicI64::new(0),
@@ -196,18 +198,39 @@ impl Mm {
     /// Resident pages: private, shared, of private file mappings.
     pub fn rss(&self) -> (u64, u64, u64) {
         let get = |c: &AtomicI64| c.load(Ordering::Relaxed).max(0) as u64;
-        (get(&self.anon), get(&self.shared), get(&self.file))
+        (self.anon.sum().max(0) as u64, get(&self.shared), get(&self.file))
+    }
+
+    /// The node where most of its private memory lies, if there is one.
+    #[inline]
+    pub fn home(&self) -> Option<NodeId> {
+        self.anon.home()
     }
 
     /// Counts pages of a kind of frame as mapped (or unmapped).
     #[inline]
     pub fn count_mapped(&self, pfn: Pfn, in_shared_area: bool, n: i64) {
         let counter = match (frame(pfn).kind(), in_shared_area) {
-            (Kind::Anon, _) => &self.anon,
+            (Kind::Anon, _) => return self.count_private(frame(pfn).node(), n as i32),
             (_, true) => &self.shared,
             (_, false) => &self.file,
         };
         counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn count_private(&self, node: NodeId, n: i32) {
+        if self.anon.count(node, n) {
+            crate::env::home_changed();
+        }
+    }
+
+    /// A page that is mapped here (and stays counted) moved from one node to another.
+    pub(crate) fn count_moved(&self, from: Pfn, to: Pfn) {
+        if frame(to).kind() == Kind::Anon {
+            self.count_private(frame(from).node(), -1);
+            self.count_private(frame(to).node(), 1);
+        }
     }
 
     /// Notes the highest resident size (called where it was counted up in bulk or rarely).

@@ -1,5 +1,7 @@
 //! Anonymous memory to measure with.
 
+use std::sync::atomic::AtomicUsize;
+
 use crate::sys::{Result, at, call, wrong};
 
 pub const PAGE: usize = 4096;
@@ -69,6 +71,14 @@ impl Drop for Region {
 pub fn map(bytes: usize) -> Result<usize> {
     let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as usize;
     call("mmap", libc::SYS_mmap, [0, bytes, READ_WRITE, flags, usize::MAX, 0])
+}
+
+/// A page of words that children share; it stays for the rest of the process's life.
+pub fn shared_words() -> Result<&'static [AtomicUsize]> {
+    let flags = (libc::MAP_SHARED | libc::MAP_ANONYMOUS) as usize;
+    let start = call("mmap", libc::SYS_mmap, [0, PAGE, READ_WRITE, flags, usize::MAX, 0])?;
+    // SAFETY: a mapping of this many words, zeroed and never unmapped.
+    Ok(unsafe { std::slice::from_raw_parts(start as *const AtomicUsize, PAGE / 8) })
 }
 
 #[inline(always)]

@@ -53,6 +53,28 @@ pub fn pin(cpu: usize) -> Result<()> {
     call("sched_setaffinity", libc::SYS_sched_setaffinity, [0, 32, at(&raw const mask)]).map(drop)
 }
 
+/// All CPUs that are online, of the first 64.
+pub fn cpus() -> Vec<usize> {
+    let list = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let number = |text: &str| text.parse::<usize>().ok();
+    list.trim()
+        .split(',')
+        .filter_map(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            Some(number(first)?..=number(last)?)
+        })
+        .flatten()
+        .filter(|cpu| *cpu < 64)
+        .collect()
+}
+
+/// Lets a task (0: the calling one) run on any of these CPUs.
+pub fn release(task: usize, cpus: &[usize]) -> Result<()> {
+    let mask = cpus.iter().fold(0_u64, |mask, cpu| mask | 1 << cpu);
+    let args = [task, 8, at(&raw const mask)];
+    call("sched_setaffinity", libc::SYS_sched_setaffinity, args).map(drop)
+}
+
 /// Lets what a kernel puts off until after boot happen before anything is measured, and keeps pages
 /// at 4 KiB.
 pub fn settle() {

@@ -44,10 +44,21 @@ macro_rules! skip {
 }
 pub(crate) use skip;
 
+fn on_proxima() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().ends_with("proxima")
+}
+
+/// Skips on other kernels what only Proxima does; `why` says what they do instead.
+pub fn on_proxima_only(why: &str) {
+    if !on_proxima() {
+        skip_with(why);
+    }
+}
+
 /// Skips on Proxima what it does not have: there the call answers ENOSYS, or the rule is not kept.
 pub fn not_on_proxima(what: &str) {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    if release.trim().ends_with("proxima") {
+    if on_proxima() {
         skip_with(&format!("Proxima has no {what}"));
     }
 }

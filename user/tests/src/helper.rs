@@ -39,6 +39,7 @@ pub fn run(args: &[String]) -> ! {
             crate::memory::put(page, 1);
             i32::from(numa::node_at(page) != number(1))
         }
+        "cpu" => child::getcpu().0 as i32,
         "affinity" => i32::from(child::affinity(0) != numa::list(word(1))),
         // Policy and nice value.
         "class" => {

@@ -121,8 +121,7 @@ pub enum Ipi {
 /// Asks `target` for `what`. The request is a bit in the target's pending word, so none is lost
 /// when interrupts merge; the interrupt is sent only when the word was empty.
 pub fn send_ipi(target: &CpuLocal, what: Ipi) {
-    let before = target.ipi_pending.fetch_or(1 << what as u32, Ordering::AcqRel);
-    if before == 0 {
+    if target.ipi_pending.ask(what as u64) {
         send(target.apic_id, vector::IPI as u32);
     }
 }
@@ -130,7 +129,7 @@ pub fn send_ipi(target: &CpuLocal, what: Ipi) {
 /// Takes this CPU's pending requests, as bits by [`Ipi`].
 pub fn take_ipis() -> u64 {
     // SAFETY: an atomic field of this CPU's data.
-    unsafe { (*super::percpu::local()).ipi_pending.swap(0, Ordering::AcqRel) }
+    unsafe { (*super::percpu::local()).ipi_pending.take() }
 }
 
 /// Lets the counters of this CPU's performance monitoring unit interrupt. Their interrupt masks

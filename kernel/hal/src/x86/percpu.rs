@@ -3,9 +3,10 @@
 //! [`CpuLocal`] is what entry code and the hottest paths need; it lies on the CPU's own node.
 //! Anything else that is per CPU is an array indexed by `CpuId` in the crate that owns it.
 
+use crate::requests::Requests;
 use core::arch::asm;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use numa::{CpuId, NodeId};
 
 /// Set in the count while NO reschedule is wanted (inverted, see `hal::preempt`).
@@ -33,7 +34,7 @@ pub struct CpuLocal {
     /// Local APIC id.
     pub(super) apic_id: u32,
     /// Requests from other CPUs (see [`super::apic::Ipi`]), one bit each.
-    pub(super) ipi_pending: AtomicU64,
+    pub(super) ipi_pending: Requests,
 }
 
 /// Offsets for assembly.
@@ -54,7 +55,7 @@ impl CpuLocal {
             irq_depth: 0,
             tss: 0,
             apic_id,
-            ipi_pending: AtomicU64::new(0),
+            ipi_pending: Requests::new(),
         }
     }
 

@@ -16,7 +16,7 @@ const DEPTH: usize = 32;
 const SAVED_RBP: u64 = 5 * 8;
 
 fn is_off(task: &TaskRef) -> bool {
-    !task.on_cpu.load(Ordering::Acquire)
+    task.standing.is_off()
 }
 
 /// Return addresses of a thread that does not run, innermost first. It may begin to run meanwhile:

@@ -9,7 +9,9 @@ mod perf;
 mod policy;
 mod process;
 mod sched;
+mod spread;
 mod stall;
+mod wakeup;
 
 use crate::clock::Samples;
 use crate::sys::Result;
@@ -27,6 +29,8 @@ pub fn all() -> Vec<Op> {
     let areas = [
         calls::OPS,
         sched::OPS,
+        spread::OPS,
+        wakeup::OPS,
         ipc::OPS,
         process::OPS,
         memory::OPS,

@@ -3,10 +3,11 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::sleep;
-use crate::child::{affinity, getcpu, join, pin, set_affinity, spawn};
+use crate::child::{affinity, end_of, getcpu, join, pin, set_affinity, spawn};
 use crate::harness::{Test, skip, tests};
 use crate::memory::{map_shared, word};
-use crate::sys;
+use crate::sys::{self, sys};
+use crate::{helper, numa};
 
 pub const TESTS: &[Test] = tests![
     as_many_spinners_as_cpus_soon_end_one_on_each,
@@ -14,6 +15,7 @@ pub const TESTS: &[Test] = tests![
     loads_that_differ_by_two_are_evened_out,
     one_task_goes_to_whichever_of_its_two_cpus_is_free,
     forks_spread_over_the_machine,
+    a_program_begins_on_an_idle_cpu_when_others_wait_for_its_own,
     a_woken_task_comes_back_to_its_cpu_while_it_is_idle,
 ];
 
@@ -65,7 +67,7 @@ impl Spinners {
 }
 
 fn allow(tid: i32, cpus: &[usize]) {
-    set_affinity(tid, &crate::numa::mask(cpus)).unwrap();
+    set_affinity(tid, &numa::mask(cpus)).unwrap();
 }
 
 fn several() -> Vec<usize> {
@@ -189,6 +191,37 @@ fn forks_spread_over_the_machine() {
     for child in children {
         assert_eq!(join(child), 0);
     }
+}
+
+fn a_program_begins_on_an_idle_cpu_when_others_wait_for_its_own() {
+    const ROUNDS: usize = 20;
+    several();
+    // Of one node if any has two: Linux leaves a few tasks too many on a node.
+    let of_a_node = numa::online().into_iter().map(numa::cpus_of).max_by_key(Vec::len).unwrap();
+    let cpus = if of_a_node.len() < 2 { affinity(0) } else { of_a_node };
+    let (busy, free) = (cpus[0], cpus[1]);
+    let hogs = Spinners::on(&[busy], 2);
+    let moved = (0..ROUNDS).filter(|_| {
+        let begins_on = end_of(|| {
+            // For so long the others do not take the CPU from it: it does not wait, so nobody but
+            // the call itself moves it.
+            ask_for_slices_of(100_000_000);
+            pin(busy);
+            allow(0, &[busy, free]);
+            panic!("execve: {}", helper::exec(&["cpu"]));
+        });
+        assert!([busy, free].contains(&(begins_on as usize)), "it began on CPU {begins_on}");
+        begins_on as usize == free
+    });
+    let moved = moved.count();
+    hogs.end();
+    assert!(moved >= ROUNDS * 9 / 10, "{moved} of {ROUNDS} began on the idle CPU");
+}
+
+/// sched_setattr(2) with a request of so many nanoseconds at a time.
+fn ask_for_slices_of(nanos: u64) {
+    let attr = [48, 0, 0, nanos, 0, 0_u64];
+    sys!(libc::SYS_sched_setattr, 0, attr.as_ptr(), 0).unwrap();
 }
 
 fn a_woken_task_comes_back_to_its_cpu_while_it_is_idle() {

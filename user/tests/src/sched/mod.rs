@@ -4,6 +4,7 @@
 mod balance;
 mod calls;
 mod counters;
+mod home;
 mod latency;
 mod places;
 mod sharing;
@@ -21,6 +22,7 @@ pub const GROUPS: &[&[Test]] = &[
     sharing::TESTS,
     balance::TESTS,
     places::TESTS,
+    home::TESTS,
     counters::TESTS,
     latency::TESTS,
     storm::TESTS,

@@ -1,0 +1,154 @@
+//! Evening out: who takes work from whom, at the tick and when a CPU falls idle.
+
+use super::wake::{enqueue, home, wish};
+use super::{BOARD, Hints, Queue, cpu, domains, reschedule, timers};
+use crate::task::{Task, TaskRef, current};
+use ::sched::board::Flags;
+use ::sched::{Enqueue, Params, Wish};
+use hal::irq::IrqOff;
+use hal::percpu;
+use numa::CpuId;
+
+/// Nanoseconds between looks at the balance, on a busy CPU.
+pub(super) const BALANCE: u64 = 8_000_000;
+
+/// Takes a task from the nearest CPU that has one too many, and from a much busier one.
+pub(super) fn pull_work(id: CpuId, now: u64) {
+    let Some(here) = cpu(id) else { return };
+    let idle = here.queue.lock().ready.is_empty();
+    let may = |task: &TaskRef| task.affinity.lock().contains(id) && task.standing.is_off();
+    let take = |from: CpuId, may: &mut dyn FnMut(&TaskRef, &Params) -> bool| {
+        let there = cpu(from)?;
+        // An idle CPU has the time to wait; the other lets go soon, whoever has it.
+        let mut queue = if idle { there.queue.lock() } else { there.queue.try_lock()? };
+        let got = queue.ready.steal(now, |t, p| may(t, p));
+        there.publish(&queue);
+        got
+    };
+    let got = if idle {
+        let mut victims = domains().victims(&Hints, id);
+        victims.find_map(|from| Some((from, take(from, &mut |t, _| may(t))?)))
+    } else {
+        domains().balance(&Hints, id).find_map(|pull| {
+            let mut may = |t: &TaskRef, p: &Params| may(t) && pull.improves(p.weight());
+            Some((pull.from, take(pull.from, &mut may)?))
+        })
+    };
+    if let Some((from, (task, entity))) = got {
+        enqueue(id, task, entity, Enqueue::Move);
+        // This one is not idle any more. What goes on waiting there is for the next.
+        offer_from(from);
+    }
+}
+
+/// The timer's tick: has another task run when the running one has had its slice, and other CPUs
+/// take what waits here for too long.
+pub fn tick() {
+    look(true);
+}
+
+/// The run queue changed under the running task: as [`tick`], but what waits here just came, and
+/// was not wanted elsewhere.
+pub fn look_again() {
+    look(false);
+}
+
+fn look(offers: bool) {
+    let Some(here) = cpu(percpu::cpu()) else { return };
+    let now = hal::time::now();
+    let mut queue = here.queue.lock();
+    let over = queue.ready.tick(now);
+    let next = queue.next_tick(now);
+    let helper = if offers && queue.ready.waiting() > 0 { offer(&mut queue, now) } else { None };
+    if offers && queue.astray {
+        queue.leaves = queue
+            .ready
+            .current_params()
+            .is_some_and(|params| domains().for_home(&Hints, &wish(&current(), params)).is_some());
+    }
+    let over = over || queue.leaves;
+    drop(queue);
+    if let Some(helper) = helper {
+        reschedule(helper);
+    }
+    timers::arm_tick(next, now);
+    if over {
+        percpu::set_need_resched();
+    }
+}
+
+impl Queue {
+    /// In how many nanoseconds the CPU should look again: for its queue's sake, or whether there is
+    /// room now where the running task's memory is.
+    pub(super) fn next_tick(&self, now: u64) -> Option<u64> {
+        let own = self.ready.next_tick(now);
+        if self.astray { Some(own.map_or(BALANCE, |own| own.min(BALANCE))) } else { own }
+    }
+}
+
+/// Whether `task`, which is to run here, would be nearer to its memory on another node.
+#[inline]
+pub(super) fn is_astray(task: &Task) -> bool {
+    let here = percpu::node();
+    home(task)
+        .filter(|home| *home != here)
+        .is_some_and(|home| domains().is_astray(here, home, &task.affinity.lock()))
+}
+
+/// execve(2): the running task, which leaves its memory behind, goes to another CPU if others wait
+/// for this one.
+pub fn on_exec() {
+    let leaves = {
+        let _irq = IrqOff::new();
+        let Some(here) = cpu(percpu::cpu()) else { return };
+        let mut queue = here.queue.lock();
+        queue.leaves = queue.ready.waiting() > 0
+            && queue.ready.current_params().is_some_and(|params| {
+                domains().for_exec(&Hints, &Wish { home: None, ..wish(&current(), params) })
+            });
+        queue.leaves
+    };
+    if leaves {
+        super::schedule();
+    }
+}
+
+/// A CPU that should take one of the tasks that wait on `queue`: an idle one whenever there is one,
+/// and one that only has less to do every [`BALANCE`]. The caller reschedules it when it has let
+/// go of the queue.
+fn offer(queue: &mut Queue, now: u64) -> Option<CpuId> {
+    let from = queue.ready.cpu();
+    let ready = &queue.ready;
+    let may = |to: CpuId, gap: u64| {
+        ready.any_waiting(|task, params| {
+            params.weight() < gap && task.standing.is_off() && task.affinity.lock().contains(to)
+        })
+    };
+    let mut to = domains().idle_helpers(&Hints, from).find(|to| may(*to, u64::MAX));
+    if to.is_none() && now >= queue.offer_at {
+        let load = queue.ready.load();
+        to = domains().helpers(&Hints, from, load).find(|(to, gap)| may(*to, *gap)).map(|h| h.0);
+        queue.offer_at = now + BALANCE;
+    }
+    to
+}
+
+/// A task that waits on `id` may use more CPUs than before: one that idles takes it.
+#[inline]
+pub(super) fn offer_from(id: CpuId) {
+    if BOARD.overloaded().has(id) {
+        offer_to_idle(id);
+    }
+}
+
+#[cold]
+fn offer_to_idle(id: CpuId) {
+    if !BOARD.idle_now().is_empty()
+        && let Some(there) = cpu(id)
+    {
+        let helper = offer(&mut there.queue.lock(), hal::time::now());
+        if let Some(helper) = helper {
+            reschedule(helper);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Calls between CPUs: each posts what it wants run on a desk of its own and rings at the others.
+//!
+//! A CPU has one call on at a time; any number of CPUs call each other at once. Who waits for the
+//! end of its call goes on serving others, so two that call each other both get there. Nothing is
+//! queued or allocated: a call is a bit, by the caller's number, at each CPU that is to run it.
+//! Checked under loom: each CPU asked runs each call once, and all have when the caller goes on.
+
+use crate::cell::PostedCell;
+#[cfg(not(loom))]
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// One CPU's desk: the job that it has posted, and who rang here. `64 * WORDS` CPUs.
+pub struct Desk<J, const WORDS: usize> {
+    job: PostedCell<Option<J>>,
+    /// CPUs that have not run the job yet.
+    left: AtomicUsize,
+    /// CPUs that want theirs run here.
+    callers: [AtomicU64; WORDS],
+}
+
+impl<J: Copy, const WORDS: usize> Default for Desk<J, WORDS> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<J: Copy, const WORDS: usize> Desk<J, WORDS> {
+    /// Nothing posted, nobody rang.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self {
+            job: PostedCell::new(None),
+            left: AtomicUsize::new(0),
+            callers: [const { AtomicU64::new(0) }; WORDS],
+        }
+    }
+
+    /// Nothing posted, nobody rang.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self {
+            job: PostedCell::new(None),
+            left: AtomicUsize::new(0),
+            callers: core::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    /// Posts a job for `count` CPUs. By this desk's CPU, whose last call has ended.
+    pub fn post(&self, job: J, count: usize) {
+        assert!(self.is_done(), "a CPU has one call on at a time");
+        self.job.set(Some(job));
+        self.left.store(count, Ordering::Relaxed);
+    }
+
+    /// Rings here for CPU `caller`, after it has posted.
+    pub fn ring(&self, caller: usize) {
+        self.callers[caller / 64].fetch_or(1 << (caller % 64), Ordering::Release);
+    }
+
+    /// One of the CPUs that the job posted here was for has run it.
+    pub fn done_by_one(&self) {
+        // Release: what the job did is there for the caller.
+        self.left.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Whether all have run the job.
+    pub fn is_done(&self) -> bool {
+        self.left.load(Ordering::Acquire) == 0
+    }
+
+    /// Runs, with `run`, the jobs of all who rang here; `desk` finds theirs. By this desk's CPU.
+    pub fn serve<'a>(&self, desk: impl Fn(usize) -> &'a Self, mut run: impl FnMut(J))
+    where
+        J: 'a,
+    {
+        for (word, callers) in self.callers.iter().enumerate() {
+            if callers.load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            let mut rang = callers.swap(0, Ordering::Acquire);
+            while rang != 0 {
+                let caller = desk(word * 64 + rang.trailing_zeros() as usize);
+                rang &= rang - 1;
+                if let Some(job) = caller.job.get() {
+                    run(job);
+                }
+                caller.done_by_one();
+            }
+        }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use core::array::from_fn;
+    use hal::requests::Requests;
+    use loom::sync::Arc;
+    use loom::sync::atomic::AtomicBool;
+    use loom::thread;
+
+    const CALL: u64 = 1;
+    const OTHER: u64 = 2;
+
+    /// CPUs with desks, pending words, an interrupt line each, and a mark for each job.
+    struct Machine<const CPUS: usize> {
+        desks: [Desk<usize, 1>; CPUS],
+        pending: [Requests; CPUS],
+        line: [AtomicBool; CPUS],
+        ran: [[AtomicUsize; CPUS]; CPUS],
+    }
+
+    impl<const CPUS: usize> Machine<CPUS> {
+        fn new() -> Arc<Self> {
+            Arc::new(Self {
+                desks: from_fn(|_| Desk::new()),
+                pending: from_fn(|_| Requests::new()),
+                line: from_fn(|_| AtomicBool::new(false)),
+                ran: from_fn(|_| from_fn(|_| AtomicUsize::new(0))),
+            })
+        }
+        fn interrupt(&self, cpu: usize, what: u64) {
+            if self.pending[cpu].ask(what) {
+                self.line[cpu].store(true, Ordering::Release);
+            }
+        }
+        /// What a CPU does when its interrupt line is up.
+        fn look(&self, me: usize) {
+            if self.line[me].swap(false, Ordering::AcqRel)
+                && self.pending[me].take() & 1 << CALL != 0
+            {
+                self.desks[me].serve(
+                    |cpu| &self.desks[cpu],
+                    |job| {
+                        self.ran[job][me].fetch_add(1, Ordering::Relaxed);
+                    },
+                );
+            }
+        }
+        fn call(&self, me: usize, targets: &[usize]) {
+            self.desks[me].post(me, targets.len());
+            for &target in targets {
+                self.desks[target].ring(me);
+                self.interrupt(target, CALL);
+            }
+            while !self.desks[me].is_done() {
+                self.look(me);
+                thread::yield_now();
+            }
+            for &target in targets {
+                assert_eq!(self.ran[me][target].load(Ordering::Relaxed), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn two_that_call_each_other_both_get_there() {
+        loom::model(|| {
+            let machine = Machine::<2>::new();
+            let other = machine.clone();
+            let cpu = thread::spawn(move || other.call(1, &[0]));
+            machine.call(0, &[1]);
+            // The other may still wait for this one.
+            while !machine.desks[1].is_done() || machine.ran[1][0].load(Ordering::Relaxed) == 0 {
+                machine.look(0);
+                thread::yield_now();
+            }
+            cpu.join().expect("the other CPU");
+        });
+    }
+
+    #[test]
+    fn a_second_call_meets_no_trace_of_the_first() {
+        loom::model(|| {
+            let machine = Machine::<2>::new();
+            let other = machine.clone();
+            let cpu = thread::spawn(move || {
+                while other.ran[0][1].load(Ordering::Relaxed) < 2 {
+                    other.look(1);
+                    thread::yield_now();
+                }
+            });
+            machine.call(0, &[1]);
+            machine.desks[0].post(0, 1);
+            machine.desks[1].ring(0);
+            machine.interrupt(1, CALL);
+            while !machine.desks[0].is_done() {
+                thread::yield_now();
+            }
+            assert_eq!(machine.ran[0][1].load(Ordering::Relaxed), 2);
+            cpu.join().expect("the other CPU");
+        });
+    }
+
+    #[test]
+    fn several_callers_of_one_cpu_are_all_served() {
+        let mut model = loom::model::Builder::new();
+        // Three CPUs that wait for each other have very many orders; two switches forced upon them
+        // show what one lost bit would do.
+        model.preemption_bound = Some(2);
+        model.check(|| {
+            let machine = Machine::<3>::new();
+            let callers: std::vec::Vec<_> = [1, 2]
+                .map(|me| {
+                    let machine = machine.clone();
+                    thread::spawn(move || machine.call(me, &[0]))
+                })
+                .into();
+            // Another request in the same word brings no interrupt of its own.
+            machine.interrupt(0, OTHER);
+            let missing = || (1..3).any(|job| machine.ran[job][0].load(Ordering::Relaxed) == 0);
+            while missing() {
+                machine.look(0);
+                thread::yield_now();
+            }
+            for caller in callers {
+                caller.join().expect("a caller");
+            }
+        });
+    }
+}
