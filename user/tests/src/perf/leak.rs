@@ -36,7 +36,9 @@ fn round(turn: usize) {
     let member = Attr::software(SWITCHES).flags(attr.0[5] & INHERIT).open_in(&event);
     if turn % 16 == 1 {
         let ring = Ring::new(&event, 4);
-        put(map_alone(1), 1);
+        let page = map(1);
+        put(page, 1);
+        munmap(page, 1).unwrap();
         assert!(ring.head() < 1 << 20);
     }
     drop(event);
