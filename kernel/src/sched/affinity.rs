@@ -22,6 +22,7 @@ pub fn set(task: &TaskRef, mask: CpuMask) -> Result<()> {
     // Before the look at where it is, see `Standing::settle`.
     let before = core::mem::replace(&mut *task.affinity.lock(), mask);
     let myself = core::ptr::eq(&*current(), &**task);
+    let mut stayed = true;
     loop {
         let take = |at, off: &dyn Fn() -> bool| {
             let there = cpu(at).filter(|_| !myself)?;
@@ -34,7 +35,7 @@ pub fn set(task: &TaskRef, mask: CpuMask) -> Result<()> {
         match task.standing.evict(|at| mask.contains(at), take, asleep) {
             Evicted::There(at) => {
                 balance::offer_from(at);
-                if mask != before {
+                if stayed && !(mask - before).is_empty() {
                     // It may be allowed now to go where its memory is: the switch looks.
                     reschedule(at);
                 }
@@ -50,9 +51,13 @@ pub fn set(task: &TaskRef, mask: CpuMask) -> Result<()> {
                 // Another call came after this one, and sees to it that its own mask is obeyed.
                 return Ok(());
             }
-            // The switch sends a task away that may not stay.
-            Evicted::NotYet(_) if myself => super::schedule(),
+            Evicted::NotYet(_) if myself => {
+                // The switch sends a task away that may not stay.
+                super::schedule();
+                stayed = false;
+            }
             Evicted::NotYet(at) => {
+                stayed = false;
                 // It runs there: have it switch, and see it gone.
                 reschedule(at);
                 core::hint::spin_loop();
