@@ -27,8 +27,8 @@ use crate::topology::{Topology, file};
 const TOPOLOGIES: &[&str] = &["two-socket", "ring-4", "memoryless", "cxl"];
 /// Calls of one guest's life, in the second mode.
 const CALLS: u64 = 1_000_000;
-/// Operations of one guest's life: a crash costs no more, and a start is a small part of it.
-const BOOT: usize = 10_000;
+/// Operations of one guest's life: a start of Linux takes as long as some thousand of them.
+const BOOT: usize = 40_000;
 
 #[derive(clap::Args)]
 pub struct FuzzOptions {
@@ -262,11 +262,16 @@ impl Campaign<'_> {
         }
         // With their lines now: masks need them.
         let mut found = Vec::new();
+        let mut unsteady = Vec::new();
         if !suspects.is_empty() {
-            let (linux, second) = self.both(batch.topology, &suspects, true)?;
+            let again = self.both(batch.topology, &suspects, true)?;
             for sequence in suspects {
-                let (difference, masks) =
-                    compare(&sequence, &linux[&sequence.name], &second[&sequence.name]);
+                let name = &sequence.name;
+                let (difference, masks) = compare(&sequence, &again.0[name], &again.1[name]);
+                if difference.is_none() && masks.is_empty() {
+                    let steady = linux[name].answers_as(&again.0[name]);
+                    unsteady.push((sequence.clone(), if steady { &other } else { "linux" }));
+                }
                 let mut state = lock(&self.state);
                 for mask in masks {
                     *state.masked.entry(mask.why).or_default() += 1;
@@ -280,7 +285,7 @@ impl Campaign<'_> {
         let line = {
             let mut state = lock(&self.state);
             state.done += ops;
-            state.differences += found.len();
+            state.differences += found.len() + unsteady.len();
             format!(
                 "{name}: {} of {total} operations, {} differences",
                 state.done, state.differences
@@ -299,6 +304,12 @@ impl Campaign<'_> {
         };
         if tell > 0 {
             self.explain(batch, &found[..tell])?;
+        }
+        for (sequence, kernel) in &unsteady {
+            let again = self.again(batch, sequence);
+            self.tell(&format!(
+                "difference, once: {kernel} does otherwise the second time: {again}"
+            ));
         }
         for (sequence, _) in &found[tell..] {
             self.tell(&format!("difference: {}", self.again(batch, sequence)));

@@ -104,8 +104,9 @@ impl<'a> Listener<'a> {
         let mut words = line.split(' ');
         match words.next() {
             Some("made" | "calls") => {
+                // Rounds that only settle the account count from zero.
                 let made = words.next().and_then(|word| word.parse().ok());
-                self.made = made.unwrap_or(self.made);
+                self.made = made.unwrap_or(0).max(self.made);
                 let text = format!("{}: {} of {} calls", self.name, self.made, self.of);
                 if std::io::stderr().is_terminal() {
                     self.progress.say(&text);
@@ -114,6 +115,7 @@ impl<'a> Listener<'a> {
                     println!("{text}");
                 }
             }
+            Some("round") => self.progress.clear_for(|| println!("{}: {line}", self.name)),
             Some("balanced") => self.balanced = true,
             _ => {}
         }

@@ -41,6 +41,16 @@ pub enum Trace {
     Crashed { why: String, console: String },
 }
 
+impl Trace {
+    /// The same answers to the same sequence, whether lines were asked for or not.
+    pub fn answers_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Lines { digests, .. }, Self::Lines { digests: others, .. }) => digests == others,
+            _ => false,
+        }
+    }
+}
+
 pub type Traces = BTreeMap<String, Trace>;
 
 /// The program, and the init that starts it.

@@ -1,6 +1,6 @@
 //! Differences that are none: where Linux's own answer is not one answer. Each has its reason.
 //!
-//! What can be left out beforehand is not generated at all (user/fuzz/src/generate.rs, and the
+//! What can be left out beforehand is not generated at all (user/fuzz/src/generate/, and the
 //! list in docs/fuzzing.md).
 
 pub struct Mask {

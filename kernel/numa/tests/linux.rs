@@ -5,8 +5,8 @@
 //! Each test says what the lines of its file are.
 
 use numa::policy::{
-    self, Interleaver, ModeWord, Policy, PolicyError, Position, Request, Site, Weights, migrate,
-    place, read_back, show,
+    self, FarNodes, Interleaver, ModeWord, Policy, PolicyError, Position, Request, Site, Weights,
+    migrate, place, read_back, show,
 };
 use numa::{CpuId, Distances, Machine, NodeId, NodeMask};
 
@@ -118,7 +118,7 @@ fn migrate_pages_moves_by_rank() {
     for line in include_str!("linux-6.12/migrate_pages.txt").lines() {
         let (ask, answer) = halves(line);
         let mut pages: Vec<_> = (0..NODES).map(node).collect();
-        for (from, to) in migrate::moves(mask(ask[0]), mask(ask[1])) {
+        for (from, to) in migrate::moves(mask(ask[0]), FarNodes::default(), mask(ask[1])) {
             pages.iter_mut().filter(|page| **page == from).for_each(|page| *page = to);
         }
         let ours: Vec<_> = pages.iter().map(|node| node.index()).collect();

@@ -5,8 +5,8 @@
 //! shares no code with the crate but the fallback order, which has its own tests.
 
 use numa::policy::{
-    Interleaver, Mode, ModeWord, Placement, Policy, Position, Reason, Request, Site, Weights,
-    migrate, place, remap,
+    FarNodes, Interleaver, Mode, ModeWord, Placement, Policy, Position, Reason, Request, Site,
+    Weights, migrate, place, remap,
 };
 use numa::{Distances, MAX_NODES, Machine, NodeId, NodeMask};
 use proptest::prelude::*;
@@ -275,7 +275,7 @@ proptest! {
         to in 1u64..,
     ) {
         let (from, to) = (mask(from), mask(to));
-        let moves: Vec<_> = migrate::moves(from, to).collect();
+        let moves: Vec<_> = migrate::moves(from, FarNodes::default(), to).collect();
         let mut left = NodeMask::EMPTY;
         for (source, target) in &moves {
             prop_assert!(left.insert(*source), "a node is left once");

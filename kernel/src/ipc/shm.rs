@@ -112,6 +112,9 @@ impl MappedFile for Name {
     fn id(&self) -> (u64, u64) {
         (1, self.id as u64)
     }
+    fn counts_areas(&self) -> bool {
+        true
+    }
 }
 
 /// shmget(2).

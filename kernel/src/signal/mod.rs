@@ -184,6 +184,11 @@ pub fn interrupts(task: &Task) -> bool {
     bits & attention::KILL != 0 || !task.signals.only_fatal.load(Ordering::Relaxed)
 }
 
+/// True when `task` is about to end: a call that takes long is not carried on.
+pub fn killed(task: &Task) -> bool {
+    task.signals.attention.load(Ordering::Relaxed) & attention::KILL != 0
+}
+
 /// Runs `sleep`, whose interruptible waits are ended only by the end of the process.
 pub fn killable<R>(task: &Task, sleep: impl FnOnce() -> R) -> R {
     let before = task.signals.only_fatal.swap(true, Ordering::Relaxed);

@@ -251,7 +251,7 @@ fn migrate_pages(
     from: VirtAddr,
     to: VirtAddr,
 ) -> Result<u64> {
-    let (from, _) = read_nodes(from, maxnode)?;
+    let (from, far_from) = read_nodes(from, maxnode)?;
     let (to, far) = read_nodes(to, maxnode)?;
     let task = target(c, pid)?;
     let privileged = creds::has(creds::SYS_NICE);
@@ -264,7 +264,7 @@ fn migrate_pages(
         MigrateError::NotAllowed => Errno::EPERM,
         MigrateError::NoUsableNodes => Errno::EINVAL,
     })?;
-    Ok(memory_of(&task)?.migrate_nodes(from, to, privileged))
+    Ok(memory_of(&task)?.migrate_nodes(from, far_from, to, privileged))
 }
 
 fn move_pages(
@@ -359,16 +359,12 @@ impl Call {
                     Ok(())
                 });
                 if let Err(error) = read {
-                    self.flush(&mut queue, run, item)?;
-                    return Err(error);
+                    return self.give_up(&mut queue, run, item, error);
                 }
             }
             let node = match check_node(nodes[slot], allowed) {
                 Ok(node) => node,
-                Err(error) => {
-                    self.flush(&mut queue, run, item)?;
-                    return Err(error);
-                }
+                Err(error) => return self.give_up(&mut queue, run, item, error),
             };
             match run {
                 Some((_, current)) if current == node && !queue.is_full() => {}
@@ -387,9 +383,7 @@ impl Call {
                     Err(error) => -i32::from(error.code()),
                 };
             if let Err(error) = self.store(item, answer) {
-                // What is queued moves all the same.
-                self.flush(&mut queue, run, item)?;
-                return Err(error);
+                return self.give_up(&mut queue, run, item, error);
             }
             if let Some(left) = self.flush(&mut queue, run, item)? {
                 return Ok(left);
@@ -397,6 +391,18 @@ impl Call {
             run = None;
         }
         Ok(self.flush(&mut queue, run, self.count)?.unwrap_or(0))
+    }
+
+    /// Ends the call with its first error; what is queued moves all the same.
+    fn give_up(
+        &self,
+        queue: &mut Queue,
+        run: Option<(u64, NodeId)>,
+        item: u64,
+        error: Errno,
+    ) -> Result<u64> {
+        let _ = self.flush(queue, run, item);
+        Err(error)
     }
 
     /// Moves what is queued and stores the run's status up to `item`; Some(pages not moved) when

@@ -40,6 +40,10 @@ fn copy(
     let mut buf = buffer(count)?;
     let mut done = 0;
     while done < count {
+        // It may go on for very long.
+        if done > 0 && crate::signal::interrupts(&crate::task::current()) {
+            break;
+        }
         let want = (count - done).min(CHUNK);
         let step = from.read_at(&mut KernelSink::new(&mut buf[..want]), pos).and_then(|got| {
             let wrote = if got == 0 { 0 } else { write(&buf[..got])? };

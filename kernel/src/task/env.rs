@@ -21,4 +21,8 @@ impl vm::env::Environment for Environment {
     fn may_lock(&self) -> bool {
         crate::creds::capable(fs::Cap::IpcLock)
     }
+
+    fn killed(&self) -> bool {
+        crate::signal::killed(&current())
+    }
 }

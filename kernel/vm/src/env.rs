@@ -22,6 +22,8 @@ pub trait Environment: Sync {
     fn with_numa(&self, f: &mut dyn FnMut(&mut TaskNuma));
     /// Whether the running task may lock memory beyond its limit (CAP_IPC_LOCK).
     fn may_lock(&self) -> bool;
+    /// Whether the running task has been killed: what takes long ends early then.
+    fn killed(&self) -> bool;
     /// The running task mapped, lost or moved a page, and most of an address space's private memory
     /// lies on another node now. Called under spinning locks.
     fn home_changed(&self) {}
@@ -115,6 +117,11 @@ pub fn with_numa<R>(f: impl FnOnce(&mut TaskNuma) -> R) -> R {
 /// Whether the running task may lock memory beyond its limit.
 pub fn may_lock() -> bool {
     ENVIRONMENT.get().is_none_or(|environment| environment.may_lock())
+}
+
+/// Whether the running task has been killed.
+pub fn killed() -> bool {
+    ENVIRONMENT.get().is_some_and(|environment| environment.killed())
 }
 
 /// The node of the running CPU.

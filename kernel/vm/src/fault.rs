@@ -5,7 +5,7 @@ use crate::object::{MemObject, ObjectKind};
 use crate::place::{self, At};
 use crate::table::{self, MIGRATION, NO_ACCESS, SPECIAL, State};
 use crate::vma::{Backing, Vma, VmaFlags};
-use crate::{PAGE, VmaTree, tlb};
+use crate::{PAGE, VmaTree, env, tlb};
 use core::sync::atomic::Ordering;
 use frames::{Kind, Page, frame};
 use hal::paging::{Pte, Slot};
@@ -379,9 +379,12 @@ impl Mm {
         if end - addr > limit {
             return false;
         }
+        // A guard is kept from what could be reached by a stack that is overrun: from neither
+        // another stack nor memory without access.
         if let Some(below) = vmas.last_below(addr + 1)
             && below.end + STACK_GUARD > addr
             && !below.flags.contains(VmaFlags::GROWS_DOWN)
+            && !below.flags.prot().is_empty()
         {
             return false;
         }
@@ -395,10 +398,13 @@ impl Mm {
     }
 
     /// Makes `[start, end)` present, for writing where the areas allow it (mlock, POPULATE).
-    /// Stops at the first page that cannot be had.
+    /// Stops at the first page that cannot be had, and when the task has been killed.
     pub fn populate(&self, start: u64, end: u64, write: Option<bool>) -> Result<(), FaultError> {
         let mut at = start;
         while at < end {
+            if env::killed() {
+                return Err(FaultError::NoMemory);
+            }
             let access = {
                 let vmas = self.vmas.read();
                 let Some(vma) = vmas.find(at) else { return Err(FaultError::NoArea) };

@@ -40,8 +40,7 @@ impl Mm {
                 if !wipe && !vma.shared() && vma.group() != 0 {
                     outcome = self.copy_entries(&child, vma, &mut protected);
                 }
-                // The parent's areas are merged already, so these stay as they are.
-                new.insert(copy);
+                new.insert_apart(copy);
                 if outcome.is_err() {
                     break;
                 }

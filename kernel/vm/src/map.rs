@@ -290,7 +290,7 @@ impl Mm {
             let (flags, policy) = (vma.flags, vma.policy.clone());
             let outcome = change(vma);
             let same = vma.flags == flags && same_policy(vma.policy.as_ref(), policy.as_ref());
-            if !same && vmas.joins(start, end) {
+            if !same && vma.may_vanish() && vmas.joins(start, end) {
                 self.recount(vmas, start, end, |vmas| vmas.merge(start));
             }
             return outcome;

@@ -6,7 +6,7 @@ use crate::migrate::{BATCH, Candidate, Outcome, movable};
 use crate::mm::Mm;
 use crate::place::{self, At};
 use crate::table::{self, State};
-use crate::vma::{Vma, VmaFlags};
+use crate::vma::{Vma, VmaFlags, same_policy};
 use crate::{PAGE, env};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use frames::frame;
 use frames::meta::Reason;
 use hal::Pfn;
-use numa::policy::{Placement, Policy, Request};
+use numa::policy::{FarNodes, Placement, Policy, Request};
 use numa::{NodeId, NodeMask};
 
 /// MPOL_MF_STRICT, MOVE, MOVE_ALL.
@@ -101,7 +101,8 @@ impl Mm {
         if failed > 0 && strict { Err(Errno::EIO) } else { Ok(()) }
     }
 
-    /// Gives the objects behind the areas of the range the policy.
+    /// Gives the objects behind the areas of the range the policy. As on Linux, an area that was
+    /// given it before leaves its object alone, though another process may have given that another.
     fn set_object_policies(
         vmas: &crate::VmaTree,
         start: u64,
@@ -109,7 +110,9 @@ impl Mm {
         policy: Option<&Arc<Policy>>,
     ) {
         for vma in vmas.range(start, end) {
-            if let Some(object) = vma.object() {
+            if let Some(object) = vma.object()
+                && !same_policy(vma.policy.as_ref(), policy)
+            {
                 let (from, to) = (vma.start.max(start), vma.end.min(end));
                 let first = vma.index(from);
                 object.set_policy(first, first + (to - from) / PAGE, policy.cloned());
@@ -261,10 +264,10 @@ impl Mm {
 
     /// migrate_pages(2): moves all pages on nodes of `from` to those of `to`, keeping ranks; pages
     /// left behind.
-    pub fn migrate_nodes(&self, from: NodeMask, to: NodeMask, all: bool) -> u64 {
+    pub fn migrate_nodes(&self, from: NodeMask, far: FarNodes, to: NodeMask, all: bool) -> u64 {
         let machine = env::machine();
         let mut left = 0;
-        for (source, dest) in numa::policy::migrate::moves(from, to) {
+        for (source, dest) in numa::policy::migrate::moves(from, far, to) {
             let end = hal::user::USER_END;
             left += self.move_misplaced(0, end, all, Reason::MovedMigratePages, |_, _, node| {
                 (node == source).then(|| Placement::exactly(machine, dest))

@@ -5,9 +5,9 @@
 //! goes; holes read as zeroes. Pages are placed by the object's policy of that index, else by the
 //! task that first touches them.
 
-use crate::PAGE;
 use crate::place::{self, At};
 use crate::shared_policy::SharedPolicy;
+use crate::{PAGE, env};
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -229,15 +229,46 @@ impl MemObject {
         Ok(())
     }
 
-    /// Makes every page of `[off, off + len)` present (fallocate).
+    /// Makes every page of `[off, off + len)` present (fallocate), or none more: EINTR for who has
+    /// been killed, ENOMEM.
     pub fn reserve(&self, off: u64, len: u64) -> Result<()> {
         let end = off.checked_add(len).ok_or(Errno::EFBIG)?;
-        for index in off / PAGE..end.div_ceil(PAGE) {
-            if self.lookup(index).is_none() {
-                self.get(index)?.frame().set(flag::RESERVED);
+        let first = off / PAGE;
+        for index in first..end.div_ceil(PAGE) {
+            if self.lookup(index).is_some() {
+                continue;
+            }
+            let page = if env::killed() { Err(Errno::EINTR) } else { self.get(index) };
+            match page {
+                Ok(page) => _ = page.frame().set(flag::RESERVED),
+                Err(error) => {
+                    self.give_back(first, index);
+                    return Err(error);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Frees those of the pages `[start, end)` that are only reserved. All of them may be there.
+    fn give_back(&self, start: u64, end: u64) {
+        const BATCH: u64 = 64;
+        for at in (start..end).step_by(BATCH as usize) {
+            let stop = end.min(at + BATCH);
+            let mut gone = [const { None::<Page> }; BATCH as usize];
+            {
+                let mut pages = self.pages.lock();
+                for (slot, index) in gone.iter_mut().zip(at..stop) {
+                    let reserved = |page: &Page| page.frame().has(flag::RESERVED);
+                    if pages.get(&index).is_some_and(reserved) {
+                        *slot = pages.remove(&index);
+                    }
+                }
+            }
+            for mapper in self.mappers() {
+                mapper.unmap_object(self, at, stop, false);
+            }
+        }
     }
 
     /// Unmaps and frees the pages `[start, end)`, a few at a time: what frees memory must not need

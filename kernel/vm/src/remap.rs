@@ -42,7 +42,8 @@ impl Mm {
         vmas.find(old).ok_or(Errno::EFAULT)?;
         if how.to.is_some() || how.keep_old {
             let to = how.to.unwrap_or(how.hint);
-            let apart = old.saturating_add(old_len) <= to || to.saturating_add(new_len) <= old;
+            // Lengths that wrap are seen as Linux sees them: as apart from everything above.
+            let apart = old.wrapping_add(old_len) <= to || to.wrapping_add(new_len) <= old;
             if !to.is_multiple_of(PAGE) || new_len > USER_END || to > USER_END - new_len || !apart {
                 return Err(Errno::EINVAL);
             }
@@ -129,7 +130,14 @@ impl Mm {
         if moved_len > 0 {
             self.move_entries(old, to, moved_len)?;
             if how.keep_old {
-                // The old range stays mapped, empty; a whole area is fresh memory from here on.
+                // The old range stays mapped, empty; a whole area is fresh memory from here on. All
+                // of the area that it lies in is locked no more, as on Linux.
+                if let Some(left) = vmas.find_mut(old) {
+                    if left.flags.contains(VmaFlags::LOCKED) {
+                        self.locked.fetch_sub(left.pages() as i64, Ordering::Relaxed);
+                    }
+                    left.flags -= VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT;
+                }
                 if let Some(left) = vmas.exactly(old, old + moved_len) {
                     left.anon = AtomicU64::new(0);
                     left.inherited = false;

@@ -124,6 +124,13 @@ impl VmaTree {
         self.merge(start);
     }
 
+    /// Adds a copied area where nothing is mapped. It stays apart from neighbours that it could be
+    /// one with, as it did where it was copied from.
+    pub fn insert_apart(&mut self, vma: Vma) {
+        debug_assert!(self.is_free(vma.start, vma.end));
+        self.areas.insert(vma.start, vma);
+    }
+
     /// Makes the area that begins at `start`, which is new or has changed, one with its neighbours
     /// where they allow it: with the one before it first.
     pub fn merge(&mut self, start: u64) {
@@ -235,7 +242,7 @@ impl VmaTree {
                 if low < from {
                     self.join(low, from);
                 }
-            } else {
+            } else if (from, to) != (low, high) || piece.may_vanish() {
                 self.merge(from);
             }
             outcome?;

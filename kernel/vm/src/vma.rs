@@ -79,6 +79,11 @@ pub trait MappedFile: Send + Sync {
     fn opening(&self) -> Option<usize> {
         None
     }
+    /// Its areas are counted (a segment's attaches): none vanishes by becoming one with another,
+    /// though parts may go from one to the other.
+    fn counts_areas(&self) -> bool {
+        false
+    }
 }
 
 /// What lies behind a VMA.
@@ -186,6 +191,11 @@ impl Vma {
             Backing::Object { file, .. } => file.as_ref(),
             Backing::Anon => None,
         }
+    }
+
+    /// It may become a part of a neighbour.
+    pub fn may_vanish(&self) -> bool {
+        !self.file().is_some_and(|file| file.counts_areas())
     }
 
     /// Splits off what lies at `at` and above; `self` keeps what is below.

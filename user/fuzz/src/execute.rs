@@ -4,16 +4,18 @@
 //! mapped, 3 in the kernel's half; for masks also 4 with a bit beyond all nodes (bit 1000), 5 with
 //! only that bit.
 
+use std::cell::UnsafeCell;
 use std::sync::atomic::Ordering::SeqCst;
 
 use crate::arena::{self, PAGE};
+use crate::block::{OBJECT_FD, OBJECTS, shared, slot};
 use crate::observe;
 use crate::ops::{Kind, Op, WORKERS};
 use crate::probe::{self, Fault};
 use crate::sys::{self, failed, sys};
 use crate::trace::Line;
-use crate::worker::{OBJECT_FD, OBJECTS, serve, shared, slot};
-use crate::{thread, trace};
+use crate::worker::serve;
+use crate::{relay, thread, trace};
 
 const SYS_HOME_NODE: i64 = 450;
 const MOVE: i32 = 2;
@@ -22,8 +24,9 @@ const UNMAPPED: u64 = 0x30_0000_0000;
 const KERNEL: u64 = 0xffff_8000_0000_1000;
 /// Pages of one move_pages call.
 const MOVED: usize = 512;
-/// Inode numbers are tried up to here to find a good one.
-const TRIES: usize = 4096;
+/// Numbers are tried up to here to find a good one: Linux's segments have multiples of 840 close
+/// together, and then none for 6208.
+const TRIES: usize = 8192;
 
 type Mask = [u64; 16];
 
@@ -41,12 +44,10 @@ pub fn run(number: usize, op: &Op, line: &mut Line) {
             observe::range(line, a[0], a[1]);
         }
         Kind::Madvise => {
-            settle();
             line.outcome(sys!(libc::SYS_madvise, a[0], a[1], a[2]));
             observe::range(line, a[0], a[1]);
         }
         Kind::Mlock => {
-            settle();
             line.outcome(match a[2] {
                 0 => sys!(libc::SYS_mlock, a[0], a[1]),
                 1 => sys!(libc::SYS_munlock, a[0], a[1]),
@@ -64,7 +65,6 @@ pub fn run(number: usize, op: &Op, line: &mut Line) {
         }
         Kind::Getpol => getpol(a, line),
         Kind::Mbind => {
-            settle();
             let mut words = [0; 16];
             let mask = mask(&mut words, a[3], a[4]);
             line.outcome(sys!(libc::SYS_mbind, a[0], a[1], a[2], mask, a[5], a[6]));
@@ -84,11 +84,9 @@ pub fn run(number: usize, op: &Op, line: &mut Line) {
         }
         Kind::Object => object(a, line),
         Kind::Truncate => {
-            settle();
             line.outcome(sys!(libc::SYS_ftruncate, OBJECT_FD + a[0], a[1]));
         }
         Kind::Fallocate => {
-            settle();
             line.outcome(sys!(libc::SYS_fallocate, OBJECT_FD + a[0], a[1], a[2], a[3]));
         }
         Kind::Transfer => transfer(a, line),
@@ -106,20 +104,28 @@ pub fn run(number: usize, op: &Op, line: &mut Line) {
             observe::range(line, a[0], PAGE);
         }
         Kind::Fork => {
+            empty_lists();
+            let new = a[0] as usize % WORKERS;
+            relay::expect(new, number);
             let result = sys::fork(true);
             if result == 0 {
-                // The waiting parent's line is not this worker's: it has a slot of its own.
-                serve(a[0] as usize % WORKERS);
+                // The waiting parent's line is not this worker's: it has operations of its own.
+                serve(new);
             }
-            slot(number).made.store(result as i32, SeqCst);
-            shared().forked.store(1, SeqCst);
             line.outcome(result);
+            if !failed(result) {
+                shared().forked.store(1, SeqCst);
+                relay::welcome(new, result as i32);
+            }
         }
         Kind::Clone => {
             let new = a[0] as usize % WORKERS;
+            relay::expect(new, number);
             let result = thread::start(new, &slot(new).alive);
-            slot(number).made.store(result as i32, SeqCst);
             line.outcome(result);
+            if !failed(result) {
+                relay::welcome(new, slot(number).process.load(SeqCst));
+            }
         }
         Kind::Exec => exec(number, line),
         Kind::Exit => sys::exit_group(0),
@@ -136,12 +142,28 @@ pub fn run(number: usize, op: &Op, line: &mut Line) {
     }
 }
 
-/// Makes Linux look at what its per-CPU lists still hold, or it copies a page that is no longer
-/// shared because a list has it: move_pages(2) begins with that, even if it moves nothing.
-fn settle() {
-    if shared().forked.load(SeqCst) == 0 {
-        return;
+/// A page that nobody touches.
+#[repr(C, align(4096))]
+struct Untouched(UnsafeCell<[u8; PAGE as usize]>);
+
+// SAFETY: it is never read nor written; it is an area to name in a call.
+unsafe impl Sync for Untouched {}
+
+static UNTOUCHED: Untouched = Untouched(UnsafeCell::new([0; PAGE as usize]));
+
+/// Makes Linux put away what this CPU's lists of pages hold, or it copies a page that is no longer
+/// shared because a list has it. After each operation once a sequence has forked: so no list of
+/// any CPU holds a page when the next operation begins. MADV_COLD begins with that, even where
+/// there is no page.
+pub fn settle() {
+    if shared().forked.load(SeqCst) != 0 {
+        sys!(libc::SYS_madvise, UNTOUCHED.0.get().cast::<u8>(), PAGE, libc::MADV_COLD);
     }
+}
+
+/// The same for the lists of all CPUs, which takes much longer: move_pages(2) begins with that,
+/// even if it moves nothing.
+fn empty_lists() {
     let (address, node) = (UNMAPPED, 0i32);
     let mut status = 0i32;
     let (from, to) = (&raw const address, &raw const node);
@@ -199,7 +221,6 @@ fn mmap(a: &[u64; 8], line: &mut Line) {
     if a[6] > 1 {
         align(a[6]);
     }
-    settle();
     let result = sys!(libc::SYS_mmap, a[0], a[1], a[2], a[3], fd, a[5]);
     place(result, a[0], line);
     if !failed(result) && result as u64 != a[0] {
@@ -242,7 +263,6 @@ fn mincore(a: &[u64; 8], line: &mut Line) {
 }
 
 fn touch(a: &[u64; 8], line: &mut Line) {
-    settle();
     let (mut done, mut hash) = (0, 0);
     let mut fault: Option<(u64, Fault)> = None;
     for page in 0..a[1] {
@@ -333,7 +353,6 @@ fn inode(fd: i64) -> u64 {
 fn object(a: &[u64; 8], line: &mut Line) {
     let number = a[0] as usize % OBJECTS;
     let bytes = a[2] * PAGE;
-    shared().kinds[number].store(a[1] as u32 + 1, SeqCst);
     if a[1] == 2 {
         return segment(number, bytes, a[3], line);
     }
@@ -380,16 +399,15 @@ fn segment(number: usize, bytes: u64, modulus: u64, line: &mut Line) {
         }
         if modulus <= 1 || (id as u64).is_multiple_of(modulus) {
             shared().segments[number].store(id as i32 + 1, SeqCst);
-            break;
+            return line.outcome(0);
         }
         sys!(libc::SYS_shmctl, id, libc::IPC_RMID, 0);
     }
-    line.outcome(0);
+    line.put(format_args!("none"));
 }
 
 /// Reads or writes pages of an object through its descriptor.
 fn transfer(a: &[u64; 8], line: &mut Line) {
-    settle();
     let mut page = [0u64; 512];
     let (mut done, mut hash, mut last) = (0, 0, 0);
     for index in 0..a[2] {
@@ -443,22 +461,4 @@ fn affinity(number: usize, a: &[u64; 8], line: &mut Line) {
     // Back to one CPU: what follows must find the same one on every kernel.
     let who = if tid == 0 { number } else { (a[0] as usize).wrapping_sub(1) % WORKERS };
     sys::pin(tid, u64::from(slot(who).home.load(SeqCst)));
-}
-
-/// Nothing of the arena and no object is left over from an earlier sequence.
-pub fn clean() {
-    for object in 0..OBJECTS {
-        let id = shared().segments[object].swap(0, SeqCst);
-        if id > 0 {
-            sys!(libc::SYS_shmctl, id - 1, libc::IPC_RMID, 0);
-        }
-        shared().kinds[object].store(0, SeqCst);
-    }
-    shared().forked.store(0, SeqCst);
-    for number in 0..WORKERS {
-        let slot = slot(number);
-        slot.state.store(crate::worker::IDLE, SeqCst);
-        slot.alive.store(0, SeqCst);
-        slot.home.store(0, SeqCst);
-    }
 }

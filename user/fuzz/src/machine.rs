@@ -54,18 +54,6 @@ impl Machine {
     pub fn least_memory(&self) -> u64 {
         self.nodes.iter().map(|n| n.memory).filter(|m| *m > 0).min().unwrap_or(0)
     }
-
-    /// What an inode's number has to be a multiple of, for interleaving over any of the nodes to
-    /// begin at the same one on every kernel; None where that would be a rare number.
-    pub fn modulus(&self) -> Option<u64> {
-        let count = self.memory_nodes().len() as u64;
-        let all = (1..=count.min(9)).fold(1, |all, n| all / gcd(all, n) * n);
-        (count <= 8).then_some(all)
-    }
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// Reads a list such as `0-2,5`.
@@ -87,9 +75,7 @@ mod tests {
         let machine = Machine::parse("0-1/512;2,3/;/256").unwrap();
         assert_eq!(machine.cpus(), 4);
         assert_eq!(machine.memory_nodes(), [0, 2]);
-        assert_eq!((machine.least_memory(), machine.modulus()), (256, Some(2)));
+        assert_eq!(machine.least_memory(), 256);
         assert!(Machine::parse("0-1").is_none());
-        let eight = Machine { nodes: vec![Node { cpus: vec![], memory: 1 }; 8] };
-        assert_eq!(eight.modulus(), Some(840));
     }
 }

@@ -34,6 +34,14 @@ pub const TESTS: &[Test] = tests![
     a_stack_mapping_is_an_area_of_its_own,
     mincore_looks_at_the_vector_first,
     what_lies_before_a_refused_area_is_removed,
+    areas_stay_apart_in_a_forked_child,
+    mremap_dontunmap_unlocks_all_of_the_old_area,
+    mremap_takes_lengths_that_wrap_for_apart,
+    a_stack_grows_up_to_memory_without_access,
+    ranks_count_nodes_beyond_all_nodes,
+    move_pages_answers_with_its_first_error,
+    a_segments_areas_do_not_vanish_into_one_another,
+    an_area_that_has_the_policy_leaves_its_object_alone,
 ];
 
 /// Replays operations and compares what each leaves.
@@ -296,4 +304,121 @@ fn what_lies_before_a_refused_area_is_removed() {
             ("0 madvise @1+68 0xb000 9", "EINVAL first=0 last=0 on=-2x3,0x8"),
         ],
     );
+}
+
+fn areas_stay_apart_in_a_forked_child() {
+    same(&[
+        ("0 mmap @2+64 0x4000 3 0x2032 0 0 1", "ok first=0 last=0 on=0x4"),
+        ("0 mmap @2+68 0x4000 3 50 0 0 1", "ok first=0 last=0 on=-2x4"),
+        ("0 fork 1", "ok"),
+        ("1 maps", " @2+64:4rw-p0 @2+68:4rw-p0"),
+        ("0 maps", " @2+64:4rw-p0 @2+68:4rw-p0"),
+    ]);
+}
+
+fn mremap_dontunmap_unlocks_all_of_the_old_area() {
+    same(&[
+        ("0 mmap @2+64 0x8000 3 8242 0 0 1", "ok first=0 last=0 on=0x8"),
+        ("0 mremap @2+66 4096 4096 7 @2+94", "ok first=0 on=-2 first=0 on=0"),
+        ("0 maps", " @2+64:8rw-p0 @2+94:1rw-p0"),
+        ("0 mmap @2+72 0x4000 3 50 0 0 1", "ok first=0 last=0 on=-2x4"),
+        ("0 maps", " @2+64:12rw-p0 @2+94:1rw-p0"),
+        ("0 mmap @2+95 0x4000 3 8242 0 0 1", "ok first=0 last=0 on=0x4"),
+        ("0 maps", " @2+64:12rw-p0 @2+94:1rw-p0 @2+95:4rw-p0"),
+    ]);
+}
+
+fn mremap_takes_lengths_that_wrap_for_apart() {
+    same(&[
+        ("0 mmap @0+64 0x4000 3 50 0 0 1", "ok first=0 last=0 on=-2x4"),
+        ("0 touch @0+64 4 1 0 7", "4 first=0 last=0 on=0x4"),
+        (
+            "0 mremap @0+64 0xfffffffffffff000 0x2000 3 @0+64",
+            "EINVAL first=EFAULT last=EFAULT on=-14x2",
+        ),
+        ("0 mmap @1+64 0x4000 3 50 0 0 1", "ok first=0 last=0 on=-2x4"),
+        (
+            "0 mremap @1+64 0xffffffffffffffff 0x2000 3 @1+65",
+            "EINVAL first=EFAULT last=EFAULT on=-14x2",
+        ),
+        (
+            "0 mremap @1+64 0xffffffffffffffff 0x2000 3 @1+64",
+            "EFAULT first=EFAULT last=EFAULT on=-14x2",
+        ),
+        ("0 mremap @1+64 0xfffffffffffff000 0x1000 3 @1+68", "EFAULT first=EFAULT on=-14"),
+    ]);
+}
+
+fn a_stack_grows_up_to_memory_without_access() {
+    same(&[
+        ("0 mmap @4+64 0x3d000 0 50 0 0 1", "ok first=0 last=0 on=-2x61"),
+        ("0 mmap @4+126 4096 3 306 0 0 1", "ok first=0 on=-2"),
+        ("0 touch @4+64 62 1 0 36", "1 SEGV.2@0 first=0 last=0 on=-2x61,0"),
+        ("0 mmap @5+64 0x1000 1 50 0 0 1", "ok first=0 on=-2"),
+        ("0 mmap @5+500 4096 3 306 0 0 1", "ok first=0 on=-2"),
+        ("0 touch @5+320 1 1 0 36", "0 SEGV.1@0 first=EFAULT on=-14"),
+        ("0 touch @5+321 1 1 0 36", "1 first=0 on=0"),
+        ("0 maps", " @4+64:61---p0 @4+125:2rw-p0 @5+64:1r--p0 @5+321:180rw-p0"),
+    ]);
+}
+
+fn ranks_count_nodes_beyond_all_nodes() {
+    same_on(
+        "0-1/512;2-3/512;4-5/512;6-7/512",
+        &[
+            ("0 pin 4", "ok task=0 cpus=10"),
+            ("0 mmap @2+64 0x4000 3 49 0 0 4", "ok first=0 last=0 on=-2x4"),
+            ("0 touch @2+64 4 1 0 2", "4 first=0 last=0 on=2x4"),
+            ("0 migrate 0 13 15 4 1025", "0"),
+            ("0 touch @2+64 4 1 0 2", "4 first=0 last=0 on=1x4"),
+            ("0 migrate 0 7 7 4 1025", "0"),
+            ("0 touch @2+64 4 1 0 2", "4 first=0 last=0 on=1x4"),
+        ],
+    );
+}
+
+fn move_pages_answers_with_its_first_error() {
+    same_on(
+        "0-1/1024;2-3/1024",
+        &[
+            ("0 object 3 0 52 1", "ok"),
+            ("0 mmap @7+64 0x3000 3 18 4 0 1", "ok first=0 last=0 on=-2x3"),
+            ("0 touch @7+64 3 1 1 886", "3 =c065 first=0 last=0 on=0x3"),
+            ("0 movepages 0 @7+64 3 1 1 99 2 4", "ENODEV -9999x3"),
+            ("0 movepages 0 @7+64 3 1 0 0 2 1", "0 1,0x2"),
+        ],
+    );
+}
+
+fn a_segments_areas_do_not_vanish_into_one_another() {
+    same(&[
+        ("0 object 2 2 51 1", "ok"),
+        ("0 shmat 2 @7+64 0x4000", "ok first=0 last=EFAULT on=-2x51,-14x13"),
+        ("0 mbind @7+79 0x6000 5 1 0 1025 4", "ok first=5:1 last=5:1 on=-2x6"),
+        ("0 mbind @7+68 0x1e000 2 1 0 1025 2", "ok first=2:1 last=2:1 on=-2x30"),
+        ("0 maps", " @7+64:4rw-s0 @7+68:11rw-s4 @7+79:19rw-s15 @7+98:17rw-s34"),
+        ("0 mbind @7+64 0x33000 2 1 0 1025 0", "ok first=2:1 last=2:1 on=-2x51"),
+        ("0 maps", " @7+64:4rw-s0 @7+68:11rw-s4 @7+79:19rw-s15 @7+98:17rw-s34"),
+        ("0 mbind @7+66 0x1000 5 1 0 1025 4", "ok first=5:1 on=-2"),
+        ("0 mbind @7+64 0x2000 5 1 0 1025 4", "ok first=5:1 last=5:1 on=-2x2"),
+        ("0 mbind @7+66 0x1000 2 1 0 1025 4", "ok first=2:1 on=-2"),
+        (
+            "0 maps",
+            " @7+64:2rw-s0 @7+66:1rw-s2 @7+67:1rw-s3 @7+68:11rw-s4 @7+79:19rw-s15 @7+98:17rw-s34",
+        ),
+    ]);
+}
+
+fn an_area_that_has_the_policy_leaves_its_object_alone() {
+    same(&[
+        ("0 mmap @3+64 4096 3 49 0 0 1", "ok first=0 on=-2"),
+        ("0 fork 1", "ok"),
+        ("1 mbind @3+64 4096 5 1 0 1025 0", "ok first=5:1 on=-2"),
+        ("0 mbind @3+64 4096 0 0 0 1025 0", "ok first=5:1 on=-2"),
+        ("1 mbind @3+64 4096 0 0 0 1025 0", "ok first=0 on=-2"),
+        ("1 mbind @3+64 4096 2 1 0 1025 0", "ok first=2:1 on=-2"),
+        ("0 mbind @3+64 4096 5 1 0 1025 0", "ok first=5:1 on=-2"),
+        ("1 mbind @3+64 4096 2 1 0 1025 0", "ok first=5:1 on=-2"),
+        ("1 getpol 2 @3+64 0 1025", "ok 5:1:0 first=5:1 on=-2"),
+    ]);
 }

@@ -4,6 +4,7 @@
 //! [`place`](super::place) puts a page of that position under the new policy (without one: the
 //! task's). move_pages(2) names each page's node itself. What is here is migrate_pages(2).
 
+use super::FarNodes;
 use super::remap::remap_node;
 use crate::ids::NodeId;
 use crate::mask::NodeMask;
@@ -44,22 +45,25 @@ pub struct Moves {
     from: NodeMask,
     to: NodeMask,
     left: NodeMask,
+    /// There are as many of the old as of the new.
+    ranks_agree: bool,
 }
 
-/// The moves from the nodes of `from` to those of `to`.
+/// The moves from the nodes of `from` to those of `to`. As on Linux, bits of the old mask that this
+/// kernel has no nodes for (`far`) count, though nothing is there to be moved.
 #[must_use]
-pub fn moves(from: NodeMask, to: NodeMask) -> Moves {
-    Moves { from, to, left: from }
+pub fn moves(from: NodeMask, far: FarNodes, to: NodeMask) -> Moves {
+    let ranks_agree = from.count() + far.count() == to.count();
+    Moves { from, to, left: from, ranks_agree }
 }
 
 impl Iterator for Moves {
     type Item = (NodeId, NodeId);
 
     fn next(&mut self) -> Option<(NodeId, NodeId)> {
-        let ranks_agree = self.from.count() == self.to.count();
         let mut last = None;
         for source in self.left {
-            if !ranks_agree && self.to.contains(source) {
+            if !self.ranks_agree && self.to.contains(source) {
                 continue;
             }
             let target = remap_node(source, self.from, self.to);

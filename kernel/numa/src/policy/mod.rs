@@ -76,6 +76,12 @@ impl FarNodes {
         self.0 == [0; 15]
     }
 
+    /// How many bits are set.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.bits().count()
+    }
+
     fn bits(self) -> impl Iterator<Item = usize> {
         (0..15 * 64).filter(move |bit| self.0[bit / 64] >> (bit % 64) & 1 == 1).map(|bit| bit + 64)
     }

@@ -1,6 +1,6 @@
 //! Files in memory: what mappings, reads and writes of one file see of each other.
 
-use crate::child::run;
+use crate::child::{join, run, spawn};
 use crate::fault::{self, try_read, try_write};
 use crate::harness::{Test, tests};
 use crate::memory::*;
@@ -22,6 +22,7 @@ pub const TESTS: &[Test] = tests![
     reading_a_hole_through_a_mapping_gives_zeroes,
     a_write_from_a_mapping_of_the_same_file_works,
     fallocate_reserves_and_punches,
+    fallocate_of_who_is_killed_gives_back_what_it_has,
     the_mapping_is_named_in_maps,
 ];
 
@@ -196,6 +197,24 @@ fn a_write_from_a_mapping_of_the_same_file_works() {
     fill(at, 1, 6);
     assert_eq!(sys!(libc::SYS_pwrite64, fd, at, PAGE, PAGE), Ok(PAGE));
     verify(at + PAGE, 1, 6);
+}
+
+fn fallocate_of_who_is_killed_gives_back_what_it_has() {
+    const BYTES: usize = 256 << 20;
+    let fd = memfd(0);
+    let blocks = || {
+        let mut stat: libc::stat = sys::zeroed();
+        sys!(libc::SYS_fstat, fd, &raw mut stat).unwrap();
+        stat.st_blocks as usize
+    };
+    let child = spawn(|| _ = sys!(libc::SYS_fallocate, fd, 0, 0, BYTES));
+    while blocks() == 0 {
+        sys!(libc::SYS_sched_yield).unwrap();
+    }
+    sys!(libc::SYS_kill, child, libc::SIGKILL).unwrap();
+    join(child);
+    // All of it, where it was quicker than the signal.
+    assert!([0, BYTES / 512].contains(&blocks()), "{} blocks are left", blocks());
 }
 
 fn fallocate_reserves_and_punches() {

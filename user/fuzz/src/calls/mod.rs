@@ -5,17 +5,17 @@
 //! leaves behind (files, segments, children) is cleared away. At the end Proxima's account of its
 //! frames must be what it was: `calls N restarts R`, then `balanced` or `lost ...`.
 
-use std::arch::asm;
+mod maker;
+mod worker;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use crate::arena::{self, PAGE};
-use crate::call_args;
-use crate::random::Random;
 use crate::sys::{self, failed, sys};
 
 /// Calls of one worker's life: what it has broken for itself does not last.
@@ -27,10 +27,9 @@ const END: Duration = Duration::from_secs(30);
 /// Calls of a round that is only there to compare frames before and after it, and such rounds.
 const SETTLE: u64 = 20_000;
 const ROUNDS: usize = 5;
-/// Numbers beyond the last call, too.
-const NUMBERS: u64 = 470;
 const MOST: usize = 64;
-const BUFFER: usize = 64 << 10;
+/// Where the counters are: no address that calls are given, which like round ones.
+const COUNTERS: u64 = 0x2b6d_c3a5_7000;
 
 /// Calls made by each worker's place.
 struct Counters(&'static [AtomicU64; MOST]);
@@ -57,6 +56,8 @@ struct Supervisor {
     /// Status files of this process and of init.
     own: Option<File>,
     init: Option<File>,
+    /// /dev/null, as it was before anybody could remove it.
+    null: Option<File>,
 }
 
 struct Worker {
@@ -70,9 +71,7 @@ impl Supervisor {
         let bytes = size_of::<[AtomicU64; MOST]>();
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
         let prot = libc::PROT_READ | libc::PROT_WRITE;
-        // Far from everything that calls are given: what the kernel writes at wild lengths is not
-        // to be counted.
-        let at = sys!(libc::SYS_mmap, arena::CONTROL, bytes, prot, flags, -1, 0);
+        let at = sys!(libc::SYS_mmap, COUNTERS, bytes, prot, flags, -1, 0);
         if failed(at) {
             return Err("no shared memory".into());
         }
@@ -85,7 +84,8 @@ impl Supervisor {
             (0..workers).map(|_| Worker { pid: 0, seen: 0, since: Instant::now() }).collect();
         let own = File::open(format!("/proc/{}/status", std::process::id())).ok();
         let init = File::open("/proc/1/status").ok();
-        Ok(Self { seed, counters, workers: list, generation: 0, made: 0, frames, own, init })
+        let null = File::options().read(true).write(true).open("/dev/null").ok();
+        Ok(Self { null, seed, counters, workers: list, generation: 0, made: 0, frames, own, init })
     }
 
     fn run(&mut self, calls: u64) -> Result<(), String> {
@@ -151,7 +151,8 @@ impl Supervisor {
         let seed = self.seed ^ self.generation.wrapping_mul(0xd6e8_feb8_6659_fd93);
         let pid = sys::fork(false);
         if pid == 0 {
-            work(seed, &self.counters.0[place]);
+            let null = self.null.as_ref().map_or(-1, File::as_raw_fd);
+            worker::work(seed, &self.counters.0[place], null);
         }
         if failed(pid) {
             // Memory may be short for a moment.
@@ -187,13 +188,14 @@ impl Supervisor {
             if worker.pid == 0 {
                 self.start(place)?;
             } else if worker.seen != made {
-                // Workers can reach their counters, if only by a call on all of their memory.
+                // Workers can reach their counters, if only by a call on all of their memory; what
+                // is more than a life is not counted.
                 let more = made.wrapping_sub(worker.seen);
-                self.made += if more < 1 << 20 { more } else { 0 };
+                self.made += if more <= LIFE { more } else { 0 };
                 worker.seen = made;
                 worker.since = Instant::now();
             } else if worker.since.elapsed() > END {
-                return Err(format!("process {} does not end when killed", worker.pid));
+                return Err(format!("killed, but does not end: {}", whereabouts(worker.pid)));
             } else if worker.since.elapsed() > PATIENCE {
                 sys!(libc::SYS_kill, worker.pid, libc::SIGKILL);
             }
@@ -214,12 +216,20 @@ impl Supervisor {
                 _ => {}
             }
             if Instant::now() > deadline {
-                return Err("a process does not end when killed".into());
+                let left: Vec<String> = self.children().into_iter().map(whereabouts).collect();
+                return Err(format!("killed, but does not end: {}", left.join("; ")));
             }
         }
         self.workers.iter_mut().for_each(|worker| worker.pid = 0);
         remove_leavings();
         Ok(())
+    }
+
+    /// Processes that have not ended.
+    fn children(&self) -> Vec<i32> {
+        let list = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = list.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(|pid| *pid > 1 && *pid != std::process::id() as i32).collect()
     }
 
     /// Frames by use, over all nodes, of the uses that a process's end gives back; without what
@@ -276,6 +286,24 @@ fn processes() -> String {
     names.map(|name| name.trim().to_string()).collect::<Vec<_>>().join(" ")
 }
 
+/// What a process's threads are doing.
+fn whereabouts(pid: i32) -> String {
+    let mut text = format!("process {pid}");
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    for task in tasks.map(|entry| entry.path()) {
+        let read = |name: &str| std::fs::read_to_string(task.join(name)).unwrap_or_default();
+        let lines = [read("status"), read("syscall"), read("stack")].concat();
+        let wanted = |line: &&str| {
+            let (key, _) = line.split_once(':').unwrap_or((line, ""));
+            !key.starts_with(|c: char| c.is_uppercase())
+                || ["State", "Tgid", "PPid", "TracerPid", "SigPnd", "ShdPnd"].contains(&key)
+        };
+        let lines: Vec<&str> = lines.lines().filter(wanted).collect();
+        text += &format!("\n  task {}: {}", task.display(), lines.join(" | "));
+    }
+    text
+}
+
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(format!("{line}\n").as_bytes());
@@ -299,260 +327,5 @@ fn remove_leavings() {
         sys!(libc::SYS_semctl, id, 0, 0, 0);
         let id = sys!(libc::SYS_msgctl, index, 11, to);
         sys!(libc::SYS_msgctl, id, 0, 0);
-    }
-}
-
-/// Paths that calls are given; all that is made is below /tmp/f.
-const PATHS: &[&str] =
-    &["/tmp/f/a", "/tmp/f/b", "/tmp/f/c/d", "/tmp/f/c", "/tmp/f/e", "/tmp/f/long-name-of-a-file"];
-const READ_PATHS: &[&str] = &[
-    "/proc/self/maps",
-    "/proc/self/numa_maps",
-    "/proc/self/status",
-    "/proc/self/fd/3",
-    "/sys/devices/system/node/online",
-    "/dev/null",
-    "/dev/zero",
-    "/tmp/f",
-    "",
-    ".",
-    "..",
-    "/",
-    "/proc/meminfo",
-    "relative",
-];
-
-struct Maker {
-    random: Random,
-    /// Junk that pointers point to.
-    buffer: Box<[u64; BUFFER / 8]>,
-    own: u64,
-}
-
-impl Maker {
-    fn path(&mut self) -> u64 {
-        let list = if self.random.chance(2, 3) { PATHS } else { READ_PATHS };
-        let text = self.random.of(list);
-        // Into the buffer's end, where it is ended by a zero.
-        let place = self.random.below(8) as usize * 8;
-        let words = &mut self.buffer[BUFFER / 8 - 128 + place..][..8];
-        words.fill(0);
-        for (at, byte) in text.bytes().take(60).enumerate() {
-            words[at / 8] |= u64::from(byte) << (at % 8 * 8);
-        }
-        words.as_ptr().expose_provenance() as u64
-    }
-
-    fn pointer(&mut self) -> u64 {
-        match self.random.below(24) {
-            0 => 0,
-            1 => self.random.word(),
-            2 => 0xffff_8000_0000_0000 | self.random.below(1 << 40),
-            3 => arena::at(self.random.below(4), self.random.below(20)) + PAGE - 4,
-            4 => 0x0000_7fff_ffff_f000,
-            5 => 1 << 47,
-            _ => {
-                let at = self.random.below((BUFFER / 8 - 512) as u64) as usize;
-                self.buffer[at..].as_ptr().expose_provenance() as u64
-            }
-        }
-    }
-
-    fn length(&mut self) -> u64 {
-        match self.random.below(16) {
-            0 => 0,
-            1..5 => self.random.below(64),
-            5..8 => self.random.of(&[8, 16, 24, 32, 48, 56, 64, 128, 144]),
-            8..11 => self.random.below(5000),
-            11 | 12 => PAGE * self.random.below(64),
-            13 => self.random.below(64 << 20),
-            14 => self.random.word() >> self.random.below(64),
-            _ => self.random.of(&[u64::MAX, 1 << 63, 1 << 47, u64::MAX - PAGE]),
-        }
-    }
-
-    fn word(&mut self) -> u64 {
-        match self.random.below(8) {
-            0..3 => self.random.below(16),
-            3 => 1 << self.random.below(64),
-            4 => self.random.word() >> self.random.below(64),
-            5 => (self.random.below(5)).wrapping_neg(),
-            6 => self.random.below(4096),
-            _ => self.pointer(),
-        }
-    }
-
-    fn argument(&mut self, kind: u8) -> u64 {
-        if kind != b'P' && self.random.chance(1, 40) {
-            return self.word();
-        }
-        match kind {
-            b'f' => match self.random.below(12) {
-                0 => u64::MAX,
-                1 => libc::AT_FDCWD as u64,
-                2 => self.random.below(2000),
-                _ => self.random.below(24),
-            },
-            b'p' | b'n' => self.pointer(),
-            b'l' => self.length(),
-            b's' => self.path(),
-            b'i' => self.random.below(12),
-            b'g' => match self.random.below(4) {
-                0 => 0,
-                1 => 1 << self.random.below(32),
-                2 => 1 << self.random.below(20) | 1 << self.random.below(20),
-                _ => self.random.below(64),
-            },
-            b'm' => arena::at(self.random.below(4), self.random.below(64)),
-            // Nobody but the worker itself, or nobody at all.
-            b'P' => self.random.of(&[0, self.own, self.own, 4_000_000, u64::MAX - 4_000_000]),
-            b'S' => self.random.below(66),
-            _ => self.word(),
-        }
-    }
-
-    /// A call's number and words.
-    fn call(&mut self) -> (u64, [u64; 6]) {
-        loop {
-            let number = self.random.below(NUMBERS);
-            let out = call_args::left_out(number)
-                || call_args::seldom(number) && !self.random.chance(1, 60);
-            if out {
-                continue;
-            }
-            let mut words = [0; 6];
-            for (word, kind) in words.iter_mut().zip(call_args::of(number).bytes()) {
-                *word = self.argument(kind);
-            }
-            // A child of the supervisor tells it of its end: not by a signal.
-            if number == libc::SYS_clone as u64 && words[0] & libc::CLONE_PARENT as u64 != 0 {
-                words[0] &= !0xff;
-            }
-            // mmap in the arena or wherever the kernel likes, not over the worker's own memory.
-            if number == libc::SYS_mmap as u64 && !arena::holds(words[0]) {
-                words[3] &= !(libc::MAP_FIXED as u64);
-            }
-            return (number, words);
-        }
-    }
-
-    fn refill(&mut self) {
-        for at in 0..self.buffer.len() {
-            self.buffer[at] = match self.random.below(6) {
-                0 => 0,
-                1 => self.random.below(64),
-                2 => self.random.word(),
-                3 => self.random.below(64) << 32 | self.random.below(64),
-                _ => {
-                    self.buffer.as_ptr().expose_provenance() as u64
-                        + self.random.below(BUFFER as u64 - 4096)
-                }
-            };
-        }
-    }
-}
-
-/// A worker's life.
-fn work(seed: u64, made: &AtomicU64) -> ! {
-    sys!(libc::SYS_setsid);
-    sys!(libc::SYS_chdir, c"/tmp/f".as_ptr());
-    let null = sys!(libc::SYS_openat, libc::AT_FDCWD, c"/dev/null".as_ptr(), libc::O_RDWR, 0);
-    for fd in 0..3 {
-        sys!(libc::SYS_dup2, null, fd);
-    }
-    let mut random = Random::new(seed);
-    random.word();
-    let buffer = vec![0u64; BUFFER / 8].into_boxed_slice().try_into();
-    let Ok(buffer) = buffer else { sys::exit_group(1) };
-    let own = sys!(libc::SYS_getpid) as u64;
-    let mut maker = Maker { random, buffer, own };
-    furnish(&mut maker.random);
-    for call in 0..LIFE {
-        if call % 256 == 0 {
-            maker.refill();
-        }
-        let (number, words) = maker.call();
-        made.fetch_add(1, Relaxed);
-        one(number, words);
-    }
-    sys::exit_group(0)
-}
-
-/// Descriptors and memory to work on, and now and then no privilege.
-fn furnish(random: &mut Random) {
-    let mut pair = [0i32; 2];
-    sys!(libc::SYS_pipe2, pair.as_mut_ptr(), libc::O_NONBLOCK);
-    sys!(libc::SYS_socketpair, 1, 1 | libc::SOCK_NONBLOCK, 0, pair.as_mut_ptr());
-    sys!(libc::SYS_eventfd2, 0, libc::EFD_NONBLOCK);
-    sys!(libc::SYS_epoll_create1, 0);
-    sys!(libc::SYS_timerfd_create, 1, libc::O_NONBLOCK);
-    sys!(libc::SYS_memfd_create, c"calls".as_ptr(), 2);
-    let flags = libc::O_RDWR | libc::O_CREAT;
-    sys!(libc::SYS_openat, libc::AT_FDCWD, c"/tmp/f/a".as_ptr(), flags, 0o666);
-    sys!(libc::SYS_openat, libc::AT_FDCWD, c"/tmp/f".as_ptr(), libc::O_RDONLY, 0);
-    for region in 0..4 {
-        let kind = if region % 2 == 0 { libc::MAP_PRIVATE } else { libc::MAP_SHARED };
-        let flags = kind | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-        sys!(libc::SYS_mmap, arena::at(region, 0), 32 * PAGE, 3, flags, -1, 0);
-    }
-    if random.chance(1, 3) {
-        sys!(libc::SYS_setresgid, 1000, 1000, 1000);
-        sys!(libc::SYS_setresuid, 1000, 1000, 1000);
-    }
-}
-
-/// The call; a child or thread that it makes ends at once, on whatever stack it was given.
-fn one(number: u64, w: [u64; 6]) {
-    // SAFETY: none: the worker is made to be damaged. The stack is not touched between the call and
-    // the end of a child.
-    unsafe {
-        asm!(
-            "mov r12, rax",
-            "syscall",
-            "test rax, rax",
-            "jnz 3f",
-            // clone, fork, vfork, clone3.
-            "cmp r12, 56",
-            "je 2f",
-            "cmp r12, 57",
-            "je 2f",
-            "cmp r12, 58",
-            "je 2f",
-            "cmp r12, 435",
-            "jne 3f",
-            "2:",
-            "xor edi, edi",
-            "mov eax, 60",
-            "syscall",
-            "3:",
-            inlateout("rax") number => _,
-            inlateout("rdi") w[0] => _, in("rsi") w[1], in("rdx") w[2],
-            in("r10") w[3], in("r8") w[4], in("r9") w[5],
-            out("rcx") _, out("r11") _, out("r12") _,
-            options(nostack)
-        );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_same_seed_makes_the_same_calls_and_no_call_that_ends_the_machine() {
-        let make = || {
-            let buffer = vec![0; BUFFER / 8].into_boxed_slice().try_into().expect("its size");
-            Maker { random: Random::new(7), buffer, own: 12345 }
-        };
-        let (mut first, mut second) = (make(), make());
-        for _ in 0..20_000 {
-            let (a, b) = (first.call(), second.call());
-            // Pointers into the two buffers differ.
-            assert_eq!(a.0, b.0);
-            assert!(!call_args::left_out(a.0));
-            if [62, 200, 129].contains(&a.0) {
-                assert!([0, 12345, 4_000_000].contains(&a.1[0]) || a.1[0] > 1 << 32);
-            }
-        }
     }
 }

@@ -1,0 +1,91 @@
+//! A worker's life: descriptors and memory to work on, then call after call.
+
+use std::arch::asm;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::LIFE;
+use super::maker::{BUFFER, Maker};
+use crate::arena::{self, PAGE};
+use crate::random::Random;
+use crate::sys::{self, sys};
+
+/// A worker's life.
+pub fn work(seed: u64, made: &AtomicU64, null: i32) -> ! {
+    sys!(libc::SYS_setsid);
+    sys!(libc::SYS_chdir, c"/tmp/f".as_ptr());
+    for fd in 0..3 {
+        sys!(libc::SYS_dup2, null, fd);
+    }
+    let mut random = Random::new(seed);
+    random.word();
+    let buffer = vec![0u64; BUFFER / 8].into_boxed_slice().try_into();
+    let Ok(buffer) = buffer else { sys::exit_group(1) };
+    let own = sys!(libc::SYS_getpid) as u64;
+    let mut maker = Maker { random, buffer, own };
+    furnish(&mut maker.random);
+    for call in 0..LIFE {
+        if call % 256 == 0 {
+            maker.refill();
+        }
+        let (number, words) = maker.call();
+        made.fetch_add(1, Relaxed);
+        one(number, words);
+    }
+    sys::exit_group(0)
+}
+
+/// Descriptors and memory to work on, and now and then no privilege.
+fn furnish(random: &mut Random) {
+    let mut pair = [0i32; 2];
+    sys!(libc::SYS_pipe2, pair.as_mut_ptr(), libc::O_NONBLOCK);
+    sys!(libc::SYS_socketpair, 1, 1 | libc::SOCK_NONBLOCK, 0, pair.as_mut_ptr());
+    sys!(libc::SYS_eventfd2, 0, libc::EFD_NONBLOCK);
+    sys!(libc::SYS_epoll_create1, 0);
+    sys!(libc::SYS_timerfd_create, 1, libc::O_NONBLOCK);
+    sys!(libc::SYS_memfd_create, c"calls".as_ptr(), 2);
+    let flags = libc::O_RDWR | libc::O_CREAT;
+    sys!(libc::SYS_openat, libc::AT_FDCWD, c"/tmp/f/a".as_ptr(), flags, 0o666);
+    sys!(libc::SYS_openat, libc::AT_FDCWD, c"/tmp/f".as_ptr(), libc::O_RDONLY, 0);
+    for region in 0..4 {
+        let kind = if region % 2 == 0 { libc::MAP_PRIVATE } else { libc::MAP_SHARED };
+        let flags = kind | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        sys!(libc::SYS_mmap, arena::at(region, 0), 32 * PAGE, 3, flags, -1, 0);
+    }
+    if random.chance(1, 3) {
+        sys!(libc::SYS_setresgid, 1000, 1000, 1000);
+        sys!(libc::SYS_setresuid, 1000, 1000, 1000);
+    }
+}
+
+/// The call; a child or thread that it makes ends at once, on whatever stack it was given.
+fn one(number: u64, w: [u64; 6]) {
+    // SAFETY: none: the worker is made to be damaged. The stack is not touched between the call and
+    // the end of a child.
+    unsafe {
+        asm!(
+            "mov r12, rax",
+            "syscall",
+            "test rax, rax",
+            "jnz 3f",
+            // clone, fork, vfork, clone3.
+            "cmp r12, 56",
+            "je 2f",
+            "cmp r12, 57",
+            "je 2f",
+            "cmp r12, 58",
+            "je 2f",
+            "cmp r12, 435",
+            "jne 3f",
+            "2:",
+            "xor edi, edi",
+            "mov eax, 60",
+            "syscall",
+            "3:",
+            inlateout("rax") number => _,
+            inlateout("rdi") w[0] => _, in("rsi") w[1], in("rdx") w[2],
+            in("r10") w[3], in("r8") w[4], in("r9") w[5],
+            out("rcx") _, out("r11") _, out("r12") _,
+            options(nostack)
+        );
+    }
+}
