@@ -186,15 +186,13 @@ impl Domains {
             || self.least_loaded(&without, wish, center) != wish.last
     }
 
-    /// Whether a task of node `here` would be nearer to its memory, which lies on `home`, on the
-    /// node that is nearest to that, and may run there.
+    /// Whether a task of node `here` could be nearer to its memory, which lies on `home`.
     #[must_use]
     pub fn is_astray(&self, here: NodeId, home: NodeId, allowed: &CpuMask) -> bool {
         let far = |from| self.machine.distance(from, home);
+        let nearer = self.near(home).iter().take_while(|node| far(**node) < far(here));
         here != home
-            && self.near(home).first().is_some_and(|best| {
-                far(*best) < far(here) && !(*allowed & self.machine.cpus_of(*best)).is_empty()
-            })
+            && nearer.into_iter().any(|node| !(*allowed & self.machine.cpus_of(*node)).is_empty())
     }
 
     /// The node from which nearness counts: that of its memory, if this may draw it anywhere.

@@ -254,7 +254,12 @@ proptest! {
         let home = home.map(|home| node(home % per_node.len()));
         let wish = Wish { allowed, last, home, weight: 1024, priority };
         let loads = Table(loads[..total].to_vec());
-        let center = home.unwrap_or(machine.node_of(last));
+        // Its memory draws it if that brings it nearer; else it stays about where it is.
+        let draws = |home: &NodeId| {
+            let far = |cpu: CpuId| machine.distance(machine.node_of(cpu), *home);
+            allowed.iter().any(|cpu| far(cpu) < far(last))
+        };
+        let center = home.filter(draws).unwrap_or(machine.node_of(last));
         let way = |cpu: CpuId| machine.distance(machine.node_of(cpu), center);
         let nearest_idle = (loads.idle() & allowed).iter().map(way).min();
         for chosen in [domains.for_wakeup(&loads, &wish, None), domains.for_new(&loads, &wish)] {
