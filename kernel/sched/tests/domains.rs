@@ -132,7 +132,8 @@ fn a_running_task_is_drawn_home_to_an_idle_cpu_that_is_nearer() {
     let drawn = Wish { home: Some(node(3)), ..wish("0-7", 2) };
     let astray = |here, list| domains.is_astray(node(here), node(3), &cpus(list));
     assert!(astray(1, "0-7") && !astray(3, "0-7"));
-    assert!(!astray(1, "0-5"), "it may not run there");
+    assert!(astray(1, "0-5"), "one hop instead of two");
+    assert!(!astray(0, "0-5"), "it may run nowhere nearer");
     let busy = Table::busy(8);
     assert_eq!(domains.for_home(&busy, &drawn), None, "not to wait there");
     assert_eq!(domains.for_home(&Table::idle(8).with(2, 1024), &drawn), Some(cpu(6)));
