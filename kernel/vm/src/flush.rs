@@ -149,7 +149,7 @@ impl Follower {
 }
 
 #[cfg(all(test, loom))]
-mod tests {
+mod loom_tests {
     use super::*;
     use loom::sync::Arc;
     use loom::thread;
