@@ -20,6 +20,7 @@ use crate::image::base;
 use crate::image::program::environment;
 use crate::image::runfile::{self, Mode, Program, RunFile};
 use crate::progress::Progress;
+use crate::suite::lines::Lines;
 use crate::topology::Topology;
 
 const GUEST_PATH: &str = "/usr/bin/bench";
@@ -147,7 +148,7 @@ fn boot(machine: &Machine, listener: &mut Listener) -> Result<(String, String)> 
 struct Listener<'a> {
     results: &'a mut BTreeMap<String, Measured>,
     heard: &'a dyn Fn(usize, &str),
-    line: Vec<u8>,
+    unread: Lines,
     current: Option<String>,
     booted: bool,
     last: Instant,
@@ -155,8 +156,8 @@ struct Listener<'a> {
 
 impl<'a> Listener<'a> {
     fn new(results: &'a mut BTreeMap<String, Measured>, heard: &'a dyn Fn(usize, &str)) -> Self {
-        let (line, last) = (Vec::new(), Instant::now());
-        Self { results, heard, line, current: None, booted: false, last }
+        let (unread, last) = (Lines::default(), Instant::now());
+        Self { results, heard, unread, current: None, booted: false, last }
     }
 
     fn take(&mut self, line: &str) {
@@ -193,14 +194,8 @@ fn figures(text: &str) -> Option<Figures> {
 
 impl Sink for Listener<'_> {
     fn out(&mut self, bytes: &[u8]) -> bool {
-        for &byte in bytes {
-            if byte == b'\n' {
-                let line = String::from_utf8_lossy(&self.line).trim().to_string();
-                self.line.clear();
-                self.take(&line);
-            } else {
-                self.line.push(byte);
-            }
+        for line in self.unread.feed(bytes) {
+            self.take(line.trim());
         }
         true
     }

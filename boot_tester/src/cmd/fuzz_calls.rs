@@ -14,6 +14,7 @@ use crate::guest::machine::{Clock, quote};
 use crate::guest::session::Session;
 use crate::guest::watch::{Outcome, Sink, follow};
 use crate::progress::Progress;
+use crate::suite::lines::Lines;
 use crate::topology::Topology;
 
 /// The guest's supervisor says something every second.
@@ -72,7 +73,7 @@ struct Listener<'a> {
     name: &'a str,
     of: u64,
     progress: &'a Progress,
-    line: Vec<u8>,
+    unread: Lines,
     made: u64,
     balanced: bool,
     last_line: String,
@@ -88,7 +89,7 @@ impl<'a> Listener<'a> {
             name,
             of,
             progress,
-            line: Vec::new(),
+            unread: Lines::default(),
             made: 0,
             balanced: false,
             last_line: String::new(),
@@ -125,14 +126,8 @@ impl<'a> Listener<'a> {
 
 impl Sink for Listener<'_> {
     fn out(&mut self, bytes: &[u8]) -> bool {
-        for &byte in bytes {
-            if byte == b'\n' {
-                let line = String::from_utf8_lossy(&self.line).trim().to_string();
-                self.line.clear();
-                self.take(&line);
-            } else {
-                self.line.push(byte);
-            }
+        for line in self.unread.feed(bytes) {
+            self.take(line.trim());
         }
         true
     }

@@ -18,6 +18,7 @@ use crate::image::base;
 use crate::image::program::environment;
 use crate::image::runfile::{self, Mode, Program, RunFile};
 use crate::progress::Progress;
+use crate::suite::lines::Lines;
 use crate::topology::Topology;
 
 const GUEST_PATH: &str = "/usr/bin/fuzz";
@@ -175,7 +176,7 @@ struct Listener<'a> {
     sequences: BTreeMap<&'a str, &'a Sequence>,
     traces: &'a mut Traces,
     heard: &'a dyn Fn(&Sequence),
-    line: Vec<u8>,
+    unread: Lines,
     lines: Vec<String>,
     current: Option<String>,
     booted: bool,
@@ -188,7 +189,7 @@ impl<'a> Listener<'a> {
             sequences: left.iter().map(|own| (own.name.as_str(), *own)).collect(),
             traces,
             heard,
-            line: Vec::new(),
+            unread: Lines::default(),
             lines: Vec::new(),
             current: None,
             booted: false,
@@ -219,14 +220,8 @@ impl<'a> Listener<'a> {
 
 impl Sink for Listener<'_> {
     fn out(&mut self, bytes: &[u8]) -> bool {
-        for &byte in bytes {
-            if byte == b'\n' {
-                let line = String::from_utf8_lossy(&self.line).trim().to_string();
-                self.line.clear();
-                self.take(&line);
-            } else {
-                self.line.push(byte);
-            }
+        for line in self.unread.feed(bytes) {
+            self.take(line.trim());
         }
         true
     }
