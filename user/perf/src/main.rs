@@ -384,8 +384,11 @@ fn draw(profile: &Profile, folded: Option<()>, output: &Path) -> Result<i32, Str
 }
 
 fn top(args: &TopArgs) -> Result<i32, String> {
+    let mut events = events::parse_list(&args.event, events::sources())?;
+    // What CPUs do that have nothing to do is not what one looks for.
+    events.iter_mut().for_each(|event| event.exclude |= events::flag::EXCLUDE_IDLE);
     let options = record::Options {
-        events: events::parse_list(&args.event, events::sources())?,
+        events,
         frequency: args.freq,
         period: None,
         callchains: false,
