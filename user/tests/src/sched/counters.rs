@@ -46,12 +46,9 @@ fn counted() -> (u64, u64) {
 }
 
 fn the_status_file_and_getrusage_count_the_same_switches() {
-    // On a busy host a sleep may be over before its CPU is given away.
-    for _ in 0..1000 {
-        sleep(100_000);
-        if counted().0 >= 10 {
-            break;
-        }
+    // Long ones: on a busy host a short sleep may be over before its CPU is given away.
+    for _ in 0..10 {
+        sleep(5_000_000);
     }
     let before = counted();
     let told = told();
