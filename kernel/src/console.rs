@@ -100,7 +100,7 @@ pub fn init() {
     log::set_max_level(LevelFilter::Debug);
 }
 
-/// Obeys `console=`, `quiet` and `loglevel=` of the command line.
+/// Obeys what the command line says of the console, of panics and of log levels.
 pub fn configure(info: &BootInfo) {
     for word in info.cmdline.split_ascii_whitespace() {
         if word == "quiet" {
@@ -111,6 +111,8 @@ pub fn configure(info: &BootInfo) {
             PRINT_BELOW.store(n, Ordering::Relaxed);
         } else if let Some(n) = word.strip_prefix("panic=").and_then(|n| n.parse().ok()) {
             crate::panic::REBOOT_AFTER.store(n, Ordering::Relaxed);
+        } else if word == "unknown_nmi_panic" {
+            crate::panic::ON_UNKNOWN_NMI.store(true, Ordering::Relaxed);
         } else if let Some(tty) = word.strip_prefix("console=") {
             let name = tty.split(',').next().unwrap_or("");
             match name.strip_prefix("ttyS").and_then(|n| n.parse::<usize>().ok()) {

@@ -2,6 +2,7 @@
 //! line asks for one.
 
 use crate::console::print_emergency;
+use crate::task::State;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use hal::VirtAddr;
@@ -10,6 +11,8 @@ use numa::{AtomicCpuMask, CpuMask, MAX_CPUS};
 
 /// `panic=`: seconds to wait before a reset, 0 for ever, negative at once.
 pub static REBOOT_AFTER: AtomicI32 = AtomicI32::new(0);
+/// `unknown_nmi_panic`: who holds the machine's NMI button wants to know why nothing happens.
+pub static ON_UNKNOWN_NMI: AtomicBool = AtomicBool::new(false);
 static PANICKING: AtomicBool = AtomicBool::new(false);
 
 #[panic_handler]
@@ -44,6 +47,48 @@ pub fn fatal(frame: &TrapFrame, what: &str) -> ! {
     print_symbol(frame.rip);
     backtrace(frame.rbp, 40);
     finish()
+}
+
+/// A panic that was asked for by NMI, most likely because the machine hangs: tells where every CPU
+/// and every waiting task is.
+pub fn asked(frame: &TrapFrame) -> ! {
+    hal::irq::disable();
+    if PANICKING.swap(true, Ordering::SeqCst) {
+        freeze(frame);
+    }
+    freeze_others();
+    print_emergency(format_args!(
+        "\nKernel panic - not syncing: NMI from outside\nCPU {} was at\n",
+        hal::percpu::cpu()
+    ));
+    print_symbol(frame.rip);
+    backtrace(frame.rbp, 40);
+    tell_the_tasks();
+    finish()
+}
+
+/// Where every task waits that does not run.
+fn tell_the_tasks() {
+    let told = crate::task::table::try_each(|task| {
+        let state = task.state();
+        if state == State::Dead || !task.standing.is_off() {
+            return;
+        }
+        print_emergency(format_args!(
+            "task {} of process {} ({}), {state:?}, last on CPU {}\n",
+            task.tid(),
+            task.pid(),
+            task.try_name().as_deref().unwrap_or("?"),
+            task.last_cpu()
+        ));
+        if let Some((rbp, rip)) = hal::switch::resumes_at(task.saved_sp.load(Ordering::Relaxed)) {
+            print_symbol(rip);
+            backtrace(rbp, 8);
+        }
+    });
+    if !told {
+        print_emergency(format_args!("the table of tasks is locked\n"));
+    }
 }
 
 fn print_symbol(addr: u64) {

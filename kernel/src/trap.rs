@@ -142,6 +142,9 @@ fn nmi(frame: &mut TrapFrame) {
     if crate::panic::is_panicking() {
         crate::panic::freeze(frame);
     }
+    if crate::panic::ON_UNKNOWN_NMI.load(Ordering::Relaxed) {
+        crate::panic::asked(frame);
+    }
     hal::trap::STRAY_NMIS.fetch_add(1, Ordering::Relaxed);
 }
 

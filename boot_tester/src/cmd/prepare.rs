@@ -13,7 +13,7 @@ pub const DEFAULT_TOPOLOGY: &str = "ring-4";
 const DEFAULT_MEMORY: u64 = 2 << 30;
 /// What both kernels are told: console on the first port, no chatter, reset on a panic (which
 /// QEMU's -no-reboot turns into an end), and where init is.
-const CMDLINE: &str = "console=ttyS0 quiet panic=-1 rdinit=/init";
+const CMDLINE: &str = "console=ttyS0 quiet panic=-1 unknown_nmi_panic rdinit=/init";
 
 /// The topology that the options ask for.
 pub fn topology(options: &MachineOptions) -> Result<Topology> {

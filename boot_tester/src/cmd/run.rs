@@ -273,6 +273,10 @@ impl Sink for Streams {
         stderr().write_all(bytes).is_ok()
     }
 
+    fn suspects_kernel(&self) -> bool {
+        false
+    }
+
     fn ready(&mut self, _session: &Session, tsc: u64) {
         self.progress.say(&format!(
             "init runs after {:.2} s (time-stamp counter {tsc})",

@@ -8,8 +8,9 @@ use std::thread::{self, JoinHandle};
 
 /// Enough for a panic with its backtrace on every CPU.
 const KEPT: usize = 256 * 1024;
-/// Lines that are shown when a run fails.
+/// Lines that are shown when a run fails, and when it ended in a panic.
 const TAIL_LINES: usize = 40;
+const PANIC_LINES: usize = 400;
 
 #[derive(Clone, Default)]
 pub struct Console(Arc<Mutex<VecDeque<u8>>>);
@@ -53,7 +54,11 @@ impl Console {
             .map(|line| line.trim_end().to_string())
             .filter(|l| !l.is_empty())
             .collect();
-        lines[lines.len().saturating_sub(TAIL_LINES)..].to_vec()
+        let last = |count: usize| lines.len().saturating_sub(count);
+        let panic = lines.iter().rposition(|line| line.starts_with("Kernel panic"));
+        let first =
+            panic.map_or(last(TAIL_LINES), |at| at.clamp(last(PANIC_LINES), last(TAIL_LINES)));
+        lines[first..].to_vec()
     }
 
     /// The tail as a block to print below a failure.
@@ -106,6 +111,18 @@ mod tests {
         let tail = console.tail();
         assert_eq!(tail.len(), TAIL_LINES);
         assert_eq!(tail.last().unwrap(), "line 99");
+    }
+
+    #[test]
+    fn a_panic_is_shown_from_its_first_line() {
+        let console = Console::default();
+        console.push(b"before\nKernel panic - not syncing: x\n");
+        assert_eq!(console.tail(), ["before", "Kernel panic - not syncing: x"]);
+        for line in 0..100 {
+            console.push(format!("line {line}\n").as_bytes());
+        }
+        assert_eq!(console.tail()[0], "Kernel panic - not syncing: x");
+        assert_eq!(console.tail().len(), 101);
     }
 
     #[test]

@@ -31,8 +31,8 @@ pub struct Machine {
 
 /// Where the four serial ports of the guest end.
 pub enum Wiring {
-    /// File descriptors that QEMU inherits, one socket for each port.
-    Sockets([i32; 4]),
+    /// File descriptors that QEMU inherits: a socket for each port, and one for its monitor.
+    Sockets { ports: [i32; 4], monitor: i32 },
     /// For a person who types the command: console and stderr to files, ttyS1 on the terminal.
     Files { console: PathBuf, err: PathBuf, control: PathBuf },
 }
@@ -41,7 +41,7 @@ impl Machine {
     pub fn args(&self, wiring: &Wiring) -> Vec<String> {
         let mut args: Vec<String> = ["-M", "q35", "-nodefaults", "-no-user-config", "-no-reboot"]
             .into_iter()
-            .chain(["-vga", "none", "-nic", "none", "-display", "none", "-monitor", "none"])
+            .chain(["-vga", "none", "-nic", "none", "-display", "none"])
             .map(String::from)
             .collect();
         args.extend(self.accelerator());
@@ -53,13 +53,17 @@ impl Machine {
         args.push("-append".into());
         args.push(self.cmdline.clone());
         match wiring {
-            Wiring::Sockets(fds) => {
-                for (port, fd) in fds.iter().enumerate() {
+            Wiring::Sockets { ports, monitor } => {
+                for (port, fd) in ports.iter().enumerate() {
                     args.push("-chardev".into());
                     args.push(format!("socket,id=port{port},fd={fd}"));
                     args.push("-serial".into());
                     args.push(format!("chardev:port{port}"));
                 }
+                args.push("-chardev".into());
+                args.push(format!("socket,id=monitor,fd={monitor}"));
+                args.push("-mon".into());
+                args.push("chardev=monitor,mode=readline".into());
             }
             Wiring::Files { console, err, control } => {
                 let file = |path: &PathBuf| format!("file:{}", path.display());
@@ -67,6 +71,8 @@ impl Machine {
                     args.push("-serial".into());
                     args.push(port);
                 }
+                args.push("-monitor".into());
+                args.push("none".into());
             }
         }
         if let Some(port) = self.gdb {
@@ -147,6 +153,8 @@ pub fn quote(word: &str) -> String {
 mod tests {
     use super::*;
 
+    const WIRING: Wiring = Wiring::Sockets { ports: [3, 4, 5, 6], monitor: 7 };
+
     fn machine(clock: Clock) -> Machine {
         Machine {
             topology: Topology::even(1, 1, 1 << 30).unwrap(),
@@ -160,7 +168,7 @@ mod tests {
 
     #[test]
     fn instruction_counts_need_one_thread_and_a_fixed_clock() {
-        let args = machine(Clock::Instructions).args(&Wiring::Sockets([3, 4, 5, 6])).join(" ");
+        let args = machine(Clock::Instructions).args(&WIRING).join(" ");
         assert!(args.contains("tcg,thread=single -icount shift=0,sleep=off"), "{args}");
         assert!(args.contains("socket,id=port3,fd=6"), "{args}");
     }

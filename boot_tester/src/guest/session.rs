@@ -1,11 +1,11 @@
-//! A running guest: QEMU as a child process, its four serial ports as sockets, and everything that
-//! arrives on them as one stream of [`Event`]s.
+//! A running guest: QEMU as a child process, its four serial ports and its monitor as sockets, and
+//! everything that arrives on the ports as one stream of [`Event`]s.
 //!
 //! No byte is lost: the sockets block QEMU when nobody reads, and QEMU's UART then holds the guest.
 //! A guest dies with the thread that started it, at the latest with the tool.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -13,7 +13,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::io::{FdFlags, fcntl_setfd};
 
@@ -39,9 +39,13 @@ pub struct Session {
     /// Writing halves: the program's stdin, and lines for init.
     pub input: UnixStream,
     pub control: UnixStream,
+    monitor: UnixStream,
     events: Receiver<Event>,
     stderr: Option<thread::JoinHandle<String>>,
 }
+
+/// What a panicking guest may take for its last words.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Between clearing close-on-exec on a guest's sockets and its start no other guest may start, or
 /// that one would hold them open.
@@ -52,14 +56,15 @@ impl Session {
     pub fn start(machine: &Machine, console_file: Option<File>) -> Result<Self> {
         let mut ours = Vec::new();
         let mut theirs = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..5 {
             let (host, guest) = UnixStream::pair().context("socketpair")?;
             ours.push(host);
             theirs.push(guest);
         }
-        let fds = [0, 1, 2, 3].map(|port: usize| theirs[port].as_raw_fd());
+        let fd = |which: usize| theirs[which].as_raw_fd();
+        let wiring = Wiring::Sockets { ports: [0, 1, 2, 3].map(fd), monitor: fd(4) };
         let mut command = command()?;
-        command.args(machine.args(&Wiring::Sockets(fds)));
+        command.args(machine.args(&wiring));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = {
             let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,6 +94,7 @@ impl Session {
         let mut ports = ours.into_iter();
         let mut next = || ports.next().ok_or("missing port").context("serial ports");
         let (console_port, out, err, control) = (next()?, next()?, next()?, next()?);
+        let monitor = next()?;
         let console = Console::default();
         let console_thread = console.follow(console_port, console_file);
         let input = out.try_clone().context("socket")?;
@@ -104,6 +110,7 @@ impl Session {
             console_thread: Some(console_thread),
             input,
             control: control_writer,
+            monitor,
             events,
             stderr,
         })
@@ -138,6 +145,17 @@ impl Session {
         }
         let text = self.stderr.take().and_then(|t| t.join().ok()).unwrap_or_default();
         Ok((status, text))
+    }
+
+    /// Ends a guest that does not go on, after it was asked by NMI where it stands: a kernel that
+    /// still can answers with a panic on its console.
+    pub fn kill_asking(&mut self) {
+        let end = Instant::now() + LAST_WORDS;
+        if self.monitor.write_all(b"nmi\n").is_ok() {
+            // The panic resets the machine, and with it QEMU ends.
+            while !matches!(self.next(Some(end)), None | Some(Event::Closed)) {}
+        }
+        self.kill();
     }
 
     /// Ends the guest at once.

@@ -36,6 +36,11 @@ pub trait Sink {
     fn deadline(&self) -> Option<Instant> {
         None
     }
+    /// Whether a guest that is late shall tell where it stands, by a panic on its console: not
+    /// where the program itself may well be what takes so long.
+    fn suspects_kernel(&self) -> bool {
+        true
+    }
 }
 
 /// What init has said so far.
@@ -62,7 +67,11 @@ pub fn follow(
         let booted_by = boot.filter(|_| !said.ready).map(|limit| start + limit);
         let until = [sink.deadline(), booted_by, closing].into_iter().flatten().min();
         let Some(event) = session.next(until) else {
-            session.kill();
+            if !said.ready || sink.suspects_kernel() {
+                session.kill_asking();
+            } else {
+                session.kill();
+            }
             return Ok(match said.status {
                 // The status counts; that the machine stays on is the kernel's fault.
                 Some(_) if closing.is_some() => {

@@ -195,6 +195,12 @@ pub struct NewTask {
     pub kernel_thread: bool,
 }
 
+/// A name without the zeroes behind it.
+fn text_of(comm: &[u8; 16]) -> String {
+    let len = comm.iter().position(|&b| b == 0).unwrap_or(comm.len());
+    String::from_utf8_lossy(&comm[..len]).into_owned()
+}
+
 impl Task {
     /// A task that has not run yet.
     pub fn create(new: NewTask) -> TaskRef {
@@ -253,9 +259,12 @@ impl Task {
 
     /// Its name, as /proc/PID/comm shows it.
     pub fn name(&self) -> String {
-        let comm = self.comm.lock();
-        let len = comm.iter().position(|&b| b == 0).unwrap_or(16);
-        String::from_utf8_lossy(&comm[..len]).into_owned()
+        text_of(&self.comm.lock())
+    }
+
+    /// Its name, unless somebody is changing it (for a panic, which waits for nobody).
+    pub fn try_name(&self) -> Option<String> {
+        self.comm.try_lock().map(|comm| text_of(&comm))
     }
 
     /// Sets its name (cut to 15 bytes).

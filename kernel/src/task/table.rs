@@ -72,6 +72,12 @@ pub fn task(tid: i32) -> Option<TaskRef> {
     TASKS.lock().get(&tid).cloned()
 }
 
+/// Calls `f` for every task, by id; false if the table is locked (for a panic, which waits for
+/// nobody).
+pub fn try_each(f: impl FnMut(&TaskRef)) -> bool {
+    TASKS.try_lock().map(|tasks| tasks.values().for_each(f)).is_some()
+}
+
 /// Makes a process findable.
 pub fn add_process(process: &Arc<Process>) {
     PROCESSES.lock().insert(process.pid, process.clone());

@@ -50,6 +50,8 @@ pub mod shared_policy;
 #[cfg(target_os = "none")]
 pub mod show;
 #[cfg(target_os = "none")]
+mod sweep;
+#[cfg(target_os = "none")]
 pub mod table;
 #[cfg(target_os = "none")]
 pub mod tlb;

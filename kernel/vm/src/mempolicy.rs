@@ -2,7 +2,6 @@
 //! with an address, migrate_pages(2).
 
 use crate::fault::Access;
-use crate::migrate::{BATCH, Candidate, Outcome, movable};
 use crate::mm::Mm;
 use crate::place::{self, At};
 use crate::table::{self, State};
@@ -13,7 +12,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use frames::frame;
 use frames::meta::Reason;
-use hal::Pfn;
 use numa::policy::{FarNodes, Placement, Policy, Request};
 use numa::{NodeId, NodeMask};
 
@@ -144,73 +142,6 @@ impl Mm {
             !found
         });
         found
-    }
-
-    /// Moves the pages of `[start, end)` for which `target` gives a place, in batches; how many
-    /// could not be moved. Pages of several processes only if `all`.
-    pub fn move_misplaced(
-        &self,
-        start: u64,
-        end: u64,
-        all: bool,
-        reason: Reason,
-        mut target: impl FnMut(&Vma, u64, NodeId) -> Option<Placement<'static>>,
-    ) -> u64 {
-        let mut failed = 0;
-        let mut at = start;
-        while at < end {
-            let mut candidates = Vec::with_capacity(BATCH);
-            {
-                let vmas = self.vmas.read();
-                let mut next = end;
-                'areas: for vma in vmas.range(at, end) {
-                    let (from, to) = (vma.start.max(at), vma.end.min(end));
-                    table::for_each(self.root(), from, to, |addr, slot| {
-                        if candidates.len() == BATCH {
-                            next = addr;
-                            return false;
-                        }
-                        let State::Page(pfn) = table::state(slot.load()) else { return true };
-                        let Some(place) = target(vma, addr, frame(pfn).node()) else { return true };
-                        if !movable(vma) {
-                            failed += 1;
-                        } else if all || frame(pfn).maps() <= 1 {
-                            // Pages of several processes are left alone without counting.
-                            candidates.push(Candidate { addr, pfn, to: place });
-                        }
-                        true
-                    });
-                    if candidates.len() == BATCH && next < end {
-                        break 'areas;
-                    }
-                }
-                at = next;
-            }
-            failed += self.migrate_with_retries(candidates, reason);
-        }
-        failed
-    }
-
-    /// Moves the candidates; those that are busy are tried again a few times, as Linux does.
-    fn migrate_with_retries(&self, mut candidates: Vec<Candidate<'_>>, reason: Reason) -> u64 {
-        const TRIES: u32 = 10;
-        for _ in 0..TRIES {
-            if candidates.is_empty() {
-                return 0;
-            }
-            let outcomes = self.migrate(&candidates, reason);
-            let mut outcomes = outcomes.into_iter();
-            candidates.retain(|_| outcomes.next() != Some(Outcome::Moved));
-            // A page that was unmapped or moved meanwhile is no failure.
-            candidates.retain(|c| self.still_maps(c.addr, c.pfn));
-        }
-        candidates.len() as u64
-    }
-
-    fn still_maps(&self, addr: u64, pfn: Pfn) -> bool {
-        let _vmas = self.vmas.read();
-        table::lookup(self.root(), addr)
-            .is_some_and(|slot| table::state(slot.load()) == State::Page(pfn))
     }
 
     /// set_mempolicy_home_node(2): ENOENT without a policy in the range, EOPNOTSUPP for one of

@@ -215,18 +215,21 @@ impl MemObject {
         if first < last {
             self.drop_pages(first, last, false);
         }
-        let mut at = off;
-        while at < end {
-            let in_page = (PAGE - at % PAGE).min(end - at);
-            if in_page < PAGE
-                && let Some(page) = self.lookup(at / PAGE)
-            {
-                let from = (at % PAGE) as usize;
-                page.bytes_mut()[from..from + in_page as usize].fill(0);
-            }
-            at += in_page;
-        }
+        // What is left are parts of two pages, or of one: a hole may be larger than any memory.
+        let (head, tail) = (end.min(first.saturating_mul(PAGE)), off.max(last * PAGE));
+        self.zero_in_page(off, head);
+        self.zero_in_page(tail, end);
         Ok(())
+    }
+
+    /// Zeroes `[start, end)`, which lies in one page, if that page is there.
+    fn zero_in_page(&self, start: u64, end: u64) {
+        if start < end
+            && let Some(page) = self.lookup(start / PAGE)
+        {
+            let from = (start % PAGE) as usize;
+            page.bytes_mut()[from..from + (end - start) as usize].fill(0);
+        }
     }
 
     /// Makes every page of `[off, off + len)` present (fallocate), or none more: EINTR for who has
@@ -447,5 +450,20 @@ mod tests {
         object.read_at(0, &mut KernelSink::new(&mut back), 2 * PAGE as usize).expect("readable");
         assert!(back[10..PAGE as usize + 10].iter().all(|&b| b == 0));
         assert_eq!(back[9], 7);
+    }
+
+    #[test]
+    fn a_hole_larger_than_any_memory_is_punched_at_once() {
+        memory();
+        let object = MemObject::new(ObjectKind::Tmpfs);
+        let data = [7u8; 3 * PAGE as usize];
+        object.write_at(0, &mut KernelSource(&data), data.len()).expect("room");
+        object.punch_hole(100, (1 << 62) + 50).expect("punched");
+        assert_eq!(object.resident_pages(), 1);
+        object.punch_hole(20, 30).expect("punched");
+        let mut back = vec![1u8; data.len()];
+        object.read_at(0, &mut KernelSink::new(&mut back), data.len()).expect("readable");
+        let kept = |at: usize| at < 20 || (50..100).contains(&at);
+        assert!(back.iter().enumerate().all(|(at, &b)| (b == 7) == kept(at)));
     }
 }

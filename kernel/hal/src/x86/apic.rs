@@ -61,7 +61,9 @@ pub fn init() {
     unsafe { wrmsr(BASE_MSR, base) };
     write(REG_SPURIOUS, 0x100 | vector::SPURIOUS as u32);
     write(REG_LINT0, 1 << 16);
-    write(REG_LINT1, 1 << 16);
+    // The machine's own NMI (a button, a host's request): one CPU is to hear of it, the first.
+    let is_first = base & 1 << 8 != 0;
+    write(REG_LINT1, if is_first { 4 << 8 } else { 1 << 16 });
     write(REG_PERF, 1 << 16);
     write(REG_ERROR, vector::ERROR as u32);
     write(REG_ESR, 0);

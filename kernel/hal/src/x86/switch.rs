@@ -119,6 +119,13 @@ pub fn place_frame(top: u64, frame: &super::trap::TrapFrame) -> u64 {
     at
 }
 
+/// The frame pointer with which, and the address at which a task goes on whose stack pointer was
+/// saved as `sp`; None if there is nothing sensible.
+pub fn resumes_at(sp: u64) -> Option<(u64, u64)> {
+    // Below the return address lies what `switch_stacks` pushed last but for it: rbp.
+    super::trap::read_frame(crate::VirtAddr::new(sp.checked_add(5 * 8)?))
+}
+
 /// The user's registers as they lie at the top of the kernel stack that ends at `top`: those with
 /// which its task last entered the kernel. While the task runs they may change or be half written.
 pub fn user_frame(top: u64) -> super::trap::TrapFrame {

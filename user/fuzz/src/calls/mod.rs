@@ -274,7 +274,9 @@ fn difference(before: &BTreeMap<String, i64>, after: &BTreeMap<String, i64>) -> 
     let list: Vec<String> = before
         .iter()
         .filter(|(name, count)| after.get(*name) != Some(count))
-        .map(|(name, count)| format!("{name}: {count} then {:?}", after.get(name)))
+        .map(|(name, count)| {
+            format!("{name}: {count} then {}", after.get(name).copied().unwrap_or(0))
+        })
         .collect();
     list.join(", ")
 }

@@ -230,6 +230,10 @@ fn fallocate_reserves_and_punches() {
     verify_zero(at + 2 * PAGE, 3);
     assert_ne!(get64(at + PAGE), 0);
     assert_ne!(get64(at + 5 * PAGE), 0);
+    // One far longer than any memory takes no longer.
+    sys!(libc::SYS_fallocate, fd, punch, 6 * PAGE, 1usize << 60).unwrap();
+    verify_zero(at + 6 * PAGE, 2);
+    assert_ne!(get64(at + 5 * PAGE), 0);
 }
 
 fn the_mapping_is_named_in_maps() {
