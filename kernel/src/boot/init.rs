@@ -71,9 +71,20 @@ extern "C" fn run(frame: u64) -> ! {
 /// The words of the command line that Linux hands to init: those that the kernel does not know;
 /// `name=value` go to the environment. Everything after `--` are arguments.
 fn init_args() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
-    const OURS: [&str; 12] = [
-        "console", "quiet", "debug", "loglevel", "panic", "init", "rdinit", "maxcpus", "nr_cpus",
-        "ro", "rw", "root",
+    const OURS: [&str; 13] = [
+        "console",
+        "quiet",
+        "debug",
+        "loglevel",
+        "panic",
+        "init",
+        "rdinit",
+        "maxcpus",
+        "nr_cpus",
+        "ro",
+        "rw",
+        "root",
+        "unknown_nmi_panic",
     ];
     let mut args = Vec::new();
     let mut env: Vec<Vec<u8>> = alloc::vec![b"HOME=/".to_vec(), b"TERM=linux".to_vec()];

@@ -84,6 +84,15 @@ fn written(vma: &Vma) -> u64 {
     writable | Pte::DIRTY
 }
 
+/// A write to a private area begins its group of private pages: for good, as on Linux, even if the
+/// backing then turns out to have no such page.
+#[inline]
+fn begin_private(vmas: &VmaTree, vma: &Vma) {
+    if !vma.shared() && vma.group() == 0 {
+        vmas.begin_group(vma);
+    }
+}
+
 impl Mm {
     /// Gives a private area that may not be written a page of its own at `addr`, as a write would.
     /// The area tree is read-locked.
@@ -94,11 +103,12 @@ impl Mm {
         addr: u64,
     ) -> Result<(), FaultError> {
         let slot = self.slot(addr).map_err(|_| FaultError::NoMemory)?;
+        begin_private(vmas, vma);
         let pte = slot.load();
         match table::state(pte) {
-            State::Empty => self.fault_empty(vmas, vma, addr, slot, true),
+            State::Empty => self.fault_empty(vma, addr, slot, true),
             State::Migrating(_) => Ok(()),
-            State::Page(_) | State::Special(_) => self.fault_write(vmas, vma, addr, slot, pte),
+            State::Page(_) | State::Special(_) => self.fault_write(vma, addr, slot, pte),
         }
     }
 
@@ -162,12 +172,15 @@ impl Mm {
             return Err(FaultError::NoAccess);
         }
         let slot = self.slot(addr).map_err(|_| FaultError::NoMemory)?;
+        if access.write {
+            begin_private(vmas, vma);
+        }
         let pte = slot.load();
         match table::state(pte) {
-            State::Empty => self.fault_empty(vmas, vma, addr, slot, access.write).map(|()| None),
+            State::Empty => self.fault_empty(vma, addr, slot, access.write).map(|()| None),
             State::Migrating(pfn) => Ok(Some(pfn)),
             State::Page(_) | State::Special(_) if access.write && !pte.has(Pte::WRITABLE) => {
-                self.fault_write(vmas, vma, addr, slot, pte).map(|()| None)
+                self.fault_write(vma, addr, slot, pte).map(|()| None)
             }
             // Somebody else was quicker, or this CPU's translation is stale.
             State::Page(_) | State::Special(_) => {
@@ -193,14 +206,7 @@ impl Mm {
     }
 
     /// A page that was never there.
-    fn fault_empty(
-        &self,
-        vmas: &VmaTree,
-        vma: &Vma,
-        addr: u64,
-        slot: Slot,
-        write: bool,
-    ) -> Result<(), FaultError> {
+    fn fault_empty(&self, vma: &Vma, addr: u64, slot: Slot, write: bool) -> Result<(), FaultError> {
         let bits = entry_bits(vma) | Pte::ACCESSED;
         match &vma.backing {
             Backing::Anon if !write => {
@@ -210,7 +216,7 @@ impl Mm {
                 Ok(())
             }
             Backing::Anon => {
-                let page = self.private_page(vmas, vma, addr)?;
+                let page = self.private_page(vma, addr)?;
                 hal::phys::zero(page.pfn());
                 self.install(vma, addr, slot, page, bits | written(vma));
                 Ok(())
@@ -230,7 +236,7 @@ impl Mm {
                         if vma.flags.contains(VmaFlags::WRITE) { Pte::WRITABLE } else { 0 };
                     self.install(vma, addr, slot, page, bits | write_bits);
                 } else if write {
-                    let copy = self.private_page(vmas, vma, addr)?;
+                    let copy = self.private_page(vma, addr)?;
                     hal::phys::copy(copy.pfn(), page.pfn());
                     self.install(vma, addr, slot, copy, bits | written(vma));
                 } else {
@@ -269,7 +275,7 @@ impl Mm {
 
     /// A frame for a private page of `vma`, owned by this family; contents undefined.
     #[inline]
-    fn private_page(&self, vmas: &VmaTree, vma: &Vma, addr: u64) -> Result<Page, FaultError> {
+    fn private_page(&self, vma: &Vma, addr: u64) -> Result<Page, FaultError> {
         let index = vma.index(addr);
         let at = At::Offset(place::position(vma, addr));
         let page = match vma.object() {
@@ -279,21 +285,11 @@ impl Mm {
         }
         .ok_or(FaultError::NoMemory)?;
         page.frame().set_owner(self.id(), index);
-        if vma.group() == 0 {
-            vmas.begin_group(vma);
-        }
         Ok(page)
     }
 
     /// A write to a page that is mapped read-only in an area that may be written.
-    fn fault_write(
-        &self,
-        vmas: &VmaTree,
-        vma: &Vma,
-        addr: u64,
-        slot: Slot,
-        old: Pte,
-    ) -> Result<(), FaultError> {
+    fn fault_write(&self, vma: &Vma, addr: u64, slot: Slot, old: Pte) -> Result<(), FaultError> {
         let bits = entry_bits(vma) | Pte::ACCESSED | written(vma);
         if vma.shared() {
             let _lock = self.pt_lock(addr);
@@ -315,7 +311,7 @@ impl Mm {
                 return Ok(());
             }
         }
-        let copy = self.private_page(vmas, vma, addr)?;
+        let copy = self.private_page(vma, addr)?;
         match table::state(old) {
             State::Special(pfn) if pfn == zero_page() => {
                 hal::phys::zero(copy.pfn());

@@ -42,6 +42,7 @@ pub const TESTS: &[Test] = tests![
     move_pages_answers_with_its_first_error,
     a_segments_areas_do_not_vanish_into_one_another,
     an_area_that_has_the_policy_leaves_its_object_alone,
+    a_write_beyond_the_file_keeps_its_area_apart_all_the_same,
 ];
 
 /// Replays operations and compares what each leaves.
@@ -420,5 +421,16 @@ fn an_area_that_has_the_policy_leaves_its_object_alone() {
         ("0 mbind @3+64 4096 5 1 0 1025 0", "ok first=5:1 on=-2"),
         ("1 mbind @3+64 4096 2 1 0 1025 0", "ok first=5:1 on=-2"),
         ("1 getpol 2 @3+64 0 1025", "ok 5:1:0 first=5:1 on=-2"),
+    ]);
+}
+
+fn a_write_beyond_the_file_keeps_its_area_apart_all_the_same() {
+    same(&[
+        ("0 object 2 0 4 1", "ok"),
+        ("0 mmap @0+64 0x1a000 3 18 3 0x5000 1", "ok first=0 last=0 on=-2x26"),
+        ("0 mbind @0+64 4096 1 0 0 1025 3", "ok first=4:0 on=-2"),
+        ("0 touch @0+64 5 5 0 30", "0 BUS.2@0 first=4:0 last=0 on=-2x21"),
+        ("0 mbind @0+64 8192 6 1 0 1025 6", "ok first=6:1 last=6:1 on=-2x2"),
+        ("0 maps", " @0+64:1rw-p5 @0+65:1rw-p6 @0+66:24rw-p7"),
     ]);
 }

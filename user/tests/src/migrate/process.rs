@@ -1,6 +1,6 @@
 //! migrate_pages(2): a whole process from nodes to nodes.
 
-use libc::{EFAULT, EINVAL, EPERM};
+use libc::{EFAULT, EINVAL, EIO, EPERM};
 
 use crate::child::{Steps, join, spawn};
 use crate::harness::{Test, skip, tests};
@@ -26,6 +26,7 @@ pub const TESTS: &[Test] = tests![
     new_nodes_beyond_the_targets_need_privilege,
     masks_that_cannot_be_read_are_efault,
     shared_memory_and_files_go_along,
+    pages_mapped_twice_move_and_count_as_left_behind,
 ];
 
 const N: usize = 32;
@@ -202,5 +203,31 @@ fn shared_memory_and_files_go_along() {
     for at in [shared, file] {
         all_on(at, N, all[1]);
         verify(at, N, 6);
+    }
+}
+
+fn pages_mapped_twice_move_and_count_as_left_behind() {
+    let all = at_least(2);
+    // More pages than the kernel takes at a time, and fewer.
+    for pages in [300, 3] {
+        let fd = memfd(pages);
+        let at = map_alone(2 * pages);
+        for half in [at, at + pages * PAGE] {
+            let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+            mmap(half, pages * PAGE, prot, flags | libc::MAP_FIXED, fd, 0).unwrap();
+        }
+        mbind(at, pages, BIND, &all[..1], 0).unwrap();
+        fill(at, pages, 1);
+        verify(at + pages * PAGE, pages, 1);
+        // Met at one address a page is taken; met again it cannot be.
+        fails(mbind(at, 2 * pages, BIND, &all[1..2], MOVE_ALL | STRICT), EIO);
+        all_on(at, 2 * pages, all[1]);
+        // By itself each mapping shows the pages once.
+        mbind(at, pages, BIND, &all[..1], MOVE_ALL | STRICT).unwrap();
+        all_on(at + pages * PAGE, pages, all[0]);
+        let left = migrate_pages(0, &all[..1], &all[1..2]).unwrap();
+        assert!(left >= pages, "{left} of {pages} were met again");
+        all_on(at, 2 * pages, all[1]);
+        verify(at, pages, 1);
     }
 }

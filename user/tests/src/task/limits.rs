@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = tests![
     the_size_of_files_is_limited_by_sigxfsz,
     the_number_of_processes_is_limited_for_users,
     processor_time_is_limited_by_sigxcpu,
+    who_ignores_sigxcpu_is_killed_at_the_hard_limit,
     anothers_limits_are_set_through_prlimit,
     used_processor_time_grows_while_computing,
     the_largest_resident_size_is_remembered,
@@ -120,12 +121,27 @@ fn the_number_of_processes_is_limited_for_users() {
 
 fn processor_time_is_limited_by_sigxcpu() {
     let end = crate::child::end_of(|| {
-        set(libc::RLIMIT_CPU, 1, 2);
+        // The hard limit is far: a host that is elsewhere for a second would make it due, too.
+        set(libc::RLIMIT_CPU, 1, 30);
         loop {
             std::hint::spin_loop();
         }
     });
     assert_eq!(end, 128 + libc::SIGXCPU);
+}
+
+fn who_ignores_sigxcpu_is_killed_at_the_hard_limit() {
+    let end = crate::child::end_of(|| {
+        crate::signal::ignore(libc::SIGXCPU);
+        set(libc::RLIMIT_CPU, 1, 2);
+        loop {
+            std::hint::spin_loop();
+        }
+    });
+    assert_eq!(end, 128 + libc::SIGKILL);
+    let mut usage = sys::zeroed::<libc::rusage>();
+    sys!(libc::SYS_getrusage, libc::RUSAGE_CHILDREN, &raw mut usage).unwrap();
+    assert!(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec >= 1, "killed at the soft limit");
 }
 
 fn anothers_limits_are_set_through_prlimit() {
