@@ -367,7 +367,7 @@ impl Call {
                 Err(error) => return self.give_up(&mut queue, run, item, error),
             };
             match run {
-                Some((_, current)) if current == node && !queue.is_full() => {}
+                Some((_, current)) if current == node => {}
                 Some(_) => {
                     if let Some(left) = self.flush(&mut queue, run, item)? {
                         return Ok(left);
@@ -376,12 +376,11 @@ impl Call {
                 }
                 None => run = Some((item, node)),
             }
-            let answer =
-                match self.mm.queue_page(&mut queue, item as usize, addresses[slot], node, all) {
-                    Ok(Queued::Waiting) => continue,
-                    Ok(Queued::There) => node.index() as i32,
-                    Err(error) => -i32::from(error.code()),
-                };
+            let answer = match self.mm.queue_page(&mut queue, addresses[slot], node, all) {
+                Ok(Queued::Waiting) => continue,
+                Ok(Queued::There) => node.index() as i32,
+                Err(error) => -i32::from(error.code()),
+            };
             if let Err(error) = self.store(item, answer) {
                 return self.give_up(&mut queue, run, item, error);
             }

@@ -5,6 +5,7 @@ use crate::mm::Mm;
 use crate::table::{self, State};
 use crate::{PAGE, env};
 use abi::{Errno, Result};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use frames::frame;
 use frames::meta::Reason;
@@ -12,10 +13,42 @@ use hal::Pfn;
 use numa::NodeId;
 use numa::policy::Placement;
 
-/// Pages with one target that wait to be moved together, with their place in the caller's arrays.
+/// A run of pages with one target, moved in batches as it grows. To the caller it is moved as a
+/// whole, as Linux does: a page that the run has already cannot be queued again.
 #[derive(Default)]
 pub struct Queue {
-    pages: Vec<(usize, u64, Pfn)>,
+    /// The batch that is not moved yet.
+    pages: Vec<(u64, Pfn)>,
+    before: Before,
+    queued: usize,
+    failed: usize,
+}
+
+/// The pages of a run's batches before the present one.
+#[derive(Default)]
+struct Before {
+    /// By address: where ranges begin and end.
+    ranges: BTreeMap<u64, u64>,
+    /// Where the highest range ends: mostly the next page lies above.
+    highest: u64,
+    /// The present frames of those that are mapped elsewhere, too.
+    shared: BTreeSet<Pfn>,
+}
+
+impl Before {
+    fn add(&mut self, pages: &[(u64, Pfn)]) {
+        for pages in pages.chunk_by(|low, high| low.0 + PAGE == high.0) {
+            let (start, end) = (pages[0].0, pages[0].0 + pages.len() as u64 * PAGE);
+            self.ranges.insert(start, end);
+            self.highest = self.highest.max(end);
+        }
+    }
+
+    fn has(&self, addr: u64, pfn: Pfn) -> bool {
+        let below = || self.ranges.range(..=addr).next_back();
+        addr < self.highest && below().is_some_and(|(_, end)| addr < *end)
+            || !self.shared.is_empty() && self.shared.contains(&pfn)
+    }
 }
 
 /// What [`Mm::queue_page`] found.
@@ -28,14 +61,9 @@ pub enum Queued {
 }
 
 impl Queue {
-    /// True when nothing waits.
+    /// True when the run has no pages.
     pub fn is_empty(&self) -> bool {
-        self.pages.is_empty()
-    }
-
-    /// True when it should be moved before more is added.
-    pub fn is_full(&self) -> bool {
-        self.pages.len() >= BATCH
+        self.queued == 0
     }
 }
 
@@ -57,37 +85,55 @@ impl Mm {
         }
     }
 
-    /// Queues the page at `addr` (item `item` of the call) for node `to`. EFAULT, ENOENT as
+    /// Queues the page at `addr` for node `to`, which is that of the whole run. EFAULT, ENOENT as
     /// [`Mm::page_node`], EACCES for a page of several processes without `all`, EBUSY when it is
     /// queued already or under way elsewhere.
     pub fn queue_page(
         &self,
         queue: &mut Queue,
-        item: usize,
         addr: u64,
         to: NodeId,
         all: bool,
     ) -> Result<Queued> {
+        if queue.pages.len() >= BATCH {
+            let (before, pages) = (&mut queue.before, &queue.pages);
+            before.add(pages);
+            let shared = pages.iter().filter(|page| frame(page.1).maps() > 1);
+            let shared: Vec<u64> = shared.map(|page| page.0).collect();
+            self.move_batch(queue, to);
+            let _vmas = self.vmas.read();
+            let frames = shared.into_iter().filter_map(|addr| self.find_page(addr).ok());
+            queue.before.shared.extend(frames);
+        }
         let addr = addr & !(PAGE - 1);
         let vmas = self.vmas.read();
         vmas.find(addr).filter(|v| movable(v)).ok_or(Errno::EFAULT)?;
         let pfn = self.find_page(addr)?;
         let meta = frame(pfn);
+        if queue.before.has(addr, pfn) {
+            return Err(Errno::EBUSY);
+        }
         if meta.node() == to {
             return Ok(Queued::There);
         }
         if meta.maps() > 1 && !all {
             return Err(Errno::EACCES);
         }
-        if queue.pages.iter().any(|p| p.2 == pfn) {
+        if queue.pages.iter().any(|page| page.1 == pfn) {
             return Err(Errno::EBUSY);
         }
-        queue.pages.push((item, addr, pfn));
+        queue.pages.push((addr, pfn));
+        queue.queued += 1;
         Ok(Queued::Waiting)
     }
 
-    /// Moves what waits in `queue` to `to`; how many pages could not be moved.
+    /// Ends the run in `queue`, whose pages go to `to`; how many could not be moved.
     pub fn move_queued(&self, queue: &mut Queue, to: NodeId) -> usize {
+        self.move_batch(queue, to);
+        core::mem::take(queue).failed
+    }
+
+    fn move_batch(&self, queue: &mut Queue, to: NodeId) {
         const TRIES: u32 = 10;
         let to = Placement::exactly(env::machine(), to);
         let mut left = core::mem::take(&mut queue.pages);
@@ -96,12 +142,12 @@ impl Mm {
                 break;
             }
             let candidates: Vec<_> =
-                left.iter().map(|&(_, addr, pfn)| Candidate { addr, pfn, to }).collect();
+                left.iter().map(|&(addr, pfn)| Candidate { addr, pfn, to }).collect();
             let mut outcomes = self.migrate(&candidates, Reason::MovedMovePages).into_iter();
             left.retain(|_| outcomes.next() != Some(Outcome::Moved));
-            left.retain(|&(_, addr, pfn)| self.page_is(addr, pfn));
+            left.retain(|&(addr, pfn)| self.page_is(addr, pfn));
         }
-        left.len()
+        queue.failed += left.len();
     }
 
     fn page_is(&self, addr: u64, pfn: Pfn) -> bool {

@@ -43,6 +43,7 @@ pub const TESTS: &[Test] = tests![
     a_segments_areas_do_not_vanish_into_one_another,
     an_area_that_has_the_policy_leaves_its_object_alone,
     a_write_beyond_the_file_keeps_its_area_apart_all_the_same,
+    a_run_of_pages_moves_as_a_whole_though_its_status_cannot_be_told,
 ];
 
 /// Replays operations and compares what each leaves.
@@ -433,4 +434,16 @@ fn a_write_beyond_the_file_keeps_its_area_apart_all_the_same() {
         ("0 mbind @0+64 8192 6 1 0 1025 6", "ok first=6:1 last=6:1 on=-2x2"),
         ("0 maps", " @0+64:1rw-p5 @0+65:1rw-p6 @0+66:24rw-p7"),
     ]);
+}
+
+fn a_run_of_pages_moves_as_a_whole_though_its_status_cannot_be_told() {
+    same_on(
+        "0,1/512;2,3/512;4,5/512;6,7/512",
+        &[
+            ("0 mmap @4+64 0x6f1000 7 49 0 0 1", "ok first=0 last=0 on=-2x254"),
+            ("0 touch @4+64 1777 1 1 186", "1777 =74c5 first=0 last=0 on=0x254"),
+            ("0 movepages 0 @4+1105 200 1 3 0 2 4", "EFAULT -9999x200"),
+            ("0 touch @4+64 888 2 1 341", "888 =7380 first=0 last=0 on=0x149,3x29,0x76"),
+        ],
+    );
 }

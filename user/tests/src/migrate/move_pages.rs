@@ -179,6 +179,14 @@ fn a_page_named_again_while_it_waits_for_its_move_is_ebusy() {
     // The second is told so and starts the batch; the fourth finds the page moved.
     let there = other as i32;
     assert_eq!(status, [there, -libc::EBUSY, there, there]);
+    // However many wait: more than the kernel takes at a time.
+    const MANY: usize = 300;
+    let at = placed(MANY, one);
+    let mut pages = addresses(at, MANY);
+    pages.extend([at, at]);
+    let (_, status) = to(&pages, &[other; MANY + 2]).unwrap();
+    assert!(status[..MANY].iter().all(|node| *node == there));
+    assert_eq!(status[MANY..], [-libc::EBUSY, there]);
     all_on(at, 2, other);
     verify(at, 2, 1);
 }
