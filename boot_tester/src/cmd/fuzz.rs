@@ -57,8 +57,8 @@ pub struct FuzzOptions {
     /// frame (--ops counts calls)
     #[arg(long, conflicts_with_all = ["sequence", "replay", "lines"])]
     pub syscalls: bool,
-    /// With --syscalls: write the kernel's console to a file
-    #[arg(long, value_name = "FILE", requires = "syscalls")]
+    /// With --syscalls: write the console of the guest that was last to a file
+    #[arg(long, value_name = "FILE", requires = "syscalls", value_parser = crate::paths::output())]
     pub console: Option<PathBuf>,
     /// Tell differences as they were found, without shrinking them
     #[arg(long)]

@@ -250,9 +250,15 @@ impl Domains {
         })
     }
 
-    /// The CPUs that idle, in the order in which `cpu`, on which tasks wait, offers them one.
-    pub fn idle_helpers(&self, loads: &impl Loads, cpu: CpuId) -> impl Iterator<Item = CpuId> + '_ {
-        let idle = loads.idle().without(cpu);
+    /// The CPUs of `wanted` that idle, in the order in which `cpu`, on which tasks wait that may go
+    /// to `wanted`, offers them one.
+    pub fn idle_helpers(
+        &self,
+        loads: &impl Loads,
+        cpu: CpuId,
+        wanted: &CpuMask,
+    ) -> impl Iterator<Item = CpuId> + '_ {
+        let idle = loads.idle().without(cpu) & *wanted;
         let nodes = if idle.is_empty() { &[] } else { self.near(self.machine.node_of(cpu)) };
         nodes.iter().flat_map(move |node| circle(idle & self.machine.cpus_of(*node), cpu))
     }

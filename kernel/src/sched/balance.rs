@@ -4,10 +4,10 @@ use super::wake::{enqueue, home, wish};
 use super::{BOARD, Hints, Queue, cpu, domains, reschedule, timers};
 use crate::task::{Task, TaskRef, current};
 use ::sched::board::Flags;
-use ::sched::{Enqueue, Params, Wish};
+use ::sched::{Enqueue, Loads, Params, Wish};
 use hal::irq::IrqOff;
 use hal::percpu;
-use numa::CpuId;
+use numa::{CpuId, CpuMask};
 
 /// Nanoseconds between looks at the balance, on a busy CPU.
 pub(super) const BALANCE: u64 = 8_000_000;
@@ -119,14 +119,30 @@ pub fn on_exec() {
 fn offer(queue: &mut Queue, now: u64) -> Option<CpuId> {
     let from = queue.ready.cpu();
     let ready = &queue.ready;
-    let may = |to: CpuId, gap: u64| {
-        ready.any_waiting(|task, params| {
-            params.weight() < gap && task.standing.is_off() && task.affinity.lock().contains(to)
-        })
-    };
-    let mut to = domains().idle_helpers(&Hints, from).find(|to| may(*to, u64::MAX));
+    // Where any of those that wait may go; once that is every idle CPU it is enough.
+    let idle = Hints.idle().without(from);
+    let mut wanted = CpuMask::EMPTY;
+    ready.any_waiting(|task, _| {
+        if task.standing.is_off() {
+            wanted |= *task.affinity.lock();
+        }
+        !idle.is_empty() && idle.is_subset(&wanted)
+    });
+    wanted.remove(from);
+    if wanted.is_empty() {
+        return None;
+    }
+    let mut to = domains().idle_helpers(&Hints, from, &wanted).next();
     if to.is_none() && now >= queue.offer_at {
-        let load = queue.ready.load();
+        let may = |to: CpuId, gap: u64| {
+            wanted.contains(to)
+                && ready.any_waiting(|task, params| {
+                    params.weight() < gap
+                        && task.standing.is_off()
+                        && task.affinity.lock().contains(to)
+                })
+        };
+        let load = ready.load();
         to = domains().helpers(&Hints, from, load).find(|(to, gap)| may(*to, *gap)).map(|h| h.0);
         queue.offer_at = now + BALANCE;
     }
