@@ -371,10 +371,6 @@ impl Mm {
         if !flags.contains(VmaFlags::GROWS_DOWN) {
             return false;
         }
-        let limit = self.limits.stack.load(Ordering::Relaxed);
-        if end - addr > limit {
-            return false;
-        }
         // A guard is kept from what could be reached by a stack that is overrun: from neither
         // another stack nor memory without access.
         if let Some(below) = vmas.last_below(addr + 1)
@@ -382,6 +378,12 @@ impl Mm {
             && !below.flags.contains(VmaFlags::GROWS_DOWN)
             && !below.flags.prot().is_empty()
         {
+            return false;
+        }
+        // Before its bounds change, as on Linux: what is beside it then is not beside it now.
+        begin_private(&vmas, above);
+        let limit = self.limits.stack.load(Ordering::Relaxed);
+        if end - addr > limit {
             return false;
         }
         vmas.grow_down(start, addr);

@@ -130,7 +130,11 @@ impl Mm {
     /// Ends the run in `queue`, whose pages go to `to`; how many could not be moved.
     pub fn move_queued(&self, queue: &mut Queue, to: NodeId) -> usize {
         self.move_batch(queue, to);
-        core::mem::take(queue).failed
+        if queue.before.highest > 0 {
+            queue.before = Before::default();
+        }
+        queue.queued = 0;
+        core::mem::take(&mut queue.failed)
     }
 
     fn move_batch(&self, queue: &mut Queue, to: NodeId) {

@@ -44,6 +44,7 @@ pub const TESTS: &[Test] = tests![
     an_area_that_has_the_policy_leaves_its_object_alone,
     a_write_beyond_the_file_keeps_its_area_apart_all_the_same,
     a_run_of_pages_moves_as_a_whole_though_its_status_cannot_be_told,
+    an_area_that_grows_down_to_another_stays_apart,
 ];
 
 /// Replays operations and compares what each leaves.
@@ -446,4 +447,14 @@ fn a_run_of_pages_moves_as_a_whole_though_its_status_cannot_be_told() {
             ("0 touch @4+64 888 2 1 341", "888 =7380 first=0 last=0 on=0x149,3x29,0x76"),
         ],
     );
+}
+
+fn an_area_that_grows_down_to_another_stays_apart() {
+    same(&[
+        ("0 mmap @0+64 0x205000 3 306 0 0 1", "ok first=0 last=0 on=-2x173"),
+        ("0 munmap @0+367 0x86000", "ok first=EFAULT last=EFAULT on=-14x134"),
+        ("0 touch @0+64 517 1 0 150", "517 first=0 last=0 on=0x173"),
+        ("0 madvise @0+169 0x11c000 10", "ok first=0 last=0 on=0x142"),
+        ("0 maps", " @0+64:105rw-p0 @0+169:198rw-p0 @0+367:86rw-p0 @0+453:128rw-p0"),
+    ]);
 }

@@ -29,9 +29,9 @@ const ZERO: CpuId = CpuId::new(0);
 const ONE: CpuId = CpuId::new(1);
 
 impl World {
-    fn new() -> Arc<Self> {
+    fn new(last: CpuId) -> Arc<Self> {
         Arc::new(Self {
-            standing: Standing::new(ZERO),
+            standing: Standing::new(last),
             slot: Mutex::new(None),
             queues: [Mutex::default(), Mutex::default()],
             mask: Mutex::new(0b11),
@@ -43,16 +43,16 @@ impl World {
 
     /// As [`World::new`], with the task running on CPU 0.
     fn running() -> Arc<Self> {
-        let world = Self::new();
+        let world = Self::new(ZERO);
         world.standing.goes_on();
         world.mount();
         world.queue(ZERO).runs = true;
         world
     }
 
-    /// As [`World::new`], with the task asleep after it ran on CPU 0.
-    fn asleep() -> Arc<Self> {
-        let world = Self::new();
+    /// As [`World::new`], with the task asleep after it ran on CPU `last`.
+    fn asleep(last: CpuId) -> Arc<Self> {
+        let world = Self::new(last);
         *world.lock_slot() = Some(());
         world
     }
@@ -195,7 +195,7 @@ fn a_wakeup_is_not_lost_however_late_the_sleeper_is() {
 #[test]
 fn of_two_wakers_one_wakes() {
     loom::model(|| {
-        let world = World::asleep();
+        let world = World::asleep(ZERO);
         let other = world.clone();
         let waker = thread::spawn(move || other.wake(|| ONE));
         let mine = world.wake(|| ONE);
@@ -256,12 +256,15 @@ fn a_running_task_has_left_when_its_mask_was_narrowed() {
 
 #[test]
 fn a_waking_task_comes_to_no_cpu_that_was_just_forbidden() {
-    loom::model(|| {
-        let world = World::asleep();
-        let other = world.clone();
-        let binder = thread::spawn(move || other.bind_to_one());
-        assert!(world.wake(|| world.choose()));
-        binder.join().expect("who narrows the mask");
-        assert!(world.queue(ONE).waits, "it came to the CPU that was left");
-    });
+    // Woken to CPU 0: where it was, which is forbidden meanwhile, or from where it may stay.
+    for last in [ZERO, ONE] {
+        loom::model(move || {
+            let world = World::asleep(last);
+            let other = world.clone();
+            let binder = thread::spawn(move || other.bind_to_one());
+            assert!(world.wake(|| world.choose()));
+            binder.join().expect("who narrows the mask");
+            assert!(world.queue(ONE).waits, "it came to the CPU that was left");
+        });
+    }
 }
