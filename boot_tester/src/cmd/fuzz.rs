@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::fuzz_calls;
-use super::fuzz_guest::{Fuzzer, Kernel, Sequence, Trace, machine, parse};
+use super::fuzz_guest::{Fuzzer, Kernel, Sequence, Traces, machine, parse};
+use super::fuzz_kept::Kept;
 use super::fuzz_masks::MASKS;
 use super::fuzz_report::{self as report, Difference, compare};
 use super::fuzz_shrink::shrink;
@@ -19,6 +20,7 @@ use crate::error::{Fail, Result, USAGE};
 use crate::guest::kernel::Choice;
 use crate::guest::linux;
 use crate::guest::machine::quote;
+use crate::paths;
 use crate::progress::Progress;
 use crate::topology::{Topology, file};
 
@@ -58,11 +60,14 @@ pub struct FuzzOptions {
     #[arg(long, conflicts_with_all = ["sequence", "replay", "lines"])]
     pub syscalls: bool,
     /// With --syscalls: write the console of the guest that was last to a file
-    #[arg(long, value_name = "FILE", requires = "syscalls", value_parser = crate::paths::output())]
+    #[arg(long, value_name = "FILE", requires = "syscalls", value_parser = paths::output())]
     pub console: Option<PathBuf>,
     /// Tell differences as they were found, without shrinking them
     #[arg(long)]
     pub no_shrink: bool,
+    /// Keep Linux's answers, and use those kept before for the same sequences, machine and programs
+    #[arg(long, conflicts_with_all = ["syscalls", "lines"])]
+    pub keep: bool,
     /// Print both kernels' lines of every sequence (for few sequences)
     #[arg(long)]
     pub lines: bool,
@@ -110,6 +115,7 @@ pub fn fuzz(options: &FuzzOptions) -> Result<u8> {
         linux: locate(Choice::Linux)?,
         other: locate(Choice::parse(&options.kernel))?,
         jobs: options.jobs.unwrap_or_else(default_jobs),
+        kept: options.keep.then(|| Ok(paths::cache()?.join("fuzz"))).transpose()?,
         progress: &progress,
         state: Mutex::new(State::default()),
     };
@@ -151,6 +157,10 @@ fn any_calls(
     Ok(u8::from(failures > 0))
 }
 
+fn operations(sequences: &[Sequence]) -> usize {
+    sequences.iter().map(|sequence| sequence.ops.len()).sum()
+}
+
 fn default_jobs() -> usize {
     (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1)
 }
@@ -161,6 +171,8 @@ struct Campaign<'a> {
     linux: Kernel,
     other: Kernel,
     jobs: usize,
+    /// Where Linux's answers are kept.
+    kept: Option<PathBuf>,
     progress: &'a Progress,
     state: Mutex<State>,
 }
@@ -170,6 +182,8 @@ struct State {
     done: usize,
     told: usize,
     differences: usize,
+    /// Operations that Linux was not asked about again.
+    kept: usize,
     masked: BTreeMap<&'static str, usize>,
 }
 
@@ -226,6 +240,9 @@ impl Campaign<'_> {
         for (mask, count) in &state.masked {
             println!("masked {count} times: {mask}");
         }
+        if state.kept > 0 {
+            println!("Linux's answers to {} operations were kept ones", state.kept);
+        }
         println!(
             "{} operations, {} differences in {:.0} s",
             state.done,
@@ -248,7 +265,8 @@ impl Campaign<'_> {
     fn batch(&self, batch: &Batch, total: usize) -> Result<()> {
         let (name, other) = (batch.name, self.other.choice.name());
         let full = self.options.lines;
-        let (linux, second) = self.both(batch.topology, &batch.sequences, full)?;
+        let dir = self.kept.as_deref().filter(|_| !full);
+        let (linux, second) = self.both(batch.topology, &batch.sequences, full, dir)?;
         let mut suspects = Vec::new();
         for sequence in &batch.sequences {
             let pair = (&linux[&sequence.name], &second[&sequence.name]);
@@ -264,7 +282,7 @@ impl Campaign<'_> {
         let mut found = Vec::new();
         let mut unsteady = Vec::new();
         if !suspects.is_empty() {
-            let again = self.both(batch.topology, &suspects, true)?;
+            let again = self.both(batch.topology, &suspects, true, None)?;
             for sequence in suspects {
                 let name = &sequence.name;
                 let (difference, masks) = compare(&sequence, &again.0[name], &again.1[name]);
@@ -281,7 +299,7 @@ impl Campaign<'_> {
                 }
             }
         }
-        let ops: usize = batch.sequences.iter().map(|sequence| sequence.ops.len()).sum();
+        let ops = operations(&batch.sequences);
         let line = {
             let mut state = lock(&self.state);
             state.done += ops;
@@ -317,14 +335,16 @@ impl Campaign<'_> {
         Ok(())
     }
 
-    /// Runs sequences on both kernels, at the same time where two guests are allowed.
+    /// Runs sequences on both kernels, at the same time where two guests are allowed; on Linux only
+    /// if `kept` does not have its answers.
     fn both(
         &self,
         topology: &Topology,
         sequences: &[Sequence],
         full: bool,
-    ) -> Result<(BTreeMap<String, Trace>, BTreeMap<String, Trace>)> {
-        let run = |kernel: &Kernel| {
+        kept: Option<&Path>,
+    ) -> Result<(Traces, Traces)> {
+        let run = |kernel: &Kernel| -> Result<Traces> {
             let name = kernel.choice.name();
             let done = std::cell::Cell::new(0);
             let heard = |sequence: &Sequence| {
@@ -334,11 +354,22 @@ impl Campaign<'_> {
             };
             self.fuzzer.run(kernel, topology, sequences, full, &heard)
         };
+        let ask_linux = || {
+            let Some(dir) = kept else { return run(&self.linux) };
+            let kept = Kept::of(dir, self.fuzzer, &self.linux, topology, sequences)?;
+            if let Some(traces) = kept.load(sequences) {
+                lock(&self.state).kept += operations(sequences);
+                return Ok(traces);
+            }
+            let traces = run(&self.linux)?;
+            kept.store(sequences, &traces)?;
+            Ok(traces)
+        };
         if self.jobs < 2 {
-            return Ok((run(&self.linux)?, run(&self.other)?));
+            return Ok((ask_linux()?, run(&self.other)?));
         }
         std::thread::scope(|scope| {
-            let linux = scope.spawn(|| run(&self.linux));
+            let linux = scope.spawn(ask_linux);
             let other = run(&self.other);
             let linux = linux.join().map_err(|_| Fail::broken("a fuzzing thread panicked"))?;
             Ok((linux?, other?))
@@ -348,7 +379,7 @@ impl Campaign<'_> {
     /// Shrinks differences and tells them.
     fn explain(&self, batch: &Batch, found: &[(Sequence, Difference)]) -> Result<()> {
         let oracle = |candidates: &[Sequence]| -> Result<Vec<Option<usize>>> {
-            let (linux, other) = self.both(batch.topology, candidates, !MASKS.is_empty())?;
+            let (linux, other) = self.both(batch.topology, candidates, !MASKS.is_empty(), None)?;
             Ok(candidates
                 .iter()
                 .map(|own| Some(compare(own, &linux[&own.name], &other[&own.name]).0?.place(own)))
@@ -362,7 +393,7 @@ impl Campaign<'_> {
         if !self.options.no_shrink {
             short = shrink(&short, &oracle)?;
         }
-        let (linux, other) = self.both(batch.topology, &short, true)?;
+        let (linux, other) = self.both(batch.topology, &short, true, None)?;
         let kernel = self.other.choice.name();
         for (short, (from, _)) in short.iter().zip(found) {
             let (linux, other) = (&linux[&short.name], &other[&short.name]);

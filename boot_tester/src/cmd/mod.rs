@@ -9,6 +9,7 @@ pub mod check;
 pub mod fuzz;
 mod fuzz_calls;
 mod fuzz_guest;
+mod fuzz_kept;
 mod fuzz_masks;
 mod fuzz_report;
 mod fuzz_shrink;

@@ -223,12 +223,13 @@ impl Mm {
             }
             Backing::Object { object, .. } => {
                 let index = vma.index(addr);
+                // As on Linux this comes before the look at the length.
+                if !write {
+                    self.map_around(vma, addr, object, bits);
+                }
                 // The last page of a file counts in full; anonymous shared memory has its length.
                 if index >= object.len().div_ceil(PAGE) {
                     return Err(FaultError::BeyondEnd);
-                }
-                if !write {
-                    self.map_around(vma, addr, object, bits);
                 }
                 let page = object.get(index).map_err(|_| FaultError::NoMemory)?;
                 if vma.shared() {

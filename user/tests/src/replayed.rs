@@ -45,6 +45,7 @@ pub const TESTS: &[Test] = tests![
     a_write_beyond_the_file_keeps_its_area_apart_all_the_same,
     a_run_of_pages_moves_as_a_whole_though_its_status_cannot_be_told,
     an_area_that_grows_down_to_another_stays_apart,
+    a_read_beyond_the_file_maps_what_is_around_it,
 ];
 
 /// Replays operations and compares what each leaves.
@@ -457,4 +458,18 @@ fn an_area_that_grows_down_to_another_stays_apart() {
         ("0 madvise @0+169 0x11c000 10", "ok first=0 last=0 on=0x142"),
         ("0 maps", " @0+64:105rw-p0 @0+169:198rw-p0 @0+367:86rw-p0 @0+453:128rw-p0"),
     ]);
+}
+
+fn a_read_beyond_the_file_maps_what_is_around_it() {
+    same_on(
+        "0,1/768;2,3/768;/512",
+        &[
+            ("0 clone 1", "ok"),
+            ("0 object 2 0 10 2", "ok"),
+            ("0 mmap @1+64 0xa000 3 18 3 0xb000 1", "ok first=0 last=0 on=-2x10"),
+            ("1 transfer 2 4 10 0 872", "40960 4096"),
+            ("1 mbind @1+65 0x7000 1 4 0 1025 0", "ok first=1:4 last=1:4 on=-2x7"),
+            ("0 touch @1+64 2 5 1 14", "1 BUS.2@1 =565c first=0 last=1:4 on=0x3,-2x3"),
+        ],
+    );
 }
