@@ -74,11 +74,13 @@ fn tell_the_tasks() {
         if state == State::Dead || !task.standing.is_off() {
             return;
         }
+        let comm = task.try_comm().unwrap_or_default();
+        let name = comm.split(|&byte| byte == 0).next().and_then(|n| str::from_utf8(n).ok());
         print_emergency(format_args!(
             "task {} of process {} ({}), {state:?}, last on CPU {}\n",
             task.tid(),
             task.pid(),
-            task.try_name().as_deref().unwrap_or("?"),
+            name.unwrap_or("?"),
             task.last_cpu()
         ));
         if let Some((rbp, rip)) = hal::switch::resumes_at(task.saved_sp.load(Ordering::Relaxed)) {

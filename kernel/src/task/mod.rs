@@ -195,12 +195,6 @@ pub struct NewTask {
     pub kernel_thread: bool,
 }
 
-/// A name without the zeroes behind it.
-fn text_of(comm: &[u8; 16]) -> String {
-    let len = comm.iter().position(|&b| b == 0).unwrap_or(comm.len());
-    String::from_utf8_lossy(&comm[..len]).into_owned()
-}
-
 impl Task {
     /// A task that has not run yet.
     pub fn create(new: NewTask) -> TaskRef {
@@ -259,12 +253,15 @@ impl Task {
 
     /// Its name, as /proc/PID/comm shows it.
     pub fn name(&self) -> String {
-        text_of(&self.comm.lock())
+        let comm = self.comm.lock();
+        let len = comm.iter().position(|&b| b == 0).unwrap_or(16);
+        String::from_utf8_lossy(&comm[..len]).into_owned()
     }
 
-    /// Its name, unless somebody is changing it (for a panic, which waits for nobody).
-    pub fn try_name(&self) -> Option<String> {
-        self.comm.try_lock().map(|comm| text_of(&comm))
+    /// Its name's bytes, unless somebody is changing it: for a panic, which waits for nobody and
+    /// takes no memory.
+    pub fn try_comm(&self) -> Option<[u8; 16]> {
+        self.comm.try_lock().map(|comm| *comm)
     }
 
     /// Sets its name (cut to 15 bytes).
