@@ -63,8 +63,8 @@ pub fn notify_parent(process: &Arc<Process>, parent: &Arc<Process>) {
         );
     }
     if ignored {
-        let used = total_use(process);
-        reap(parent, process, used);
+        // Only children that are waited for count in RUSAGE_CHILDREN: getrusage(2).
+        reap(parent, process, Use::default());
     }
     parent.child_events.wake_all();
 }
@@ -118,9 +118,9 @@ fn look(process: &Arc<Process>, which: Which, options: Options) -> Result<Option
         if !matches || options.clone_children.is_some_and(|wanted| wanted != is_clone) {
             continue;
         }
-        any = true;
         let uid = child.uid.load(Ordering::Relaxed);
         if child.zombie.load(Ordering::Acquire) {
+            // It will not stop or go on any more, so for who waits for that it is no child.
             if !options.exited {
                 continue;
             }
@@ -132,6 +132,7 @@ fn look(process: &Arc<Process>, which: Which, options: Options) -> Result<Option
             let event = ended(status);
             return Ok(Some(Report { pid: child.pid, uid, event, status, used }));
         }
+        any = true;
         let mut change = child.change.lock();
         let (event, status) = match *change {
             Some(event @ Event::Stopped(signal)) if options.stopped => (event, signal << 8 | 0x7f),

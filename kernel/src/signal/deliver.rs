@@ -3,6 +3,7 @@
 use super::action::{self, Action, flag};
 use super::attention::{KILL, RESTORE_MASK, RSEQ, SIGNAL, STOP};
 use super::info::SigInfo;
+use super::pending::Queued;
 use super::set::{HARMLESS, STOPS, SYNCHRONOUS, SigSet, bit, sig};
 use super::{LastTrap, frame, mask, send, stop};
 use crate::task::{Current, current};
@@ -50,7 +51,12 @@ fn take_deliverable(task: &Current) -> Option<SigInfo> {
     if let Some(entry) = task.signals.pending.take(SYNCHRONOUS & open) {
         return Some(entry.deliver());
     }
-    take(open)
+    let pending = task.signals.pending.set() | task.process.signals.pending.set();
+    if pending & open & STOPS != 0 {
+        return stop::dequeue(open).map(Queued::deliver);
+    }
+    // One that arrives only now is taken at the next look.
+    take(open & !STOPS)
 }
 
 /// The running thread was told to end.

@@ -38,6 +38,10 @@ impl Queued {
         self.info.signal()
     }
 
+    fn is_of(&self, timer: &Arc<dyn Timer>) -> bool {
+        self.timer.as_ref().is_some_and(|own| Arc::ptr_eq(own, timer))
+    }
+
     /// What is left of it once it was taken.
     pub fn deliver(mut self) -> SigInfo {
         if let Some(timer) = self.timer.take() {
@@ -83,7 +87,12 @@ impl Pending {
     pub fn push(&self, mut entry: Queued, receiver: Receiver<'_>) -> Result<Pushed> {
         let signal = entry.signal();
         let mut queue = self.queue.lock();
-        if signal < FIRST_RT && self.set() & bit(signal) != 0 {
+        // A timer's signal is queued beside one that others sent, so that taking it tells the timer.
+        let merges = match &entry.timer {
+            Some(timer) => queue.iter().any(|q| q.is_of(timer)),
+            None => signal < FIRST_RT && self.set() & bit(signal) != 0,
+        };
+        if merges {
             return Ok(Pushed::Merged);
         }
         // A timer's signal was counted when the timer was made.

@@ -53,16 +53,30 @@ pub fn kill_thread(thread: &TaskRef) {
 
 /// Sends a signal to a process: any thread that does not block it may take it.
 pub fn to_process(process: &Process, entry: Queued) -> Result<Sent> {
-    post(process, None, entry)
+    post(process, None, None, entry)
+}
+
+/// As [`to_process`]; `preferred`, a thread of it, takes the signal if it would.
+pub fn to_process_by(
+    process: &Process,
+    preferred: Option<&TaskRef>,
+    entry: Queued,
+) -> Result<Sent> {
+    post(process, None, preferred, entry)
 }
 
 /// Sends a signal to one thread.
 pub fn to_thread(task: &Task, entry: Queued) -> Result<Sent> {
     let Some(handle) = task.handle() else { return Ok(Sent::Ignored) };
-    post(&task.process, Some(&handle), entry)
+    post(&task.process, Some(&handle), None, entry)
 }
 
-fn post(process: &Process, thread: Option<&TaskRef>, entry: Queued) -> Result<Sent> {
+fn post(
+    process: &Process,
+    thread: Option<&TaskRef>,
+    preferred: Option<&TaskRef>,
+    entry: Queued,
+) -> Result<Sent> {
     let mut event = None;
     let sent = {
         let mut group = process.signals.group.lock();
@@ -74,7 +88,7 @@ fn post(process: &Process, thread: Option<&TaskRef>, entry: Queued) -> Result<Se
         // A zombie has no threads.
         let Some(judge) = thread.cloned().or(first) else { return Ok(Sent::Ignored) };
         event = stop::before_send(process, &mut group, entry.signal()).or(event);
-        post_locked(process, &mut group, thread, &judge, entry)
+        post_locked(process, &mut group, thread, preferred, &judge, entry)
     };
     if let Some(event) = event {
         stop::tell_parent(process, event);
@@ -91,6 +105,7 @@ fn post_locked(
     process: &Process,
     group: &mut Group,
     thread: Option<&TaskRef>,
+    preferred: Option<&TaskRef>,
     judge: &TaskRef,
     entry: Queued,
 ) -> Result<Sent> {
@@ -120,7 +135,7 @@ fn post_locked(
     }
     let taker = match thread {
         Some(thread) => takes(thread, signal).then(|| thread.clone()),
-        None => choose(process, group, signal),
+        None => choose(process, group, preferred, signal),
     };
     if let Some(taker) = taker {
         taker.signals.ask(SIGNAL);
@@ -129,16 +144,27 @@ fn post_locked(
     Ok(Sent::Pending)
 }
 
-fn takes(thread: &TaskRef, signal: i32) -> bool {
+/// True when `thread` would take `signal` now.
+pub fn takes(thread: &TaskRef, signal: i32) -> bool {
     thread.signals.blocked() & bit(signal) == 0
         && thread.signals.attention.load(Ordering::SeqCst) & KILL == 0
 }
 
-/// The thread to take a signal of the process: the first, if it would; else in turns. One that has
-/// nothing else to look at is preferred.
-fn choose(process: &Process, group: &mut Group, signal: i32) -> Option<TaskRef> {
+/// The thread to take a signal of the process: `preferred`, else the first, if it would; else in
+/// turns. One that has nothing else to look at is preferred.
+fn choose(
+    process: &Process,
+    group: &mut Group,
+    preferred: Option<&TaskRef>,
+    signal: i32,
+) -> Option<TaskRef> {
     let place = process.place.lock();
     let threads = &place.threads;
+    if let Some(wanted) = preferred.filter(|t| takes(t, signal))
+        && threads.iter().any(|t| Arc::ptr_eq(&t.0, &wanted.0))
+    {
+        return Some(wanted.clone());
+    }
     let free = |t: &TaskRef| {
         takes(t, signal) && t.signals.attention.load(Ordering::SeqCst) & INTERRUPTS == 0
     };

@@ -4,7 +4,8 @@
 //! The last one tells the parent.
 
 use super::attention::{KILL, STOP};
-use super::set::{STOPS, bit, sig};
+use super::pending::Queued;
+use super::set::{STOPS, SigSet, bit, sig};
 use super::{Group, send};
 use crate::sched;
 use crate::task::process::Event;
@@ -19,6 +20,8 @@ pub struct Stop {
     running: usize,
     /// All have.
     complete: bool,
+    /// A stop signal was taken from the queue and no SIGCONT was sent since.
+    dequeued: bool,
 }
 
 /// Stopped processes: while there are none, nobody looks for orphaned groups of them.
@@ -34,20 +37,33 @@ pub fn is_stopping(process: &Process) -> bool {
     process.signals.stopping.load(Ordering::SeqCst) != 0
 }
 
-/// Asks all threads of the running task's process to stop on account of `signal`.
+/// Takes the running task's next signal of `open`, and notes a stop signal under the lock under
+/// which SIGCONT is sent: one that is sent from now on cancels the stop, though the signal is in no
+/// queue any more.
+pub fn dequeue(open: SigSet) -> Option<Queued> {
+    let task = current();
+    let signals = &task.process.signals;
+    let mut group = signals.group.lock();
+    let entry = task.signals.pending.take(open).or_else(|| signals.pending.take(open))?;
+    group.stop.dequeued |= STOPS & bit(entry.signal()) != 0;
+    Some(entry)
+}
+
+/// Asks all threads of the running task's process to stop on account of `signal`, which came from
+/// [`dequeue`].
 pub fn begin(signal: i32) {
     let process = &current().process;
     let mut group = process.signals.group.lock();
     // A SIGCONT or the end may have come since the signal was taken.
     if process.exiting.load(Ordering::Acquire)
-        || process.signals.pending.set() & bit(sig::CONT) != 0
+        || !group.stop.dequeued
         || process.signals.stopping.load(Ordering::Relaxed) != 0
     {
         return;
     }
     process.signals.stopping.store(signal, Ordering::SeqCst);
     let place = process.place.lock();
-    group.stop = Stop { running: 0, complete: false };
+    group.stop = Stop::default();
     for thread in &place.threads {
         if thread.signals.attention.load(Ordering::SeqCst) & KILL == 0 {
             group.stop.running += 1;
@@ -57,7 +73,7 @@ pub fn begin(signal: i32) {
     }
 }
 
-/// One thread less has to stop; the event to tell when it was the last.
+/// Counts one thread less that has to stop; the event to tell when it was the last.
 fn one_less(process: &Process, group: &mut Group) -> Option<Event> {
     group.stop.running = group.stop.running.saturating_sub(1);
     if group.stop.running > 0 || group.stop.complete {
@@ -65,7 +81,9 @@ fn one_less(process: &Process, group: &mut Group) -> Option<Event> {
     }
     group.stop.complete = true;
     STOPPED.fetch_add(1, Ordering::Relaxed);
-    Some(Event::Stopped(process.signals.stopping.load(Ordering::Relaxed)))
+    let event = Event::Stopped(process.signals.stopping.load(Ordering::Relaxed));
+    *process.change.lock() = Some(event);
+    Some(event)
 }
 
 /// The running task was asked to stop: it does, until SIGCONT or its end.
@@ -131,10 +149,12 @@ pub fn before_send(process: &Process, group: &mut Group, signal: i32) -> Option<
 }
 
 fn resume(process: &Process, group: &mut Group, threads: &[crate::task::TaskRef]) -> Option<Event> {
-    if process.signals.stopping.swap(0, Ordering::SeqCst) == 0 {
+    let was_complete = core::mem::take(&mut group.stop).complete;
+    let signal = process.signals.stopping.swap(0, Ordering::SeqCst);
+    if signal == 0 {
         return None;
     }
-    let was_complete = core::mem::take(&mut group.stop).complete;
+    *process.change.lock() = Some(Event::Continued);
     for thread in threads {
         thread.signals.attention.fetch_and(!STOP, Ordering::SeqCst);
         sched::wake_if(thread, |state| state == State::Stopped);
@@ -143,7 +163,8 @@ fn resume(process: &Process, group: &mut Group, threads: &[crate::task::TaskRef]
         STOPPED.fetch_sub(1, Ordering::Relaxed);
         return Some(Event::Continued);
     }
-    None
+    // wait(2) reports that it went on; the signal tells of the stop that was under way.
+    Some(Event::Stopped(signal))
 }
 
 /// The process ends while it is stopped.
@@ -155,9 +176,9 @@ pub fn forget(process: &Process) {
     process.signals.stopping.store(0, Ordering::SeqCst);
 }
 
-/// Tells the parent of a stop or of its end: SIGCHLD, unless SA_NOCLDSTOP, and wait(2).
+/// Tells the parent of a stop or of its end: SIGCHLD, unless SA_NOCLDSTOP, and a wake-up of wait(2),
+/// which finds the event in `change`.
 pub fn tell_parent(process: &Process, event: Event) {
-    *process.change.lock() = Some(event);
     let parent = process.place.lock().parent.upgrade();
     let Some(parent) = parent else { return };
     let action = parent.signals.action(sig::CHLD);

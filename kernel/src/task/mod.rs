@@ -62,6 +62,8 @@ pub struct Counters {
     pub voluntary: AtomicU64,
     pub involuntary: AtomicU64,
     pub migrations: AtomicU64,
+    /// What it had used when a timer of its process's processor time last chose it.
+    pub chosen_at: AtomicU64,
 }
 
 /// A thread.

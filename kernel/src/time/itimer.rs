@@ -1,8 +1,9 @@
 //! setitimer(2), alarm(2): the timers that every process has, and its limit of processor time.
 
 use super::clock::{Counted, process_time};
+use super::cpu_timer::{self, LOOK};
 use super::{Armed, arm};
-use crate::signal::{send, sig};
+use crate::signal::{SigInfo, send, sig};
 use crate::task::process::limit;
 use crate::task::{Process, TaskRef};
 use alloc::sync::{Arc, Weak};
@@ -12,8 +13,6 @@ use sync::{Notify, SpinLock};
 const SECOND: u64 = 1_000_000_000;
 /// A periodic timer sends no more often than this, ns: its signals merge anyway.
 const SHORTEST: u64 = 50_000;
-/// Processor time is looked at no more often than this, ns.
-const LOOK: u64 = 200_000;
 
 /// Time to the next expiration (0: none) and between those after it, ns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,15 +148,14 @@ impl Notify for CpuDue {
             }
             (cpu.user.expire(user), cpu.all.expire(all), over)
         };
-        if virtual_due {
-            send::send_kernel(&process, sig::VTALRM);
-        }
-        if prof_due {
-            send::send_kernel(&process, sig::PROF);
-        }
-        if over {
-            let signal = if all / SECOND >= hard { sig::KILL } else { sig::XCPU };
-            send::send_kernel(&process, signal);
+        let over_signal = if all / SECOND >= hard { sig::KILL } else { sig::XCPU };
+        for (due, signal) in
+            [(virtual_due, sig::VTALRM), (prof_due, sig::PROF), (over, over_signal)]
+        {
+            if due {
+                // Signals of the kernel are never refused.
+                let _ = cpu_timer::send(&process, SigInfo::kernel(signal).into());
+            }
         }
         arm_cpu(&process);
     }

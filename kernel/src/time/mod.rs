@@ -1,9 +1,11 @@
 //! Clocks and the timers of processes.
 //!
 //! * [`clock`]: clocks by id. [`sleep`]: waiting for a time of one.
-//! * [`itimer`], [`posix`]: timers that send signals. [`worker`]: where they run.
+//! * [`itimer`], [`posix`]: timers that send signals; [`cpu_timer`]: to whom, where processor time is
+//!   counted. [`worker`]: where they run.
 
 pub mod clock;
+mod cpu_timer;
 pub mod itimer;
 pub mod posix;
 pub mod sleep;

@@ -4,6 +4,7 @@
 //! is taken, the expirations that were missed meanwhile are its overrun, and it goes on.
 
 use super::clock::{self, Clock};
+use super::cpu_timer::{self, LOOK};
 use super::itimer::Setting;
 use super::{Armed, arm};
 use crate::signal::info::SigInfo;
@@ -17,9 +18,6 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use sync::{Notify, SpinLock};
-
-/// Processor time is looked at no more often than this, ns.
-const LOOK: u64 = 200_000;
 
 /// What an expiration does.
 #[derive(Clone)]
@@ -114,6 +112,9 @@ impl Timer {
                 None => Ok(Sent::Ignored),
             },
             None => match self.process.upgrade() {
+                Some(process) if matches!(self.clock, Clock::Cpu(_)) => {
+                    cpu_timer::send(&process, entry)
+                }
                 Some(process) => send::to_process(&process, entry),
                 None => Ok(Sent::Ignored),
             },

@@ -25,6 +25,9 @@ pub const TESTS: &[Test] = tests![
     a_timer_tells_what_is_left,
     a_timer_of_no_clock_or_signal_is_refused,
     timers_of_processor_time_run_while_computing,
+    timers_of_a_processes_time_signal_the_thread_that_runs,
+    a_timer_signals_beside_the_same_signal_from_others,
+    a_timer_set_again_while_its_signal_waits_signals_once,
     a_timerfd_counts_its_expirations,
     a_timerfd_may_refuse_to_wait,
     a_timerfd_is_polled,
@@ -226,6 +229,85 @@ fn timers_of_processor_time_run_while_computing() {
     set(timer, 0, 20 * MS, 0);
     while COUNT.load(SeqCst) == 0 {}
     assert!(clock(id) - begin >= 20 * MS);
+}
+
+extern "C" fn count_by_thread(_: i32) {
+    COUNT.fetch_add(1, SeqCst);
+    if sys::gettid() == sys::getpid() {
+        VALUE.fetch_add(1, SeqCst);
+    }
+}
+
+/// Which of `rounds` signals reach the first thread, which sleeps while another computes.
+fn reach_the_sleeper(signal: i32, rounds: i32, start: impl FnOnce()) -> usize {
+    COUNT.store(0, SeqCst);
+    VALUE.store(0, SeqCst);
+    sys::on_signal(signal, count_by_thread);
+    start();
+    std::thread::scope(|scope| {
+        // Joining sleeps, and a handler in between does not end it.
+        scope.spawn(|| while COUNT.load(SeqCst) < rounds {});
+    });
+    VALUE.load(SeqCst)
+}
+
+fn timers_of_a_processes_time_signal_the_thread_that_runs() {
+    const ROUNDS: i32 = 100;
+    let value = [0i64, 2000, 0, 2000];
+    for (which, signal) in
+        [(libc::ITIMER_PROF, libc::SIGPROF), (libc::ITIMER_VIRTUAL, libc::SIGVTALRM)]
+    {
+        let to_sleeper = reach_the_sleeper(signal, ROUNDS, || {
+            sys!(libc::SYS_setitimer, which, value.as_ptr(), 0).unwrap();
+        });
+        // One may be due before the thread runs and after it has ended.
+        assert!(to_sleeper <= 2, "{to_sleeper} of {ROUNDS} signals {signal} to who sleeps");
+        sys!(libc::SYS_setitimer, which, [0i64; 4].as_ptr(), 0).unwrap();
+    }
+    let id = libc::CLOCK_PROCESS_CPUTIME_ID;
+    let timer = timer(id, SIGRTMIN(), libc::SIGEV_SIGNAL, 0).unwrap();
+    let to_sleeper = reach_the_sleeper(SIGRTMIN(), ROUNDS, || set(timer, 0, 2 * MS, 2 * MS));
+    assert!(to_sleeper <= 2, "{to_sleeper} of {ROUNDS} signals to who sleeps");
+}
+
+fn a_timer_signals_beside_the_same_signal_from_others() {
+    let signal = libc::SIGUSR1;
+    signal::block(&[signal]);
+    sys::kill(sys::getpid(), signal).unwrap();
+    let timer = timer(CLOCK_MONOTONIC, signal, libc::SIGEV_SIGNAL, 0).unwrap();
+    set(timer, 0, MS, MS);
+    let pause = timespec(20 * MS);
+    sys!(libc::SYS_nanosleep, &raw const pause, 0).unwrap();
+    let codes = [(); 3].map(|()| signal::take(&[signal], PATIENCE).unwrap().si_code);
+    assert_eq!(codes, [libc::SI_USER, libc::SI_TIMER, libc::SI_TIMER]);
+    // Two timers of one signal do not stand in each other's way, either.
+    let other = self::timer(CLOCK_MONOTONIC, signal, libc::SIGEV_SIGNAL, 0).unwrap();
+    set(other, 0, MS, 0);
+    let mut seen = [false; 2];
+    while seen != [true; 2] {
+        let info = signal::take(&[signal], PATIENCE).unwrap();
+        // SAFETY: a timer's siginfo has its id where kill(2) has the sender's.
+        let id = unsafe { info.si_pid() };
+        seen[usize::from(id == other)] = true;
+    }
+}
+
+fn a_timer_set_again_while_its_signal_waits_signals_once() {
+    let signal = libc::SIGUSR1;
+    signal::block(&[signal]);
+    let timer = timer(CLOCK_MONOTONIC, signal, libc::SIGEV_SIGNAL, 0).unwrap();
+    let pause = timespec(20 * MS);
+    for _ in 0..2 {
+        set(timer, 0, MS, 0);
+        sys!(libc::SYS_nanosleep, &raw const pause, 0).unwrap();
+    }
+    let info = signal::take(&[signal], PATIENCE).unwrap();
+    assert_eq!(info.si_code, libc::SI_TIMER);
+    assert_eq!(sys!(libc::SYS_timer_getoverrun, timer), Ok(0));
+    fails(signal::take(&[signal], 20 * MS), EAGAIN);
+    // It can be used on.
+    set(timer, 0, MS, 0);
+    signal::take(&[signal], PATIENCE).unwrap();
 }
 
 /// A timer descriptor.

@@ -19,8 +19,11 @@ pub const TESTS: &[Test] = tests![
     waitid_waits_for_a_pidfd,
     stops_and_continues_are_told_where_asked_for,
     a_stopped_child_does_nothing_and_then_goes_on,
+    a_child_told_to_stop_and_at_once_to_go_on_goes_on,
+    a_dead_child_neither_stops_nor_goes_on,
     a_stopped_child_is_killed_all_the_same,
     children_of_one_who_ignores_sigchld_vanish,
+    children_that_vanish_are_not_in_rusage_children,
     the_end_of_a_child_is_signalled,
     the_stop_of_a_child_is_signalled_unless_unwanted,
     a_childs_use_of_resources_comes_with_the_wait,
@@ -172,6 +175,36 @@ fn a_stopped_child_does_nothing_and_then_goes_on() {
     assert_eq!(join(child), 128 + libc::SIGKILL);
 }
 
+fn a_child_told_to_stop_and_at_once_to_go_on_goes_on() {
+    for _ in 0..300 {
+        let child = sleeper();
+        for signal in [libc::SIGSTOP, libc::SIGCONT, libc::SIGTERM] {
+            sys::kill(child, signal).unwrap();
+        }
+        assert_eq!(join(child), 128 + libc::SIGTERM);
+    }
+    // Without an end: a stop is not told once SIGCONT was sent.
+    for _ in 0..300 {
+        let child = sleeper();
+        sys::kill(child, libc::SIGSTOP).unwrap();
+        sys::kill(child, libc::SIGCONT).unwrap();
+        assert_eq!(wait4(child, libc::WUNTRACED | WNOHANG), Ok((0, -1)));
+        sys::kill(child, libc::SIGKILL).unwrap();
+        join(child);
+    }
+}
+
+fn a_dead_child_neither_stops_nor_goes_on() {
+    let child = spawn(|| {});
+    let ended = libc::WEXITED | libc::WNOWAIT;
+    waitid(libc::P_PID, child, ended).unwrap();
+    for flags in [libc::WSTOPPED, libc::WCONTINUED, libc::WSTOPPED | libc::WCONTINUED] {
+        fails(waitid(libc::P_ALL, 0, flags), ECHILD);
+        fails(waitid(libc::P_PID, child, flags | WNOHANG), ECHILD);
+    }
+    assert_eq!(join(child), 0);
+}
+
 fn a_stopped_child_is_killed_all_the_same() {
     let child = sleeper();
     sys::kill(child, libc::SIGSTOP).unwrap();
@@ -185,6 +218,26 @@ fn children_of_one_who_ignores_sigchld_vanish() {
     let child = spawn(|| ());
     fails(wait4(child, 0), ECHILD);
     assert_eq!(crate::child::state_of(child), None);
+}
+
+fn children_that_vanish_are_not_in_rusage_children() {
+    let of_children = || {
+        let mut usage: libc::rusage = sys::zeroed();
+        sys!(libc::SYS_getrusage, libc::RUSAGE_CHILDREN, &raw mut usage).unwrap();
+        (usage.ru_utime.tv_sec * 1_000_000 + usage.ru_utime.tv_usec, usage.ru_minflt)
+    };
+    let compute = || {
+        let id = libc::CLOCK_PROCESS_CPUTIME_ID;
+        while sys::clock(id) < 50_000_000 {}
+    };
+    signal::ignore(libc::SIGCHLD);
+    let child = spawn(compute);
+    fails(wait4(child, 0), ECHILD);
+    assert_eq!(of_children(), (0, 0));
+    sys::on_signal_with(libc::SIGCHLD, libc::SIG_DFL, 0);
+    assert_eq!(join(spawn(compute)), 0);
+    let (user, faults) = of_children();
+    assert!(user > 0 && faults > 0, "{user} us, {faults} faults");
 }
 
 fn the_end_of_a_child_is_signalled() {
