@@ -56,6 +56,14 @@ pub fn process_of(file: &File) -> Result<Arc<Process>> {
     file.ops_as::<PidFd>().map(|fd| fd.0.clone()).ok_or(Errno::EBADF)
 }
 
+/// As [`living`], of a pidfd or a directory /proc/PID.
+pub fn living_by_directory(file: &File) -> Result<Arc<Process>> {
+    match crate::proc::process_of_directory(file) {
+        Some(process) => process,
+        None => living(file),
+    }
+}
+
 /// As [`process_of`]; ESRCH when it has been reaped.
 pub fn living(file: &File) -> Result<Arc<Process>> {
     let process = process_of(file)?;

@@ -49,6 +49,22 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.out.is_empty()
     }
+    /// Of the first `written` bytes: those of whole records, and the position behind the last of
+    /// them. None when there is no whole one.
+    pub fn whole_records(&self, written: usize) -> Option<(usize, u64)> {
+        let mut found = None;
+        let mut at = 0;
+        while let Some(header) = self.out.get(at..at + HEADER) {
+            let end = at + usize::from(u16::from_le_bytes([header[16], header[17]]));
+            if end > written {
+                break;
+            }
+            let next = header[8..16].try_into().ok()?;
+            found = Some((end, u64::from_le_bytes(next)));
+            at = end;
+        }
+        found
+    }
     /// The records.
     pub fn bytes(&self) -> &[u8] {
         &self.out

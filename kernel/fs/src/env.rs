@@ -31,6 +31,9 @@ pub trait Env: Sync {
     fn keeps_setid(&self) -> bool {
         true
     }
+    /// A write that was begun found its reader gone: SIGPIPE for the running task, which is told
+    /// how much was written all the same.
+    fn broken_pipe(&self) {}
     /// A line written to /dev/kmsg: `priority` is facility * 8 + level.
     fn log(&self, priority: u32, line: &[u8]);
 }

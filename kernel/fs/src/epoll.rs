@@ -171,11 +171,16 @@ pub fn wait(epoll: &File, dst: &mut dyn Sink, max: usize, timeout: Timeout) -> R
 }
 
 impl Epoll {
-    /// Puts an item on the ready list and wakes. Called under a wait queue's spinlock.
+    /// Puts an item on the ready list. Called under a wait queue's spinlock.
     fn enqueue(&self, item: Arc<Item>) {
         self.ready.lock().push_back(item);
-        self.waiters.wake_one();
+    }
+
+    /// Wakes one who waits for events, and who polls the descriptor; true when one waited.
+    fn wake(&self) -> bool {
+        let waited = self.waiters.wake_one();
         self.pollers.wake_all();
+        waited
     }
 
     fn collect(&self, dst: &mut dyn Sink, max: usize) -> Result<usize> {
@@ -236,8 +241,16 @@ impl Epoll {
             return false;
         }
         let _guard = self.lock.lock();
-        let snapshot: alloc::vec::Vec<_> = self.ready.lock().iter().cloned().collect();
-        snapshot.iter().any(|item| item.is_ready())
+        // Items that are no longer ready leave the list, so that each is looked at once.
+        loop {
+            let Some(item) = self.ready.lock().pop_front() else { return false };
+            if let Collected::Event { .. } = item.collect() {
+                if item.requeue() {
+                    self.ready.lock().push_front(item);
+                }
+                return true;
+            }
+        }
     }
 
     /// True when `other` is watched by this one, directly or through others. EINVAL beyond the

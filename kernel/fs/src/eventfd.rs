@@ -71,13 +71,14 @@ impl FileOps for EventFd {
             None if file.nonblocking() => return Err(Errno::EAGAIN),
             None => self.changed.wait_interruptible(None, || self.take())?,
         };
-        self.changed.wake_all();
+        self.changed.wake_one();
         dst.put_all(&value.to_le_bytes())?;
         Ok(8)
     }
 
     fn write(&self, file: &File, src: &mut dyn Source, _at: u64) -> Result<usize> {
-        if src.left() < 8 {
+        // Since Linux 6.12 no more, either.
+        if src.left() != 8 {
             return Err(Errno::EINVAL);
         }
         let mut bytes = [0; 8];
@@ -93,7 +94,7 @@ impl FileOps for EventFd {
             None if file.nonblocking() => return Err(Errno::EAGAIN),
             None => self.changed.wait_interruptible(None, || self.add(value))?,
         }
-        self.changed.wake_all();
+        self.changed.wake_one();
         Ok(8)
     }
 

@@ -2,7 +2,7 @@
 
 mod ops;
 
-pub use ops::{FileOps, MapTarget, PathOnly, Seek, Whence};
+pub use ops::{FileOps, Llseek, MapTarget, PathOnly, Seek, Whence};
 
 use crate::env;
 use crate::inode::{Entry, Inode, SetAttr};
@@ -164,6 +164,10 @@ impl File {
     /// F_SETFL: changes what can be changed. EINVAL when the object refuses.
     pub fn set_flags(&self, flags: u32) -> Result<()> {
         let old = self.flags();
+        let stream = self.inode().base().file_type() == FileType::Fifo;
+        if flags & oflag::O_DIRECT != 0 && !stream && !self.ops.direct_io() {
+            return Err(Errno::EINVAL);
+        }
         self.flags.store((old & !SETFL_MASK) | (flags & SETFL_MASK), Relaxed);
         self.ops.flags_changed(self).inspect_err(|_| self.flags.store(old, Relaxed))
     }
@@ -182,7 +186,9 @@ impl File {
     #[inline]
     pub fn writable(&self) -> bool {
         let flags = self.flags();
-        flags & oflag::O_ACCMODE != oflag::O_RDONLY && flags & oflag::O_PATH == 0
+        // Access mode 3 asks for both rights and gives neither.
+        matches!(flags & oflag::O_ACCMODE, oflag::O_WRONLY | oflag::O_RDWR)
+            && flags & oflag::O_PATH == 0
     }
     /// Opened with O_PATH: only a place, no I/O.
     pub fn is_path_only(&self) -> bool {
@@ -201,6 +207,27 @@ impl File {
         self.locked.store(true, Relaxed);
     }
 
+    /// Notes a reading access on the inode, unless O_NOATIME or the mount forbids it.
+    pub fn accessed(&self) {
+        if self.flags() & oflag::O_NOATIME != 0 {
+            return;
+        }
+        match self.path() {
+            Some(path) => path.accessed(),
+            None => self.inode().base().touch_accessed(),
+        }
+    }
+
+    /// EINVAL for bytes beyond the largest position, except where positions are addresses.
+    #[inline]
+    fn verify_area(&self, at: u64, len: usize) -> Result<()> {
+        const LARGEST: u64 = i64::MAX as u64;
+        if len as u64 <= LARGEST.saturating_sub(at) || self.ops.llseek() == Llseek::Address {
+            return Ok(());
+        }
+        Err(Errno::EINVAL)
+    }
+
     fn check_readable(&self) -> Result<()> {
         if self.readable() { Ok(()) } else { Err(Errno::EBADF) }
     }
@@ -216,6 +243,7 @@ impl File {
             return self.ops.read(self, dst, 0);
         }
         let mut position = self.position.lock();
+        self.verify_area(*position, dst.room())?;
         let n = self.ops.read(self, dst, *position)?;
         *position += n as u64;
         Ok(n)
@@ -229,6 +257,7 @@ impl File {
             return self.ops.write(self, src, 0);
         }
         let mut position = self.position.lock();
+        self.verify_area(*position, src.left())?;
         if self.flags() & oflag::O_APPEND != 0 {
             let (start, n) = self.ops.append(self, src)?;
             *position = start + n as u64;
@@ -246,6 +275,7 @@ impl File {
             return Err(Errno::ESPIPE);
         }
         self.check_readable()?;
+        self.verify_area(at, dst.room())?;
         self.ops.read(self, dst, at)
     }
 
@@ -256,6 +286,7 @@ impl File {
             return Err(Errno::ESPIPE);
         }
         self.check_writable()?;
+        self.verify_area(at, src.left())?;
         if self.flags() & oflag::O_APPEND != 0 && self.seek == Seek::Positioned {
             return self.ops.append(self, src).map(|(_, n)| n);
         }
@@ -291,7 +322,8 @@ impl File {
         self.seek == Seek::Positioned
     }
 
-    /// lseek(2); the new position.
+    /// lseek(2); the new position. EINVAL before 0, beyond what the file's kind allows
+    /// ([`FileOps::llseek`]), and for a `whence` that the kind does not know.
     pub fn seek(&self, offset: i64, whence: Whence) -> Result<u64> {
         if self.is_path_only() {
             return Err(Errno::EBADF);
@@ -301,12 +333,16 @@ impl File {
             Seek::Ignored => return Ok(0),
             Seek::Positioned => {}
         }
+        let kind = self.ops.llseek();
+        if !kind.has_end() && !matches!(whence, Whence::Set | Whence::Current) {
+            return Err(Errno::EINVAL);
+        }
         let mut position = self.position.lock();
         let target = match whence {
             Whence::Set => offset,
-            Whence::Current => (*position as i64).checked_add(offset).ok_or(Errno::EOVERFLOW)?,
+            Whence::Current => (*position as i64).checked_add(offset).ok_or(Errno::EINVAL)?,
             Whence::End => {
-                (self.inode().metadata().size as i64).checked_add(offset).ok_or(Errno::EOVERFLOW)?
+                (self.inode().metadata().size as i64).checked_add(offset).ok_or(Errno::EINVAL)?
             }
             Whence::Data | Whence::Hole => {
                 let at = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
@@ -315,6 +351,9 @@ impl File {
             }
         };
         let target = u64::try_from(target).map_err(|_| Errno::EINVAL)?;
+        if target > kind.largest() {
+            return Err(Errno::EINVAL);
+        }
         *position = target;
         Ok(target)
     }
@@ -354,8 +393,9 @@ impl File {
         }
     }
 
-    /// getdents64(2): fills `dst` with records; bytes written, 0 at the end. EINVAL when not even
-    /// one fits, ENOTDIR for what is no directory.
+    /// getdents64(2): fills `dst` with whole records; bytes written, 0 at the end. EINVAL when not
+    /// even one fits, EFAULT when not even one could be written, ENOENT in a removed directory,
+    /// ENOTDIR for what is no directory.
     pub fn getdents(&self, dst: &mut dyn Sink) -> Result<usize> {
         if self.is_path_only() {
             return Err(Errno::EBADF);
@@ -364,36 +404,32 @@ impl File {
         if !inode.base().is_dir() {
             return Err(Errno::ENOTDIR);
         }
+        if inode.base().nlink() == 0 {
+            return Err(Errno::ENOENT);
+        }
         let mut position = self.position.lock();
+        let begin = *position;
         let mut batch = dirent::Batch::new(dst.room());
         let own = inode.base().ino;
         let parent = self.path().map_or(own, |path| path.parent_ino());
         for (at, name, ino) in [(0, b"." as &[u8], own), (1, b"..", parent)] {
-            if *position == at && !batch.is_full() {
-                let entry = Entry { name, ino, kind: FileType::Directory, next: at + 1 };
-                if batch.push(&entry) {
-                    *position = at + 1;
-                }
+            if begin <= at && !batch.is_full() {
+                batch.push(&Entry { name, ino, kind: FileType::Directory, next: at + 1 });
             }
         }
-        if *position >= 2 && !batch.is_full() {
-            let mut next = *position;
-            inode.readdir(*position - 2, &mut |entry| {
-                let shifted = Entry { next: entry.next + 2, ..entry };
-                let fits = batch.push(&shifted);
-                if fits {
-                    next = shifted.next;
-                }
-                fits
+        if !batch.is_full() {
+            inode.readdir(begin.saturating_sub(2), &mut |entry| {
+                batch.push(&Entry { next: entry.next + 2, ..entry })
             })?;
-            *position = next;
         }
-        if batch.is_empty() && batch.is_full() {
-            return Err(Errno::EINVAL);
+        if batch.is_empty() {
+            return if batch.is_full() { Err(Errno::EINVAL) } else { Ok(0) };
         }
-        inode.base().touch_accessed();
-        dst.put_all(batch.bytes())?;
-        Ok(batch.bytes().len())
+        self.accessed();
+        let written = dst.put(batch.bytes()).unwrap_or(0);
+        let (whole, next) = batch.whole_records(written).ok_or(Errno::EFAULT)?;
+        *position = next;
+        Ok(whole)
     }
 
     /// ftruncate(2). EINVAL unless it is a regular file open for writing.

@@ -85,6 +85,16 @@ pub struct Path {
     pub dentry: Arc<Dentry>,
 }
 
+impl Path {
+    /// Notes a reading access on the inode, unless the mount forbids it.
+    pub fn accessed(&self) {
+        let base = self.dentry.inode().base();
+        if !self.mount.keeps_atime(base.is_dir()) {
+            base.touch_accessed();
+        }
+    }
+}
+
 impl PartialEq for Path {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.mount, &other.mount) && Arc::ptr_eq(&self.dentry, &other.dentry)
@@ -140,6 +150,12 @@ impl Mount {
     /// `MS_*` flags.
     pub fn flags(&self) -> u32 {
         self.flags.load(Relaxed)
+    }
+    /// Reading accesses of a directory, or of anything else, are not noted (MS_NOATIME,
+    /// MS_NODIRATIME, MS_RDONLY).
+    fn keeps_atime(&self, dir: bool) -> bool {
+        let none = g::MS_NOATIME | g::MS_RDONLY;
+        self.flags() & if dir { none | g::MS_NODIRATIME } else { none } != 0
     }
     /// Programs may not be executed from it.
     pub fn noexec(&self) -> bool {

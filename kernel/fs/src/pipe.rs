@@ -9,6 +9,7 @@ pub mod splice;
 
 pub use fifo::open_fifo;
 
+use crate::env;
 use crate::file::{File, FileOps, Place, Seek};
 use crate::inode::{Inode, InodeBase, OpenArgs};
 use crate::oflag;
@@ -229,7 +230,11 @@ impl Pipe {
         let mut done = 0;
         loop {
             if !self.has_readers() {
-                return if done > 0 { Ok(done) } else { Err(Errno::EPIPE) };
+                if done > 0 {
+                    env::env().broken_pipe();
+                    return Ok(done);
+                }
+                return Err(Errno::EPIPE);
             }
             let mut ring = self.ring.lock();
             let filled = self.fill(&mut ring, src, packet);

@@ -45,18 +45,25 @@ impl PollMask {
 /// The queues that a poller waits in; leaves them when dropped.
 pub struct PollTable {
     target: Arc<dyn Notify>,
+    exclusive: bool,
     entries: Vec<(Arc<WaitQueue>, usize)>,
 }
 
 impl PollTable {
     /// An empty table whose changes go to `target`.
     pub fn new(target: Arc<dyn Notify>) -> Self {
-        Self { target, entries: Vec::new() }
+        Self { target, exclusive: false, entries: Vec::new() }
+    }
+
+    /// As [`PollTable::new`]; of the exclusive waiters of a queue, one is told of each event.
+    pub fn exclusive(target: Arc<dyn Notify>) -> Self {
+        Self { target, exclusive: true, entries: Vec::new() }
     }
 
     /// Enters `queue`.
     pub fn watch(&mut self, queue: &Arc<WaitQueue>) {
-        let id = queue.add(Waiter::Notify(self.target.clone()));
+        let id =
+            queue.add(Waiter::Notify { target: self.target.clone(), exclusive: self.exclusive });
         self.entries.push((queue.clone(), id));
     }
 

@@ -69,7 +69,7 @@ static CANCELLABLE: SpinLock<Vec<Weak<Shared>>> = SpinLock::new(Vec::new());
 
 impl Notify for Shared {
     fn notify(&self) {
-        self.changed.wake_all();
+        self.changed.wake_one();
     }
 }
 
@@ -168,8 +168,8 @@ impl TimerFd {
             list.push(me);
         }
         self.0.rearm();
-        // Whoever waits has to look at the new time.
-        self.0.changed.wake_all();
+        // Whoever reads has to look at the new time; it is no event for exclusive pollers.
+        self.0.changed.wake(0);
         Ok(old)
     }
 

@@ -249,7 +249,7 @@ impl Tty {
             self.driver.write(&out);
         }
         if effects.readable {
-            self.readable.wake_all();
+            self.readable.wake_one();
         }
     }
 

@@ -172,7 +172,9 @@ impl<'a> Walk<'a> {
         if link.mount.flags() & g::MS_NOSYMFOLLOW != 0 {
             return Err(Errno::ELOOP);
         }
-        match link.dentry.inode().follow()? {
+        let target = link.dentry.inode().follow()?;
+        link.accessed();
+        match target {
             Link::Path(target) => {
                 if target.is_empty() {
                     return Err(Errno::ENOENT);

@@ -26,6 +26,9 @@ impl Env for Environment {
     fn keeps_setid(&self) -> bool {
         crate::creds::capable(Cap::Fsetid)
     }
+    fn broken_pipe(&self) {
+        crate::signal::pipe();
+    }
     fn log(&self, priority: u32, line: &[u8]) {
         crate::console::user_message(priority, line);
     }

@@ -1,6 +1,7 @@
 //! Which word a futex is: an address of one address space, or a place in a shared object.
 
 use crate::task::current;
+use abi::flags::Prot;
 use abi::{Errno, Result};
 use hal::VirtAddr;
 use vm::PAGE;
@@ -27,7 +28,7 @@ enum Kind {
 
 impl Key {
     /// The key of the word at `addr`. EINVAL when it is not aligned, EFAULT when a shared word is
-    /// not mapped.
+    /// not mapped, or its page cannot be had.
     pub fn of(addr: VirtAddr, shared: bool) -> Result<Self> {
         let at = addr.raw();
         if !at.is_multiple_of(4) {
@@ -41,16 +42,25 @@ impl Key {
         if !shared {
             return Ok(Self { kind: Kind::Private, space: mm.id(), offset: at });
         }
-        let vmas = mm.vmas.read();
-        let vma = vmas.find(at).ok_or(Errno::EFAULT)?;
-        match vma.object() {
-            Some(object) if vma.shared() => Ok(Self {
-                kind: Kind::Object,
-                space: object.id(),
-                offset: vma.index(at) * PAGE + at % PAGE,
-            }),
-            _ => Ok(Self { kind: Kind::Alone, space: mm.id(), offset: at }),
+        let (key, write, present) = {
+            let vmas = mm.vmas.read();
+            let vma = vmas.find(at).ok_or(Errno::EFAULT)?;
+            let write = vma.flags.prot().contains(Prot::WRITE);
+            match vma.object() {
+                Some(object) if vma.shared() => {
+                    let offset = vma.index(at) * PAGE + at % PAGE;
+                    let key = Self { kind: Kind::Object, space: object.id(), offset };
+                    (key, write, peek(addr).is_some())
+                }
+                // Anonymous memory that cannot be written has no word to wait for.
+                None if !write => return Err(Errno::EFAULT),
+                _ => (Self { kind: Kind::Alone, space: mm.id(), offset: at }, write, false),
+            }
+        };
+        if !present {
+            make_present(addr, write)?;
         }
+        Ok(key)
     }
 
     /// Spreads keys over buckets.

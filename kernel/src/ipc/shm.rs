@@ -124,6 +124,11 @@ pub fn get(key: i32, size: u64, flags: u32) -> Result<i32> {
         if size == 0 || size > MAX_BYTES {
             return Err(Errno::EINVAL);
         }
+        // The pool of huge pages is empty.
+        const HUGETLB: u32 = 0o4000;
+        if flags & HUGETLB != 0 {
+            return Err(Errno::ENOMEM);
+        }
         let machine: u64 =
             crate::machine().memory_nodes().iter().map(|n| frames::stats(n).present).sum();
         let used: u64 = SEGMENTS.all().iter().map(|s| s.pages()).sum();

@@ -33,6 +33,7 @@ mod zones;
 pub use kernel_log::{read_messages, unread_messages, wait_beyond};
 pub use load::{ONE as LOAD_ONE, averages};
 pub use memory::node_totals;
+pub use pid::process_of_directory;
 pub use zones::node_items;
 
 use abi::{Errno, Result};

@@ -9,10 +9,8 @@ use sync::hooks::{Park, Scheduler};
 pub struct Hooks;
 
 impl Park for Task {
-    fn unpark(&self) {
-        if let Some(task) = self.handle() {
-            super::wake(&task);
-        }
+    fn unpark(&self) -> bool {
+        self.handle().is_some_and(|task| super::wake(&task))
     }
 }
 

@@ -94,7 +94,7 @@ fn post(
         stop::tell_parent(process, event);
     }
     if matches!(sent, Ok(Sent::Pending)) {
-        process.signals.arrivals.wake_all();
+        process.signals.arrivals.wake_one();
     }
     sent
 }

@@ -5,7 +5,7 @@ use abi::raw::general as g;
 use abi::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use fs::FileOps;
+use fs::file::{FileOps, Llseek};
 use fs::inode::{Entry, Inode, InodeBase, OpenArgs};
 use fs::pseudo::{Dir, PseudoFs};
 use sync::Once;
@@ -57,4 +57,8 @@ impl Inode for Lazy {
     }
 }
 
-impl FileOps for Lazy {}
+impl FileOps for Lazy {
+    fn llseek(&self) -> Llseek {
+        Llseek::Small
+    }
+}

@@ -48,7 +48,7 @@ fn pidfd_send_signal(
     if !matches!(flags, 0 | GROUP | PROCESS_GROUP) {
         return Err(Errno::EINVAL);
     }
-    let process = pidfd::living(&*c.file(fd)?)?;
+    let process = pidfd::living_by_directory(&*c.file(fd)?)?;
     let info = if info.raw() == 0 {
         send::own_info(signal, code::USER)
     } else {

@@ -109,7 +109,6 @@ fn set_wall(ns: u64) -> Result<()> {
 fn clock_settime(_: &mut Ctx<'_>, id: i32, time: VirtAddr) -> Result<()> {
     match id {
         0 => set_wall(read_ns(time)?),
-        2 | 3 => Err(Errno::EPERM),
         id if id < 0 => Clock::from_id(id).and(Err(Errno::EPERM)),
         _ => Err(Errno::EINVAL),
     }
@@ -235,6 +234,7 @@ fn adjtimex(_: &mut Ctx<'_>, at: VirtAddr) -> Result<i32> {
 fn clock_adjtime(_: &mut Ctx<'_>, id: i32, at: VirtAddr) -> Result<i32> {
     match id {
         0 => adjust(at),
+        id if id < 0 => Err(Errno::EOPNOTSUPP),
         id => Clock::from_id(id).and(Err(Errno::EOPNOTSUPP)),
     }
 }

@@ -5,8 +5,9 @@ use spin::Once;
 
 /// Something that can be woken: a task.
 pub trait Park: Send + Sync {
-    /// Makes the task runnable if it is parked (or keeps it from parking if it is about to).
-    fn unpark(&self);
+    /// Makes the task runnable if it is parked (or keeps it from parking if it is about to); false
+    /// when it was neither.
+    fn unpark(&self) -> bool;
 }
 
 /// The scheduler as seen by this crate.
@@ -72,8 +73,9 @@ mod threads {
     struct Handle(Thread);
 
     impl Park for Handle {
-        fn unpark(&self) {
+        fn unpark(&self) -> bool {
             self.0.unpark();
+            true
         }
     }
 

@@ -16,6 +16,13 @@ use core::sync::atomic::{AtomicUsize, Ordering, fence};
 pub trait Notify: Send + Sync {
     /// Look again.
     fn notify(&self);
+
+    /// As [`Notify::notify`], of an exclusive poller: true when the event found somebody who waited
+    /// for it, so that no other exclusive waiter need be told.
+    fn notify_exclusive(&self) -> bool {
+        self.notify();
+        true
+    }
 }
 
 /// Why a wait ended without its condition.
@@ -42,8 +49,8 @@ impl From<WaitError> for Errno {
 pub enum Waiter {
     /// A sleeping task. `exclusive`: `wake_one` stops after waking it.
     Task { task: Arc<dyn Park>, exclusive: bool },
-    /// A poller.
-    Notify(Arc<dyn Notify>),
+    /// A poller. `exclusive`: `wake_one` stops after it if it found somebody (EPOLLEXCLUSIVE).
+    Notify { target: Arc<dyn Notify>, exclusive: bool },
 }
 
 struct Entry {
@@ -107,31 +114,37 @@ impl WaitQueue {
         self.count.load(Ordering::Relaxed) > 0
     }
 
-    /// Wakes pollers, plain waiters, and one exclusive waiter.
-    pub fn wake_one(&self) {
-        self.wake(1);
+    /// Wakes pollers, plain waiters, and one exclusive waiter; true when a task slept.
+    pub fn wake_one(&self) -> bool {
+        self.wake(1)
     }
 
-    /// Wakes everybody.
-    pub fn wake_all(&self) {
-        self.wake(usize::MAX);
+    /// Wakes everybody; true when a task slept.
+    pub fn wake_all(&self) -> bool {
+        self.wake(usize::MAX)
     }
 
-    /// Wakes pollers, plain waiters, and up to `exclusive` exclusive waiters.
-    pub fn wake(&self, mut exclusive: usize) {
+    /// Wakes pollers, plain waiters, and up to `exclusive` exclusive waiters; true when a task slept.
+    pub fn wake(&self, mut exclusive: usize) -> bool {
         fence(Ordering::SeqCst);
         if self.count.load(Ordering::Relaxed) == 0 {
-            return;
+            return false;
         }
         let mut entries = self.entries.lock();
+        let mut slept = false;
         let mut woken_exclusive = None;
         for (at, entry) in entries.list.iter().enumerate() {
             match &entry.waiter {
-                Waiter::Notify(target) => target.notify(),
-                Waiter::Task { task, exclusive: false } => task.unpark(),
+                Waiter::Notify { target, exclusive: false } => target.notify(),
+                Waiter::Notify { target, exclusive: true } => {
+                    if exclusive > 0 && target.notify_exclusive() {
+                        exclusive -= 1;
+                    }
+                }
+                Waiter::Task { task, exclusive: false } => slept |= task.unpark(),
                 Waiter::Task { task, exclusive: true } => {
                     if exclusive > 0 {
-                        task.unpark();
+                        slept |= task.unpark();
                         exclusive -= 1;
                         woken_exclusive = Some(at);
                     }
@@ -146,6 +159,7 @@ impl WaitQueue {
         {
             entries.list.push_back(entry);
         }
+        slept
     }
 
     /// Sleeps until `condition` gives a value; signals do not end it.

@@ -99,7 +99,11 @@ impl Mm {
                 (Backing::Object { object, file: None }, 0)
             }
             What::Object { object, file, pgoff, shared, may_write } => {
-                pgoff.checked_add(len / PAGE).ok_or(Errno::EOVERFLOW)?;
+                // No byte of a file lies beyond the largest offset.
+                let beyond = pgoff.checked_add(len / PAGE).ok_or(Errno::EOVERFLOW)?;
+                if beyond > i64::MAX as u64 / PAGE {
+                    return Err(Errno::EOVERFLOW);
+                }
                 if shared {
                     flags |= VmaFlags::SHARED;
                 }

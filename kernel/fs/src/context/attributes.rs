@@ -47,7 +47,11 @@ impl Caller<'_> {
         if inode.base().file_type() != FileType::Symlink {
             return Err(if path.is_empty() { Errno::ENOENT } else { Errno::EINVAL });
         }
-        match inode.follow()? {
+        let link = inode.follow()?;
+        if let Place::Path(path) = &place {
+            path.accessed();
+        }
+        match link {
             crate::Link::Path(text) => Ok(text),
             crate::Link::Jump(place) => Ok(place.text(Some(&self.view.root))),
         }

@@ -209,6 +209,9 @@ impl Caller<'_> {
             return Err(Errno::EPERM);
         }
         let file = open_place(place, flags, self.creds)?;
+        if flags & o::O_DIRECT != 0 && !file.ops().direct_io() {
+            return Err(Errno::EINVAL);
+        }
         if truncates && kind == FileType::Regular {
             let cut = SetAttr { size: Some(0), mtime: TimeChange::Now, ..SetAttr::default() };
             inode.setattr(&cut)?;

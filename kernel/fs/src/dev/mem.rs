@@ -80,7 +80,10 @@ impl FileOps for Full {
 }
 
 /// /dev/random and /dev/urandom: the same generator, as on Linux since 5.18.
-struct Random;
+struct Random {
+    /// /dev/random, which once could be waited for, is still polled; /dev/urandom never was.
+    waits: bool,
+}
 impl FileOps for Random {
     fn seekable(&self) -> Seek {
         Seek::Ignored
@@ -95,7 +98,7 @@ impl FileOps for Random {
         PollMask::READABLE | PollMask::WRITABLE
     }
     fn pollable(&self) -> bool {
-        true
+        self.waits
     }
     fn ioctl(&self, _file: &File, cmd: u32, arg: u64) -> Result<u64> {
         /// RNDGETENTCNT: bits of entropy in the pool.
@@ -148,6 +151,7 @@ struct MemDevices {
     zero: Arc<dyn FileOps>,
     full: Arc<dyn FileOps>,
     random: Arc<dyn FileOps>,
+    urandom: Arc<dyn FileOps>,
 }
 
 impl CharDevice for MemDevices {
@@ -156,7 +160,8 @@ impl CharDevice for MemDevices {
             3 => self.null.clone(),
             5 => self.zero.clone(),
             7 => self.full.clone(),
-            8 | 9 => self.random.clone(),
+            8 => self.random.clone(),
+            9 => self.urandom.clone(),
             _ => return Err(Errno::ENXIO),
         })
     }
@@ -177,7 +182,8 @@ pub fn register() {
         null: Arc::new(Null),
         zero: Arc::new(Zero),
         full: Arc::new(Full),
-        random: Arc::new(Random),
+        random: Arc::new(Random { waits: true }),
+        urandom: Arc::new(Random { waits: false }),
     };
     register_char(DevId::new(1, 0), 10, Arc::new(devices));
 }

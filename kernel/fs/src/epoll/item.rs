@@ -70,7 +70,8 @@ impl Item {
         let mut slot = self.table.lock();
         *slot = None;
         let Some(me) = self.me.upgrade() else { return };
-        let mut table = PollTable::new(me);
+        let exclusive = self.interest.lock().0 & g::EPOLLEXCLUSIVE != 0;
+        let mut table = if exclusive { PollTable::exclusive(me) } else { PollTable::new(me) };
         let ready = file.poll(self.mask(), Some(&mut table));
         *slot = Some(table);
         drop(slot);
@@ -119,11 +120,6 @@ impl Item {
         !self.queued.swap(true, AcqRel)
     }
 
-    pub(super) fn is_ready(&self) -> bool {
-        let mask = self.mask();
-        self.file.upgrade().is_some_and(|file| file.poll(mask, None).intersects(mask))
-    }
-
     /// Leaves all queues; never notified again.
     pub(super) fn retire(&self) {
         self.interest.lock().0 = 0;
@@ -135,14 +131,21 @@ impl Item {
 
 impl Notify for Item {
     fn notify(&self) {
+        self.notify_exclusive();
+    }
+
+    fn notify_exclusive(&self) -> bool {
         if self.interest.lock().0 & !MODE_BITS == 0 {
-            return;
+            return false;
         }
-        if self.requeue()
-            && let (Some(epoll), Some(me)) = (self.epoll.upgrade(), self.me.upgrade())
-        {
+        let (Some(epoll), Some(me)) = (self.epoll.upgrade(), self.me.upgrade()) else {
+            return false;
+        };
+        if self.requeue() {
             epoll.enqueue(me);
         }
+        // Also when it was on the list: who polls the epoll descriptor may never have collected it.
+        epoll.wake()
     }
 }
 

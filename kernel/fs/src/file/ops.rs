@@ -54,6 +54,37 @@ pub enum Seek {
     Ignored,
 }
 
+/// Where lseek(2) may go in what has positions; the names of Linux's functions in brackets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Llseek {
+    /// Anywhere (generic_file_llseek, default_llseek).
+    File,
+    /// Anywhere below 2^31 (generic_file_llseek where the file system has no large files).
+    Small,
+    /// There is no end to count from (seq_lseek, dcache_dir_lseek).
+    Sequence,
+    /// As [`Llseek::Sequence`]; positions are addresses, and reads may be beyond the largest offset
+    /// (mem_lseek).
+    Address,
+}
+
+impl Llseek {
+    /// SEEK_END, SEEK_DATA and SEEK_HOLE have a meaning.
+    #[must_use]
+    pub const fn has_end(self) -> bool {
+        matches!(self, Self::File | Self::Small)
+    }
+
+    /// The largest position.
+    #[must_use]
+    pub const fn largest(self) -> u64 {
+        match self {
+            Self::Small => i32::MAX as u64,
+            _ => i64::MAX as u64,
+        }
+    }
+}
+
 /// The operations behind an open file description.
 ///
 /// Positions are passed in; the description keeps them. Methods may sleep, and return
@@ -63,6 +94,16 @@ pub trait FileOps: Any + Send + Sync {
     /// How positions work.
     fn seekable(&self) -> Seek {
         Seek::Positioned
+    }
+
+    /// Where lseek(2) may go.
+    fn llseek(&self) -> Llseek {
+        Llseek::File
+    }
+
+    /// True when O_DIRECT may be set.
+    fn direct_io(&self) -> bool {
+        false
     }
 
     /// Reads up to `dst.room()` bytes at `at`; 0 is the end.

@@ -32,6 +32,10 @@ pub(super) fn reopen(pipe: &Arc<Pipe>, flags: u32) -> Arc<dyn FileOps> {
 /// there is no reader for a writer.
 fn open_pipe(pipe: Arc<Pipe>, flags: u32) -> Result<Arc<dyn FileOps>> {
     let access = flags & oflag::O_ACCMODE;
+    if access == oflag::O_ACCMODE {
+        // Both rights asked for and neither wanted: a FIFO has no such opening.
+        return Err(Errno::EINVAL);
+    }
     let nonblocking = flags & oflag::O_NONBLOCK != 0;
     if access == oflag::O_WRONLY && nonblocking && !pipe.has_readers() {
         return Err(Errno::ENXIO);

@@ -107,9 +107,9 @@ fn between(from: &Pipe, to: &Pipe, len: usize, nonblocking: bool, take: bool) ->
         }
         drop((source, target));
         if done > 0 {
-            to.filled.wake_all();
+            to.filled.wake_one();
             if take {
-                from.drained.wake_all();
+                from.drained.wake_one();
             }
             return Ok(done);
         }
@@ -186,7 +186,7 @@ fn out_of_pipe(
         let wrote = wrote.or_else(|e| if done > 0 { Ok(0) } else { Err(e) })?;
         pipe.skip(&mut ring, wrote);
         drop(ring);
-        pipe.drained.wake_all();
+        pipe.drained.wake_one();
         done += wrote;
         if wrote < bytes.len() {
             break;
@@ -230,6 +230,6 @@ fn into_pipe(
         pipe.push(&mut ring, page, 0, chunk.len(), false);
     }
     drop(ring);
-    pipe.filled.wake_all();
+    pipe.filled.wake_one();
     Ok(got)
 }

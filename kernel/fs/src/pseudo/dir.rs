@@ -1,7 +1,7 @@
 //! Directories.
 
 use super::{DynLink, PseudoFs, Store, Text, TextFile};
-use crate::file::FileOps;
+use crate::file::{FileOps, Llseek};
 use crate::inode::{Entry, Inode, InodeBase, Link, NewNode, OpenArgs};
 use crate::stat::FileType;
 use abi::raw::general as g;
@@ -10,6 +10,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use sync::SpinLock;
 
 /// A directory whose names are entered (and, if it is volatile, taken out) by the kernel.
@@ -173,7 +174,11 @@ impl Inode for Dir {
     }
 }
 
-impl FileOps for Dir {}
+impl FileOps for Dir {
+    fn llseek(&self) -> Llseek {
+        Llseek::Small
+    }
+}
 
 /// An entry that a [`DirSource`] lists.
 pub struct Listed {
@@ -183,7 +188,7 @@ pub struct Listed {
 }
 
 /// Names that are computed.
-pub trait DirSource: Send + Sync {
+pub trait DirSource: Any + Send + Sync {
     /// The inode under a name; ENOENT.
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>>;
     /// The first entry whose key is at least `from`, with its key. Keys order the entries (pids,
@@ -205,6 +210,11 @@ impl DynDir {
     /// Around a source. `base` comes from [`PseudoFs::base_with`].
     pub fn new(base: InodeBase, source: impl DirSource + 'static) -> Arc<Self> {
         Arc::new(Self { base, source: Box::new(source) })
+    }
+
+    /// The source as a concrete type.
+    pub fn source_as<T: DirSource>(&self) -> Option<&T> {
+        (&*self.source as &dyn Any).downcast_ref()
     }
 }
 
@@ -248,4 +258,8 @@ impl Inode for DynDir {
     }
 }
 
-impl FileOps for DynDir {}
+impl FileOps for DynDir {
+    fn llseek(&self) -> Llseek {
+        Llseek::Small
+    }
+}

@@ -233,7 +233,7 @@ impl UnixSocket {
             state.phase = Phase::Connected(Arc::downgrade(&server));
             state.peer_creds = theirs;
         }
-        listener.readable.wake_all();
+        listener.readable.wake_one();
         self.wake();
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::dir::Names;
 use super::{Options, TMPFS_MAGIC, Tmpfs};
 use crate::env;
-use crate::file::{File, FileOps, MapTarget};
+use crate::file::{File, FileOps, Llseek, MapTarget};
 use crate::inode::{Entry, Inode, InodeBase, Link, NewNode, OpenArgs, Rename, SetAttr};
 use crate::object::{MemObject, ObjectKind};
 use crate::stat::{FileType, Metadata};
@@ -396,13 +396,19 @@ impl Inode for TmpInode {
 }
 
 impl FileOps for TmpInode {
+    fn llseek(&self) -> Llseek {
+        if self.base.is_dir() { Llseek::Sequence } else { Llseek::File }
+    }
+
+    fn direct_io(&self) -> bool {
+        !self.base.is_dir()
+    }
+
     #[inline]
     fn read(&self, file: &File, dst: &mut dyn Sink, at: u64) -> Result<usize> {
         let data = self.data()?;
         let n = data.object.read_at(at, dst, usize::MAX)?;
-        if file.flags() & crate::oflag::O_NOATIME == 0 {
-            self.base.touch_accessed();
-        }
+        file.accessed();
         Ok(n)
     }
 
@@ -489,12 +495,13 @@ impl FileOps for TmpInode {
         Ok(())
     }
 
-    fn map(&self, _file: &File, shared: bool, prot: Prot) -> Result<MapTarget> {
+    fn map(&self, file: &File, shared: bool, prot: Prot) -> Result<MapTarget> {
         let data = self.data().map_err(|_| Errno::ENODEV)?;
         let sealed = data.seals.load(Relaxed) & (g::F_SEAL_WRITE | g::F_SEAL_FUTURE_WRITE) != 0;
         if shared && sealed && prot.contains(Prot::WRITE) {
             return Err(Errno::EPERM);
         }
+        file.accessed();
         Ok(MapTarget::Object(data.object.clone()))
     }
 }

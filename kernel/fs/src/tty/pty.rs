@@ -4,7 +4,7 @@ use super::file::TtyFile;
 use super::{Tty, TtyDriver};
 use crate::dev::{CharDevice, register_char};
 use crate::env;
-use crate::file::{File, FileOps, Place, Seek};
+use crate::file::{File, FileOps, Llseek, Place, Seek};
 use crate::inode::{Entry, Inode, InodeBase, OpenArgs};
 use crate::mount::{FileSystem, Super};
 use crate::poll::{PollMask, PollTable};
@@ -59,7 +59,7 @@ impl TtyDriver for Link {
             output.extend(&data[..n]);
             n
         };
-        self.readable.wake_all();
+        self.readable.wake_one();
         n
     }
     fn room(&self) -> usize {
@@ -386,7 +386,11 @@ impl Inode for Root {
     }
 }
 
-impl FileOps for Root {}
+impl FileOps for Root {
+    fn llseek(&self) -> Llseek {
+        Llseek::Sequence
+    }
+}
 
 struct DevPts;
 

@@ -22,6 +22,7 @@ pub use who::{Who, creds_of};
 
 use super::access;
 use super::guard::Guarded;
+use crate::task::Process;
 use abi::raw::general as g;
 use abi::{Errno, Result};
 use alloc::boxed::Box;
@@ -151,6 +152,13 @@ fn base(fs: &Arc<PseudoFs>, who: &Who, number: u64, mode: u32) -> InodeBase {
 pub fn directory(fs: &Arc<PseudoFs>, who: Who) -> Result<Arc<dyn Inode>> {
     let base = base(fs, &who, ino(&who, 0), DIR | 0o555);
     Ok(DynDir::new(base, Names { fs: fs.clone(), who }))
+}
+
+/// The process whose directory /proc/PID a file was opened on, ESRCH when it is gone; None for any
+/// other file, a thread's directory included.
+pub fn process_of_directory(file: &fs::File) -> Option<Result<Arc<Process>>> {
+    let names = file.ops_as::<DynDir>()?.source_as::<Names>()?;
+    (!names.who.is_thread()).then(|| names.who.find())
 }
 
 struct Names {

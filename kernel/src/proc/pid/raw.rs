@@ -6,6 +6,7 @@ use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use fs::file::Llseek;
 use fs::inode::{Inode, InodeBase, OpenArgs, SetAttr};
 use fs::pseudo::{PseudoFs, Text};
 use fs::{Cap, File, FileOps};
@@ -93,6 +94,9 @@ impl OpenMem {
 }
 
 impl FileOps for OpenMem {
+    fn llseek(&self) -> Llseek {
+        Llseek::Address
+    }
     fn read(&self, _file: &File, dst: &mut dyn Sink, at: u64) -> Result<usize> {
         let Some(mm) = self.mm() else { return Ok(0) };
         let mut page = vec![0; PAGE as usize];
@@ -154,6 +158,9 @@ struct OpenPagemap {
 }
 
 impl FileOps for OpenPagemap {
+    fn llseek(&self) -> Llseek {
+        Llseek::Address
+    }
     fn read(&self, _file: &File, dst: &mut dyn Sink, at: u64) -> Result<usize> {
         const WORD: usize = 8;
         if !at.is_multiple_of(WORD as u64) || !dst.room().is_multiple_of(WORD) {

@@ -18,6 +18,8 @@ pub const TESTS: &[Test] = tests![
     an_epoll_waits_for_another,
     a_waiter_is_woken_and_time_ends,
     exclusive_waiters_are_not_all_woken,
+    of_exclusive_epolls_one_is_woken_for_each_event,
+    a_nested_epoll_tells_again_when_the_inner_was_not_asked,
 ];
 
 fn create() -> i32 {
@@ -174,4 +176,82 @@ fn exclusive_waiters_are_not_all_woken() {
     assert_eq!(join(-1), 0);
     write(writer, b"y").unwrap();
     assert_eq!(join(-1), 0);
+}
+
+/// Eight children wait for `fd`, each with an exclusive epoll of its own.
+fn eight_waiters(fd: i32) -> Vec<i32> {
+    let wait_for = || {
+        let epoll = create();
+        control(epoll, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLEXCLUSIVE, 1).unwrap();
+        assert_eq!(wait(epoll, 1, -1).len(), 1);
+    };
+    let children: Vec<i32> = (0..8).map(|_| spawn(wait_for)).collect();
+    children.iter().for_each(|child| until_asleep(*child));
+    children
+}
+
+/// Those of the children that still sleep when one has ended.
+fn asleep_after_one(children: &[i32]) -> usize {
+    assert_eq!(join(-1), 0);
+    children.iter().filter(|child| crate::child::state_of(**child) == Some('S')).count()
+}
+
+fn of_exclusive_epolls_one_is_woken_for_each_event() {
+    let end = |children: &[i32]| {
+        for child in children {
+            let _ = sys::kill(*child, SIGKILL);
+        }
+        while sys::wait_for(-1).is_ok() {}
+    };
+    let (reader, writer) = pipe().unwrap();
+    let children = eight_waiters(reader);
+    write(writer, b"x").unwrap();
+    assert_eq!(asleep_after_one(&children), 7, "pipe");
+    // The end of the last writer is for all.
+    sys::close(writer);
+    end(&children);
+
+    let event = sys!(SYS_eventfd2, 0, 0).unwrap() as i32;
+    let children = eight_waiters(event);
+    write(event, &1u64.to_ne_bytes()).unwrap();
+    assert_eq!(asleep_after_one(&children), 7, "eventfd");
+    end(&children);
+
+    let timer = sys!(SYS_timerfd_create, CLOCK_MONOTONIC, 0).unwrap() as i32;
+    let children = eight_waiters(timer);
+    let value = [sys::timespec(0), sys::timespec(1)];
+    sys!(SYS_timerfd_settime, timer, 0, value.as_ptr(), 0).unwrap();
+    assert_eq!(asleep_after_one(&children), 7, "timerfd");
+    end(&children);
+
+    let mut pair = [0i32; 2];
+    for kind in [SOCK_STREAM, SOCK_DGRAM] {
+        sys!(SYS_socketpair, AF_UNIX, kind, 0, pair.as_mut_ptr()).unwrap();
+        let children = eight_waiters(pair[0]);
+        write(pair[1], b"x").unwrap();
+        assert_eq!(asleep_after_one(&children), 7, "socket of kind {kind}");
+        end(&children);
+    }
+}
+
+fn a_nested_epoll_tells_again_when_the_inner_was_not_asked() {
+    let (inner, outer) = (create(), create());
+    let (reader, writer) = pipe().unwrap();
+    control(inner, EPOLL_CTL_ADD, reader, EPOLLIN, 1).unwrap();
+    control(outer, EPOLL_CTL_ADD, inner, EPOLLIN, 2).unwrap();
+    for _ in 0..3 {
+        write(writer, b"x").unwrap();
+        assert_eq!(wait(outer, 4, 5000), [(EPOLLIN, 2)]);
+        read(reader, &mut [0; 1]).unwrap();
+        assert_eq!(wait(outer, 4, 0), []);
+    }
+    // Also edge-triggered, and for who sleeps.
+    control(outer, EPOLL_CTL_MOD, inner, EPOLLIN | EPOLLET, 3).unwrap();
+    for _ in 0..3 {
+        let child = spawn(|| assert_eq!(wait(outer, 4, -1), [(EPOLLIN, 3)]));
+        until_asleep(child);
+        write(writer, b"x").unwrap();
+        assert_eq!(join(child), 0);
+        read(reader, &mut [0; 1]).unwrap();
+    }
 }

@@ -5,6 +5,7 @@ mod directories;
 mod epoll;
 mod events;
 mod io;
+mod limits;
 mod links;
 mod locks;
 mod opening;
@@ -28,6 +29,7 @@ pub const GROUPS: &[&[Test]] = &[
     events::TESTS,
     poll::TESTS,
     epoll::TESTS,
+    limits::TESTS,
     locks::TESTS,
     sockets::TESTS,
     devices::TESTS,

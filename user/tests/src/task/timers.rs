@@ -238,36 +238,42 @@ extern "C" fn count_by_thread(_: i32) {
     }
 }
 
-/// Which of `rounds` signals reach the first thread, which sleeps while another computes.
-fn reach_the_sleeper(signal: i32, rounds: i32, start: impl FnOnce()) -> usize {
+/// Which of a hundred signals reach the first thread, which sleeps while another computes.
+/// `set_timer` begins and ends it: with true before, with false after.
+fn reach_the_sleeper(signal: i32, set_timer: impl Fn(bool) + Sync) -> usize {
     COUNT.store(0, SeqCst);
     VALUE.store(0, SeqCst);
     sys::on_signal(signal, count_by_thread);
-    start();
     std::thread::scope(|scope| {
-        // Joining sleeps, and a handler in between does not end it.
-        scope.spawn(|| while COUNT.load(SeqCst) < rounds {});
+        scope.spawn(|| {
+            // It sleeps in joining this thread, and a handler does not end that.
+            crate::child::until_asleep(sys::getpid());
+            set_timer(true);
+            while COUNT.load(SeqCst) < 100 {}
+            set_timer(false);
+        });
     });
     VALUE.load(SeqCst)
 }
 
 fn timers_of_a_processes_time_signal_the_thread_that_runs() {
-    const ROUNDS: i32 = 100;
-    let value = [0i64, 2000, 0, 2000];
     for (which, signal) in
         [(libc::ITIMER_PROF, libc::SIGPROF), (libc::ITIMER_VIRTUAL, libc::SIGVTALRM)]
     {
-        let to_sleeper = reach_the_sleeper(signal, ROUNDS, || {
+        let to_sleeper = reach_the_sleeper(signal, |on| {
+            let micros = if on { 2000 } else { 0 };
+            let value = [0i64, micros, 0, micros];
             sys!(libc::SYS_setitimer, which, value.as_ptr(), 0).unwrap();
         });
-        // One may be due before the thread runs and after it has ended.
-        assert!(to_sleeper <= 2, "{to_sleeper} of {ROUNDS} signals {signal} to who sleeps");
-        sys!(libc::SYS_setitimer, which, [0i64; 4].as_ptr(), 0).unwrap();
+        assert_eq!(to_sleeper, 0, "signals {signal} to who sleeps");
     }
     let id = libc::CLOCK_PROCESS_CPUTIME_ID;
     let timer = timer(id, SIGRTMIN(), libc::SIGEV_SIGNAL, 0).unwrap();
-    let to_sleeper = reach_the_sleeper(SIGRTMIN(), ROUNDS, || set(timer, 0, 2 * MS, 2 * MS));
-    assert!(to_sleeper <= 2, "{to_sleeper} of {ROUNDS} signals to who sleeps");
+    let to_sleeper = reach_the_sleeper(SIGRTMIN(), |on| {
+        let nanos = if on { 2 * MS } else { 0 };
+        set(timer, 0, nanos, nanos);
+    });
+    assert_eq!(to_sleeper, 0, "signals to who sleeps");
 }
 
 fn a_timer_signals_beside_the_same_signal_from_others() {

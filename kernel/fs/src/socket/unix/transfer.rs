@@ -71,7 +71,7 @@ impl UnixSocket {
         state.charge += message.charge();
         state.inbox.push_back(message);
         drop(state);
-        to.readable.wake_all();
+        to.readable.wake_one();
         Delivery::Done
     }
 
@@ -229,7 +229,7 @@ impl UnixSocket {
             core::mem::take(&mut state.stalled)
         };
         for sender in stalled.iter().filter_map(|sender| sender.upgrade()) {
-            sender.writable.wake_all();
+            sender.writable.wake_one();
         }
     }
 
