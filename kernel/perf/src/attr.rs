@@ -256,6 +256,8 @@ impl Attr {
             // Control groups are not there to name.
             || s & sample::CGROUP != 0
             || s & sample::WEIGHT != 0 && s & sample::WEIGHT_STRUCT != 0
+            // Whose count it is would be lost: heirs' samples need their ids.
+            || self.has(flag::INHERIT) && s & sample::READ != 0 && s & sample::TID == 0
             || self.has(flag::INHERIT_THREAD) && !self.has(flag::INHERIT)
             || self.has(flag::REMOVE_ON_EXEC) && self.has(flag::ENABLE_ON_EXEC)
             || self.has(flag::SIGTRAP) && !self.has(flag::REMOVE_ON_EXEC);
@@ -343,6 +345,7 @@ mod tests {
             &[(24, sample::BRANCH_STACK)],
             &[(24, sample::WEIGHT | sample::WEIGHT_STRUCT)],
             &[(40, flag::INHERIT_THREAD)],
+            &[(24, sample::READ), (40, flag::INHERIT)],
             &[(40, flag::ENABLE_ON_EXEC | flag::REMOVE_ON_EXEC)],
             &[(40, flag::SIGTRAP)],
             &[(104, 1 << 48)],

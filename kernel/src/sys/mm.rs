@@ -13,7 +13,7 @@ use vm::env::weights;
 /// The directory.
 pub fn fill(_fs: &Arc<PseudoFs>, dir: &Dir) {
     let table = dir.dir("mempolicy").dir("weighted_interleave");
-    for node in machine().memory_nodes().iter() {
+    for node in machine().nodes().iter() {
         let show = move |out: &mut Text| {
             put!(out, "{}\n", weights().get(node));
             Ok(())
@@ -39,8 +39,12 @@ pub fn fill(_fs: &Arc<PseudoFs>, dir: &Dir) {
     fixed(&transparent, "hpage_pmd_size", "2097152");
 }
 
-/// 1 to 255; an empty text or 0 brings the default back, which is 1.
+/// Sets a weight of 1 to 255; an empty line or 0 brings the default back, which is 1. A write of
+/// nothing at all changes nothing.
 fn set_weight(node: NodeId, data: &[u8]) -> Result<()> {
+    if data.is_empty() {
+        return Ok(());
+    }
     let text = core::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
     let text = text.strip_suffix('\n').unwrap_or(text);
     let weight = if text.is_empty() { 0 } else { parse(text)? };

@@ -3,9 +3,11 @@
 use crate::harness::{Test, tests};
 use crate::memory::*;
 use crate::numa::*;
+use crate::sys;
 
 pub const TESTS: &[Test] = tests![
-    every_node_with_memory_has_a_weight_of_one,
+    every_possible_node_has_a_weight_of_one,
+    a_write_of_nothing_changes_no_weight,
     weights_are_written_and_read_back,
     zero_brings_the_default_back,
     pages_of_a_range_go_by_weight_and_address,
@@ -50,10 +52,23 @@ fn model(weights: &[(usize, usize)], place: usize) -> usize {
     unreachable!("the place is below the total")
 }
 
-fn every_node_with_memory_has_a_weight_of_one() {
-    for node in nodes() {
+fn every_possible_node_has_a_weight_of_one() {
+    let possible = std::fs::read_to_string("/sys/devices/system/node/possible").unwrap();
+    let last: usize = possible.trim().rsplit('-').next().unwrap().parse().unwrap();
+    assert_eq!(std::fs::read_dir(DIRECTORY).unwrap().count(), last + 1);
+    for node in 0..=last {
         assert_eq!(weight(node), "1", "node {node}");
     }
+}
+
+fn a_write_of_nothing_changes_no_weight() {
+    let node = nodes()[0];
+    set_weight(node, "9").unwrap();
+    let fd = sys::open(&format!("{DIRECTORY}/node{node}"), libc::O_WRONLY, 0).unwrap();
+    let nothing = sys::write(fd, b"");
+    let left = weight(node);
+    set_weight(node, "0").unwrap();
+    assert_eq!((nothing, left.as_str()), (Ok(0), "9"));
 }
 
 fn weights_are_written_and_read_back() {

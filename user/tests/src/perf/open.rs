@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = tests![
     sizes_are_checked_and_the_known_one_is_told,
     contradictions_are_refused,
     targets_are_checked,
+    heirs_samples_with_counts_need_their_ids,
     groups_are_checked,
     other_users_see_only_themselves,
     requests_are_checked,
@@ -23,6 +24,18 @@ fn software_events_are_there() {
         let event = Attr::software(config).flags(DISABLED).open();
         assert_eq!(event.count(), 0, "event {config}");
     }
+}
+
+fn heirs_samples_with_counts_need_their_ids() {
+    const TID: u64 = 1 << 1;
+    const READ: u64 = 1 << 4;
+    let open = |sampled: u64, flags: u64| {
+        let mut attr = Attr::software(FAULTS).sample(1000, sampled).flags(DISABLED | flags);
+        attr.try_open(0, -1, -1, 0).map(|fd| sys::close(fd as i32))
+    };
+    fails(open(READ, INHERIT), EINVAL);
+    open(READ | TID, INHERIT).unwrap();
+    open(READ, 0).unwrap();
 }
 
 fn unknown_events_are_not() {
