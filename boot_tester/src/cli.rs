@@ -101,6 +101,9 @@ pub struct GuestOptions {
     /// Add a file, a program with its libraries, or a directory (at its own path, unless GUEST is given)
     #[arg(long, value_name = "HOST[:GUEST]")]
     pub with: Vec<OsString>,
+    /// Bring only the program itself, not the programs and files that its arguments name
+    #[arg(long)]
+    pub no_gather: bool,
     /// Set a variable for the program, or pass it on by its name alone
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub env: Vec<OsString>,

@@ -111,7 +111,7 @@ impl Bench {
         let file = RunFile {
             mode: Mode::Direct,
             // The same on every host: what lies on the stack is counted by fork and exec.
-            env: environment(&[], &cwd, false)?
+            env: environment(&[], &cwd, &[], false)?
                 .into_iter()
                 .filter(|(name, _)| name == "PATH" || name == "HOME")
                 .collect(),

@@ -131,7 +131,7 @@ impl Fuzzer {
         let cwd = PathBuf::from("/");
         let file = RunFile {
             mode: Mode::Direct,
-            env: environment(&[], &cwd, false)?,
+            env: environment(&[], &cwd, &[], false)?,
             cwd,
             winsize: None,
             timeout: 0,

@@ -20,6 +20,7 @@ use crate::guest::session::Session;
 use crate::guest::stdin::Feed;
 use crate::guest::terminal::{self, RawMode};
 use crate::guest::watch::{Outcome, Sink, follow};
+use crate::image::gather::Gather;
 use crate::image::libs::Finder;
 use crate::image::runfile::{self, Mode, Program, RunFile};
 use crate::image::{base, program};
@@ -146,11 +147,20 @@ fn write_image(
     let library_path = guest_library_path(&guest.env);
     let mut finder = Finder::new(library_path.as_deref());
     let mut tree = base::skeleton()?;
+    let mut path_dirs = Vec::new();
     let mut program = match command.split_first() {
         Some((name, _)) => {
             let path = program::find(name).or_else(|fail| applet(name, fail))?;
             if path.is_file() {
                 program::add(&mut tree, &mut finder, &path)?;
+            }
+            if !guest.no_gather {
+                let mut gather = Gather::new(&mut tree, &mut finder, &cwd);
+                gather.command(&path, command)?;
+                for path in &gather.brought {
+                    progress.say(&format!("brought along: {}", path.display()));
+                }
+                path_dirs = gather.path_dirs;
             }
             Program { path, args: command.to_vec(), name: String::new() }
         }
@@ -177,7 +187,7 @@ fn write_image(
     tree.directory(&cwd, 0o755)?;
     let file = RunFile {
         mode,
-        env: program::environment(&guest.env, &cwd, mode == Mode::Tty)?,
+        env: program::environment(&guest.env, &cwd, &path_dirs, mode == Mode::Tty)?,
         cwd,
         winsize: terminal::size().filter(|_| mode == Mode::Tty),
         timeout: 0,

@@ -48,6 +48,11 @@ impl Finder {
         Self { environment, configured, done: BTreeSet::new() }
     }
 
+    /// The libraries that were added so far.
+    pub fn found(&self) -> BTreeSet<PathBuf> {
+        self.done.clone()
+    }
+
     /// Adds interpreter and libraries of the dynamic program (or library) at `path` to the tree.
     pub fn add(&mut self, tree: &mut Tree, path: &Path, dynamic: Dynamic) -> Result<()> {
         let musl = dynamic.interpreter.as_deref().is_some_and(|name| name.contains("ld-musl"));

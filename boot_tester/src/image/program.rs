@@ -37,6 +37,22 @@ pub fn in_path(name: &str) -> Option<PathBuf> {
         .filter(|dir: &PathBuf| dir.is_absolute())
         .map(|dir| dir.join(name))
         .find(|file| file.is_file() && access(file, Access::EXEC_OK).is_ok())
+        .map(|file| behind_shim(&file).unwrap_or(file))
+}
+
+/// The program that pyenv's wrapper of that name would choose without a project's own choice:
+/// PYENV_VERSION's, or the global version's.
+fn behind_shim(file: &Path) -> Option<PathBuf> {
+    let (name, dir) = (file.file_name()?, file.parent()?);
+    if dir.file_name() != Some(OsStr::new("shims")) {
+        return None;
+    }
+    let root = dir.parent()?;
+    let chosen = std::env::var("PYENV_VERSION").ok();
+    let global = || std::fs::read_to_string(root.join("version")).ok();
+    let versions = chosen.or_else(global)?;
+    let programs = versions.split([':', '\n']).map(|v| root.join("versions").join(v.trim()));
+    programs.map(|version| version.join("bin").join(name)).find(|file| file.is_file())
 }
 
 fn check(path: &Path, shown: &str) -> Result<()> {
@@ -142,7 +158,7 @@ fn locate(host: &Path) -> Option<PathBuf> {
 
 /// Libraries and interpreters of a file or of every program in a directory. What a data file that
 /// looks like a program lacks is no error: nobody asked to run it.
-fn add_needs(tree: &mut Tree, finder: &mut Finder, path: &Path) -> Result<()> {
+pub fn add_needs(tree: &mut Tree, finder: &mut Finder, path: &Path) -> Result<()> {
     if path.is_dir() {
         let Ok(entries) = std::fs::read_dir(path) else { return Ok(()) };
         for entry in entries.flatten() {
@@ -164,21 +180,28 @@ fn add_needs(tree: &mut Tree, finder: &mut Finder, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The environment a program finds: a login's, plus what was asked for.
+/// Where a login's shell looks for programs.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The environment a program finds: a login's, with `path_dirs` behind its PATH, plus what was asked
+/// for.
 pub fn environment(
     asked: &[OsString],
     cwd: &Path,
+    path_dirs: &[PathBuf],
     terminal: bool,
 ) -> Result<Vec<(OsString, OsString)>> {
-    let mut list: Vec<(OsString, OsString)> = [
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-        ("HOME", "/root"),
-        ("USER", "root"),
-        ("LOGNAME", "root"),
-        ("SHELL", "/bin/sh"),
-    ]
-    .map(|(name, value)| (name.into(), value.into()))
-    .into();
+    let known = |dir: &&PathBuf| !PATH.split(':').any(|own| Path::new(own) == dir.as_path());
+    let mut path = OsString::from(PATH);
+    for dir in path_dirs.iter().filter(known) {
+        path.push(":");
+        path.push(dir);
+    }
+    let mut list: Vec<(OsString, OsString)> =
+        [("HOME", "/root"), ("USER", "root"), ("LOGNAME", "root"), ("SHELL", "/bin/sh")]
+            .map(|(name, value)| (name.into(), value.into()))
+            .into();
+    list.push(("PATH".into(), path));
     list.push(("PWD".into(), cwd.into()));
     let term = std::env::var_os("TERM").unwrap_or_else(|| "dumb".into());
     list.push(("TERM".into(), if terminal { term } else { "dumb".into() }));
@@ -281,10 +304,11 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_replaces_the_login_environment() {
-        let list = environment(&["HOME=/x".into(), "A=b=c".into()], Path::new("/"), false).unwrap();
+        let list =
+            environment(&["HOME=/x".into(), "A=b=c".into()], Path::new("/"), &[], false).unwrap();
         let get = |name: &str| list.iter().find(|(own, _)| own == name).map(|(_, v)| v.clone());
         assert_eq!(get("HOME"), Some("/x".into()));
         assert_eq!(get("A"), Some("b=c".into()));
-        assert!(environment(&["=x".into()], Path::new("/"), false).is_err());
+        assert!(environment(&["=x".into()], Path::new("/"), &[], false).is_err());
     }
 }

@@ -158,7 +158,7 @@ impl Suite for DirSuite {
         let env: Vec<OsString> = self.manifest.env.iter().map(OsString::from).collect();
         let file = RunFile {
             mode: Mode::Batch,
-            env: program::environment(&env, &self.dir, false)?,
+            env: program::environment(&env, &self.dir, &[], false)?,
             cwd: self.dir.clone(),
             winsize: None,
             timeout: self.manifest.timeout.unwrap_or(crate::cmd::test::LIMIT),

@@ -57,7 +57,7 @@ impl Suite for GuestTests {
         let file = RunFile {
             // No other process beside the tests: they count frames.
             mode: Mode::Direct,
-            env: environment(&[], &cwd, false)?,
+            env: environment(&[], &cwd, &[], false)?,
             cwd,
             winsize: None,
             timeout: 0,

@@ -1,0 +1,139 @@
+//! What well-known runtimes load while they run, which no header tells: modules of interpreters,
+//! libraries by dlopen(3). The rules are data: `sysroot/runtimes.toml`.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+
+const RULES: &str = include_str!("../../../sysroot/runtimes.toml");
+
+/// Directories that hold shared libraries.
+const LIBRARIES: &[&str] =
+    &["/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rules {
+    runtime: Vec<Runtime>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Runtime {
+    /// What it is, for who reads the rules.
+    #[expect(dead_code, reason = "a name for people")]
+    name: String,
+    /// File names of programs; `*` stands for any text.
+    #[serde(default)]
+    programs: Vec<String>,
+    /// Names of shared libraries that bring it along; `*` as above.
+    #[serde(default)]
+    libraries: Vec<String>,
+    /// Paths to bring: absolute, or below `{prefix}`, the directory above the program's own. A `*`
+    /// stands for any text within one component.
+    #[serde(default)]
+    brings: Vec<String>,
+    /// Shared libraries to bring, by name.
+    #[serde(default)]
+    loads: Vec<String>,
+}
+
+fn rules() -> &'static [Runtime] {
+    static PARSED: OnceLock<Vec<Runtime>> = OnceLock::new();
+    PARSED.get_or_init(|| {
+        let rules: Rules =
+            toml::from_str(RULES).expect("sysroot/runtimes.toml is part of the tool");
+        rules.runtime
+    })
+}
+
+/// Paths that the program at `program`, which loads `libraries`, may look for while it runs.
+pub fn of(program: &Path, libraries: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
+    let real = program.canonicalize().unwrap_or_else(|_| program.into());
+    let names = [program.file_name(), real.file_name()];
+    let prefix = real.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+    let mut found = Vec::new();
+    for rule in rules() {
+        let named = |pattern: &String, name: Option<&OsStr>| {
+            name.and_then(OsStr::to_str).is_some_and(|name| matches(pattern, name))
+        };
+        let applies = rule.programs.iter().any(|p| names.iter().any(|name| named(p, *name)))
+            || rule.libraries.iter().any(|p| libraries.iter().any(|l| named(p, l.file_name())));
+        if !applies {
+            continue;
+        }
+        for path in &rule.brings {
+            let path = path.replace("{prefix}", &prefix.to_string_lossy());
+            found.extend(expand(Path::new(&path)));
+        }
+        for name in &rule.loads {
+            let in_dirs = LIBRARIES.iter().flat_map(|dir| expand(&Path::new(dir).join(name)));
+            found.extend(in_dirs);
+        }
+    }
+    found
+}
+
+/// True if `name` is `pattern`, in which each `*` stands for any text.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((before, after)) = pattern.split_once('*') else { return pattern == name };
+    let Some(rest) = name.strip_prefix(before) else { return false };
+    (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| matches(after, &rest[at..]))
+}
+
+/// The existing paths that a pattern stands for.
+fn expand(pattern: &Path) -> Vec<PathBuf> {
+    let mut found = vec![PathBuf::new()];
+    for part in pattern.components() {
+        let part = part.as_os_str();
+        let Some(text) = part.to_str().filter(|text| text.contains('*')) else {
+            found.iter_mut().for_each(|path| path.push(part));
+            continue;
+        };
+        let entries =
+            found.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
+        let named = |entry: &std::fs::DirEntry| {
+            entry.file_name().to_str().is_some_and(|name| matches(text, name))
+        };
+        found = entries.filter(named).map(|entry| entry.path()).collect();
+        found.sort();
+    }
+    found.retain(|path| path.exists());
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_can_be_read() {
+        assert!(rules().len() >= 10);
+        assert!(rules().iter().all(|r| !r.programs.is_empty() || !r.libraries.is_empty()));
+        assert!(rules().iter().all(|r| !r.brings.is_empty() || !r.loads.is_empty()));
+    }
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        assert!(matches("python3*", "python3.11"));
+        assert!(matches("lib*.so.*", "libjvm.so.1"));
+        assert!(!matches("python3*", "python2"));
+        assert!(matches("java", "java") && !matches("java", "javac"));
+    }
+
+    #[test]
+    fn an_interpreter_brings_its_modules() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for path in ["bin", "lib/python3.11/encodings"] {
+            std::fs::create_dir_all(root.join(path)).unwrap();
+        }
+        std::fs::write(root.join("bin/python3.11"), "").unwrap();
+        std::os::unix::fs::symlink("python3.11", root.join("bin/python3")).unwrap();
+        let found = of(&root.join("bin/python3"), &BTreeSet::new());
+        assert!(found.contains(&root.join("lib/python3.11")), "{found:?}");
+    }
+}
