@@ -131,17 +131,15 @@ fn forks(times: usize) -> std::time::Duration {
 fn untouched_mappings_cost_fork_nothing() {
     forks(20);
     let without = forks(100);
-    for _ in 0..1000 {
-        let at = reserve(GIB);
-        // Has had a page, so that it is looked at.
+    for _ in 0..8 {
+        let at = reserve(125 * GIB);
+        // Has a page, so that it is looked at, and is no one with its neighbour.
+        madvise(at, 512, libc::MADV_NOHUGEPAGE).unwrap();
         put(at, 1);
-        madvise(at, 1, libc::MADV_DONTNEED).unwrap();
-        // No two are one area.
-        mprotect(at, 1, libc::PROT_READ).unwrap();
     }
     let with = forks(100);
-    // It was over 100 times as much: 2 MiB of address space were looked at one by one.
-    assert!(with < without * 25, "{without:?} without, {with:?} with 1000 GiB");
+    // Tables are looked at where there are any, not each 2 MiB of addresses.
+    assert!(with < without * 5, "{without:?} without, {with:?} with 1000 GiB");
 }
 
 fn a_sparse_terabyte_is_moved_protected_and_unmapped_at_once() {
