@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use crate::child::{end_of, join, run, spawn};
+use crate::child::{end_of, join, spawn};
 use crate::harness::{Test, tests};
 use crate::memory::*;
 use crate::sys::{self, sys};
