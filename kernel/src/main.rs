@@ -20,6 +20,7 @@ mod interrupts;
 mod ipc;
 mod kmsg;
 mod limits;
+mod oom;
 mod panic;
 mod perf;
 mod pidfd;
@@ -56,6 +57,7 @@ pub fn main(start_info: u64) -> ! {
     vm::env::set_environment(&task::env::Environment);
     fs::env::register(&files::env::Environment);
     let idle = boot::start_scheduler(&firmware);
+    frames::relief::register(&oom::Killer);
     perf::hw::start_cpu(numa::CpuId::new(0));
     interrupts::route(&firmware, &[3, 4]);
     boot::cpus::start_others(&firmware, |cpu| idle[cpu.index()].stack_top(), secondary);

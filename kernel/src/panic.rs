@@ -4,7 +4,7 @@
 use crate::console::print_emergency;
 use crate::task::State;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use hal::VirtAddr;
 use hal::trap::TrapFrame;
 use numa::{AtomicCpuMask, CpuMask, MAX_CPUS};
@@ -13,14 +13,38 @@ use numa::{AtomicCpuMask, CpuMask, MAX_CPUS};
 pub static REBOOT_AFTER: AtomicI32 = AtomicI32::new(0);
 /// `unknown_nmi_panic`: who holds the machine's NMI button wants to know why nothing happens.
 pub static ON_UNKNOWN_NMI: AtomicBool = AtomicBool::new(false);
-static PANICKING: AtomicBool = AtomicBool::new(false);
+/// The CPU that panics, [`NOBODY`] before.
+static PANICKING: AtomicU32 = AtomicU32::new(NOBODY);
+const NOBODY: u32 = u32::MAX;
+/// Faults inside the panic so far.
+static AGAIN: AtomicU32 = AtomicU32::new(0);
+
+/// Begins a panic. Only the first CPU that comes here returns; if it comes again, what told of the
+/// panic has failed itself: that is said, and the machine ends as it was to.
+fn begin(what: core::fmt::Arguments<'_>, at: u64) {
+    hal::irq::disable();
+    let me = hal::percpu::cpu().index() as u32;
+    match PANICKING.compare_exchange(NOBODY, me, Ordering::SeqCst, Ordering::SeqCst) {
+        Ok(_) => {}
+        Err(cpu) if cpu != me => hal::power::halt(),
+        Err(_) => {
+            match AGAIN.fetch_add(1, Ordering::SeqCst) {
+                0 => {
+                    print_emergency(format_args!("\nFault inside the panic: {what}, at {at:#x}\n"));
+                    print_emergency(format_args!("---[ end Kernel panic ]---\n"));
+                }
+                1 => {}
+                // Not even the end works.
+                _ => hal::power::reset(),
+            }
+            end_machine()
+        }
+    }
+}
 
 #[panic_handler]
 fn on_panic(info: &PanicInfo<'_>) -> ! {
-    hal::irq::disable();
-    if PANICKING.swap(true, Ordering::SeqCst) {
-        hal::power::halt();
-    }
+    begin(format_args!("{}", info.message()), hal::trap::frame_pointer());
     freeze_others();
     print_emergency(format_args!("\nKernel panic - not syncing: {}\n", info.message()));
     if let Some(place) = info.location() {
@@ -32,10 +56,7 @@ fn on_panic(info: &PanicInfo<'_>) -> ! {
 
 /// A panic with a message of its own and the registers of a trap.
 pub fn fatal(frame: &TrapFrame, what: &str) -> ! {
-    hal::irq::disable();
-    if PANICKING.swap(true, Ordering::SeqCst) {
-        hal::power::halt();
-    }
+    begin(format_args!("{what}, cr2 {:#x}", hal::trap::cr2()), frame.rip);
     freeze_others();
     print_emergency(format_args!(
         "\nKernel panic - not syncing: {what}\n  CPU {} error {:#x} cr2 {:#x}\n{frame:#x?}\n",
@@ -52,10 +73,7 @@ pub fn fatal(frame: &TrapFrame, what: &str) -> ! {
 /// A panic that was asked for by NMI, most likely because the machine hangs: tells where every CPU
 /// and every waiting task is.
 pub fn asked(frame: &TrapFrame) -> ! {
-    hal::irq::disable();
-    if PANICKING.swap(true, Ordering::SeqCst) {
-        freeze(frame);
-    }
+    begin(format_args!("NMI from outside"), frame.rip);
     freeze_others();
     print_emergency(format_args!(
         "\nKernel panic - not syncing: NMI from outside\nCPU {} was at\n",
@@ -182,6 +200,11 @@ fn tell_the_others() {
 fn finish() -> ! {
     tell_the_others();
     print_emergency(format_args!("---[ end Kernel panic ]---\n"));
+    end_machine()
+}
+
+/// Ends the machine as `panic=` says.
+fn end_machine() -> ! {
     match REBOOT_AFTER.load(Ordering::Relaxed) {
         0 => hal::power::halt(),
         n => {
@@ -195,7 +218,7 @@ fn finish() -> ! {
 
 /// A panic is under way.
 pub fn is_panicking() -> bool {
-    PANICKING.load(Ordering::Relaxed)
+    PANICKING.load(Ordering::Relaxed) != NOBODY
 }
 
 /// Stops every other CPU where it is (power-off, reset).

@@ -3,10 +3,15 @@
 //! Objects of 16 to 2048 bytes come from slabs of one size class; larger ones are blocks of the
 //! buddy allocator. A slab that is empty goes back to its node. Allocation prefers the CPU's own
 //! node and falls back to any node that has room: the kernel's own memory follows no policy.
+//!
+//! What no block of the buddy allocator can hold is contiguous in addresses alone ([`vmalloc`]). When
+//! memory is out, an allocation goes through [`relief`](crate::relief): whoever may sleep has
+//! memory made for it, whoever may not takes from the reserve.
 #![allow(unsafe_code, reason = "an allocator hands out raw memory; see each SAFETY comment")]
 
 use crate::meta::{Kind, frame};
 use crate::node::{Usage, alloc as alloc_block, free as free_block};
+use crate::{relief, vmalloc};
 use core::alloc::{GlobalAlloc, Layout};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use hal::{Pfn, PhysAddr, phys};
@@ -149,6 +154,35 @@ impl Heap {
         })
     }
 
+    #[inline]
+    fn attempt(&self, layout: Layout, usage: Usage) -> *mut u8 {
+        match class_of(layout) {
+            Some(class) => self.take(class, usage),
+            None => large_alloc(layout, usage),
+        }
+    }
+
+    /// An allocation for which there is no memory, or none in one piece.
+    #[cold]
+    fn when_out(&self, layout: Layout) -> *mut u8 {
+        let apart = |usage| vmalloc::alloc(layout, usage);
+        let mut p = apart(Usage::Kernel);
+        let mut tries = 0;
+        while p.is_null() && relief::make_room(layout.size(), tries) {
+            tries += 1;
+            self.trim();
+            p = self.attempt(layout, Usage::Kernel);
+            if p.is_null() {
+                p = apart(Usage::Kernel);
+            }
+        }
+        if p.is_null() {
+            relief::note_emergency();
+            p = self.attempt(layout, Usage::Emergency);
+        }
+        if p.is_null() { apart(Usage::Emergency) } else { p }
+    }
+
     fn early_alloc(&self, layout: Layout) -> *mut u8 {
         let base = ARENA.0.get() as usize;
         let mut at = self.early.load(Ordering::Relaxed);
@@ -176,12 +210,12 @@ impl Heap {
     }
 
     #[inline]
-    fn take(&self, class: usize) -> *mut u8 {
+    fn take(&self, class: usize, usage: Usage) -> *mut u8 {
         let Some(cpu) = self.magazine() else { return core::ptr::null_mut() };
         let mut magazines = cpu.0.lock();
         let magazine = &mut magazines[class];
         if magazine.count == 0 {
-            self.refill(class, magazine);
+            self.refill(class, magazine, usage);
             if magazine.count == 0 {
                 return core::ptr::null_mut();
             }
@@ -209,16 +243,16 @@ impl Heap {
 
     /// Takes a batch from the own node's slabs, else from any node's.
     #[cold]
-    fn refill(&self, class: usize, magazine: &mut Magazine) {
+    fn refill(&self, class: usize, magazine: &mut Magazine, usage: Usage) {
         let own = this_node();
-        self.refill_from(own, class, magazine);
+        self.refill_from(own, class, magazine, usage);
         if magazine.count > 0 {
             return;
         }
         for i in 0..MAX_NODES {
             let Some(node) = NodeId::try_new(i) else { break };
             if node != own && crate::node(node).is_some() {
-                self.refill_from(node, class, magazine);
+                self.refill_from(node, class, magazine, usage);
                 if magazine.count > 0 {
                     return;
                 }
@@ -226,10 +260,10 @@ impl Heap {
         }
     }
 
-    fn refill_from(&self, node: NodeId, class: usize, magazine: &mut Magazine) {
+    fn refill_from(&self, node: NodeId, class: usize, magazine: &mut Magazine, usage: Usage) {
         let mut partial = self.nodes[node.index()].classes[class].lock();
         while magazine.count < BATCH {
-            if partial.head == NONE && !partial.grow(node, class) {
+            if partial.head == NONE && !partial.grow(node, class, usage) {
                 return;
             }
             let p = partial.pop();
@@ -294,9 +328,9 @@ fn slab_of(p: *mut u8, class: usize) -> Pfn {
 // head of its free objects and their number live in the first words of a free object chain:
 // the count of objects in use is `maps`, the chain's head is kept in `refs` as an offset / 8 + 1.
 impl Partial {
-    fn grow(&mut self, node: NodeId, class: usize) -> bool {
+    fn grow(&mut self, node: NodeId, class: usize, usage: Usage) -> bool {
         let order = slab_order(class);
-        let Some(slab) = alloc_block(node, order, Kind::Slab, Usage::Kernel) else { return false };
+        let Some(slab) = alloc_block(node, order, Kind::Slab, usage) else { return false };
         let size = CLASSES[class] as usize;
         let base = phys::ptr::<u8>(slab.addr());
         let objects = (4096usize << order) / size;
@@ -396,15 +430,17 @@ unsafe impl GlobalAlloc for Heap {
         if !self.started.load(Ordering::Relaxed) {
             return self.early_alloc(layout);
         }
-        match class_of(layout) {
-            Some(class) => self.take(class),
-            None => large_alloc(layout),
-        }
+        let p = self.attempt(layout, Usage::Kernel);
+        if p.is_null() { self.when_out(layout) } else { p }
     }
 
     #[inline]
     unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
-        if Self::is_early(p) {
+        // The arena and blocks whose frames lie apart are beyond the direct map.
+        if vmalloc::is_beyond_direct_map(p) {
+            if !Self::is_early(p) {
+                vmalloc::free(p, layout.size());
+            }
             return;
         }
         match class_of(layout) {
@@ -428,17 +464,17 @@ fn class_of(layout: Layout) -> Option<usize> {
     (size <= 2048).then(|| CLASS_OF[size.div_ceil(16)] as usize)
 }
 
-fn large_alloc(layout: Layout) -> *mut u8 {
+fn large_alloc(layout: Layout, usage: Usage) -> *mut u8 {
     let bytes = layout.size().max(layout.align());
     let order = bytes.div_ceil(4096).next_power_of_two().trailing_zeros();
     if order > crate::MAX_ORDER {
         return core::ptr::null_mut();
     }
     let own = this_node();
-    let got = alloc_block(own, order, Kind::Slab, Usage::Kernel).or_else(|| {
+    let got = alloc_block(own, order, Kind::Slab, usage).or_else(|| {
         (0..MAX_NODES)
             .filter_map(NodeId::try_new)
-            .find_map(|n| alloc_block(n, order, Kind::Slab, Usage::Kernel))
+            .find_map(|n| alloc_block(n, order, Kind::Slab, usage))
     });
     got.map_or(core::ptr::null_mut(), |pfn| phys::ptr(pfn.addr()))
 }

@@ -4,6 +4,7 @@
 //! * [`buddy`]: the allocator of one node.
 //! * [`node`]: a node's memory: its buddy, the per-CPU caches in front of it, the counters.
 //! * [`heap`]: the kernel's own objects.
+//! * [`relief`]: what happens when it is out.
 //! * [`boot`]: memory before there is an allocator.
 //!
 //! A frame always comes from a named node: there is no "any". Which node, and what to do when it
@@ -22,6 +23,8 @@ pub mod heap;
 pub mod meta;
 pub mod node;
 mod page;
+pub mod relief;
+mod vmalloc;
 
 pub use meta::{Frame, Kind, Reason, frame};
 pub use node::{Usage, alloc, alloc_one, free, free_one, node, stats};

@@ -71,8 +71,10 @@ pub const EVENTS: usize = 6;
 pub enum Usage {
     /// Memory of programs: stops at the reserve.
     User,
-    /// Memory that the kernel needs to go on (page tables, heap): may use the reserve.
+    /// Memory that the kernel needs to go on (page tables, heap): may use half of the reserve.
     Kernel,
+    /// What cannot fail, and whoever is about to die and give memory back: may use all of it.
+    Emergency,
 }
 
 /// One node's memory.
@@ -203,6 +205,15 @@ impl Node {
         counters[kind as usize].fetch_add(frames.unsigned_abs(), Ordering::Relaxed);
     }
 
+    /// Free frames at which an allocation stops.
+    fn floor(&self, usage: Usage) -> u64 {
+        match usage {
+            Usage::User => self.reserve,
+            Usage::Kernel => self.reserve / 2,
+            Usage::Emergency => 0,
+        }
+    }
+
     /// Counts an event of numastat on this CPU.
     #[inline]
     pub fn event(&self, event: Event) {
@@ -230,7 +241,7 @@ impl Node {
     #[cold]
     fn refill(&self, cache: &mut Cache, usage: Usage) -> Option<()> {
         let mut buddy = self.buddy.lock();
-        let floor = if usage == Usage::User { self.reserve } else { 0 };
+        let floor = self.floor(usage);
         while cache.len < BATCH {
             if buddy.free_frames() <= floor {
                 break;
@@ -279,10 +290,10 @@ impl Node {
     }
 
     fn alloc_block(&self, order: u32, kind: Kind, usage: Usage) -> Option<Pfn> {
-        let floor = if usage == Usage::User { self.reserve } else { 0 };
+        let floor = self.floor(usage);
         let take = || {
             let mut buddy = self.buddy.lock();
-            (buddy.free_frames() > floor + (1 << order)).then(|| buddy.alloc(order)).flatten()
+            (buddy.free_frames() >= floor + (1 << order)).then(|| buddy.alloc(order)).flatten()
         };
         let pfn = take().or_else(|| {
             self.drain();

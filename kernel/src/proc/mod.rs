@@ -20,7 +20,7 @@ mod kernel_log;
 mod latency;
 mod load;
 mod locks;
-mod memory;
+pub mod memory;
 mod own;
 mod pid;
 mod root;

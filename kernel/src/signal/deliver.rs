@@ -1,7 +1,7 @@
 //! The way back to user mode: handlers, default actions, and the restart of interrupted calls.
 
 use super::action::{self, Action, flag};
-use super::attention::{KILL, RESTORE_MASK, RSEQ, SIGNAL, STOP};
+use super::attention::{KILL, MEMORY, RESTORE_MASK, RSEQ, SIGNAL, STOP};
 use super::info::SigInfo;
 use super::pending::Queued;
 use super::set::{HARMLESS, STOPS, SYNCHRONOUS, SigSet, bit, sig};
@@ -152,6 +152,9 @@ fn restart(frame: &mut TrapFrame, nr: u64) {
 /// Delivers what is pending, before user mode (interrupts are on).
 pub fn deliver(frame: &mut TrapFrame) {
     let task = current();
+    if task.signals.attention.load(Ordering::SeqCst) & MEMORY != 0 {
+        crate::oom::refill_reserve();
+    }
     if task.signals.attention.load(Ordering::SeqCst) & RSEQ != 0 {
         crate::rseq::on_return(frame);
     }

@@ -52,6 +52,8 @@ pub mod attention {
     pub const RESTORE_MASK: u32 = 8;
     /// It was preempted or moved since it was last in user mode, and has an rseq area.
     pub const RSEQ: u32 = 16;
+    /// It has used the reserve of memory, which is to be filled up.
+    pub const MEMORY: u32 = 32;
     /// These end an interruptible sleep.
     pub const INTERRUPTS: u32 = SIGNAL | KILL | STOP;
 }

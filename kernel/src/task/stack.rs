@@ -66,5 +66,5 @@ impl Drop for KernelStack {
 
 /// True when `addr` lies in the stack area: a fault there is an overflow into a guard page.
 pub fn is_guard(addr: u64) -> bool {
-    (paging::STACK_AREA..paging::METADATA_AREA).contains(&addr)
+    (paging::STACK_AREA..paging::VMALLOC_AREA).contains(&addr)
 }

@@ -41,7 +41,10 @@ impl<T: ?Sized> Mutex<T> {
         self.class.waits();
         match self.try_lock() {
             Some(guard) => guard,
-            None => waiting::<T, _>(Kind::Mutex, || self.waiters.wait_until(|| self.try_lock())),
+            None => waiting::<T, _>(Kind::Mutex, || {
+                // One at a time: all of them would find it taken, each for every turn.
+                self.waiters.wait_until_exclusive(|| self.try_lock())
+            }),
         }
     }
 

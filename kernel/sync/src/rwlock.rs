@@ -92,7 +92,9 @@ impl<T: ?Sized + Sync> RwLock<T> {
     }
 
     fn wait_to_write(&self) -> WriteGuard<'_, T> {
-        self.waiters.wait_until(|| {
+        // One writer at a time: all of them would find it taken, each for every turn. Whoever is
+        // woken and finds it so sets WANTED again.
+        self.waiters.wait_until_exclusive(|| {
             let mut state = self.state.load(Ordering::Relaxed);
             loop {
                 // WANTED is cleared by the writer that gets in; others set it again.
@@ -117,7 +119,7 @@ impl<T: ?Sized> Drop for ReadGuard<'_, T> {
     fn drop(&mut self) {
         let before = self.lock.state.fetch_sub(1, Ordering::Release);
         if before & !WANTED == 1 {
-            self.lock.waiters.wake_all();
+            self.lock.waiters.wake_one();
         }
     }
 }
@@ -126,7 +128,7 @@ impl<T: ?Sized> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         self.lock.state.fetch_and(!WRITER, Ordering::Release);
-        self.lock.waiters.wake_all();
+        self.lock.waiters.wake_one();
     }
 }
 

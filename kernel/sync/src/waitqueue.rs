@@ -171,6 +171,16 @@ impl WaitQueue {
         }
     }
 
+    /// As [`WaitQueue::wait_until`], as an exclusive waiter: one is woken per `wake_one`, which whoever
+    /// got a value owes to the next.
+    pub fn wait_until_exclusive<R>(&self, mut condition: impl FnMut() -> Option<R>) -> R {
+        loop {
+            if let Ok(value) = self.wait(false, true, None, &mut condition) {
+                return value;
+            }
+        }
+    }
+
     /// Sleeps until `condition` gives a value, a signal arrives, or `deadline` (monotonic ns)
     /// passes.
     pub fn wait_interruptible<R>(

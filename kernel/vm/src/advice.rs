@@ -155,7 +155,7 @@ impl Mm {
     /// MADV_FREE: private pages lose their dirty mark; a later write takes them back.
     fn mark_lazy(&self, start: u64, end: u64) {
         let mut changed = false;
-        let mut at = start;
+        let mut at = table::next_table(self.root(), start, end);
         while at < end {
             let stop = end.min((at & !((1 << 21) - 1)) + (1 << 21));
             let _lock = self.pt_lock(at);
@@ -172,7 +172,7 @@ impl Mm {
                 }
                 true
             });
-            at = stop;
+            at = table::next_table(self.root(), stop, end);
         }
         if changed {
             crate::tlb::shootdown(self, start, end, false);

@@ -66,7 +66,7 @@ impl Mm {
     /// Shares the private pages of `vma` with the child, write-protected in both.
     fn copy_entries(&self, child: &Self, vma: &Vma, protected: &mut (u64, u64)) -> Result<()> {
         let mut outcome = Ok(());
-        let mut at = vma.start;
+        let mut at = table::next_table(self.root(), vma.start, vma.end);
         while at < vma.end && outcome.is_ok() {
             let stop = vma.end.min((at & !((1 << 21) - 1)) + (1 << 21));
             let _lock = self.pt_lock(at);
@@ -112,7 +112,7 @@ impl Mm {
                 target.store(entry);
                 true
             });
-            at = stop;
+            at = table::next_table(self.root(), stop, vma.end);
         }
         outcome
     }

@@ -293,7 +293,7 @@ impl Mm {
     /// page to be dropped.
     pub fn take_pages(&self, start: u64, end: u64, pages: &mut Vec<Page>) -> bool {
         let mut known = false;
-        let mut at = start;
+        let mut at = table::next_table(self.root, start, end);
         while at < end {
             // One lock covers 2 MiB.
             let stop = end.min((at & !((1 << 21) - 1)) + (1 << 21));
@@ -309,7 +309,7 @@ impl Mm {
                 }
                 true
             });
-            at = stop;
+            at = table::next_table(self.root, stop, end);
         }
         known || !pages.is_empty()
     }
@@ -318,19 +318,15 @@ impl Mm {
     pub fn zap(&self, start: u64, end: u64) {
         // In pieces, so that the list of pages stays small.
         const PIECE: u64 = 4 << 20;
-        let mut at = start;
+        let mut at = table::next_table(self.root, start, end);
         let mut pages = Vec::new();
         while at < end {
             let stop = end.min((at & !(PIECE - 1)) + PIECE);
-            if !any_table(self.root, at, stop) {
-                at = skip_empty(self.root, at, end);
-                continue;
-            }
             if self.take_pages(at, stop, &mut pages) {
                 tlb::shootdown(self, at, stop, false);
                 pages.clear();
             }
-            at = stop;
+            at = table::next_table(self.root, stop, end);
         }
     }
 
@@ -360,25 +356,6 @@ fn frame_is_shared(pte: Pte) -> bool {
         State::Page(pfn) | State::Migrating(pfn) => frame(pfn).kind() == Kind::Shared,
         _ => false,
     }
-}
-
-fn any_table(root: Pfn, start: u64, end: u64) -> bool {
-    let mut any = false;
-    table::for_each(root, start, end, |_, _| {
-        any = true;
-        false
-    });
-    any
-}
-
-/// The next address in `[at, end]` that has a table.
-fn skip_empty(root: Pfn, at: u64, end: u64) -> u64 {
-    let mut next = end;
-    table::for_each(root, at, end, |addr, _| {
-        next = addr;
-        false
-    });
-    next
 }
 
 impl Mapper for Mm {
@@ -425,7 +402,7 @@ impl Mm {
     /// Unmaps those pages of `[start, end)` that `wanted` names.
     pub fn zap_if(&self, start: u64, end: u64, mut wanted: impl FnMut(Pfn) -> bool) {
         let mut pages = Vec::new();
-        let mut at = start;
+        let mut at = table::next_table(self.root, start, end);
         while at < end {
             let stop = end.min((at & !((1 << 21) - 1)) + (1 << 21));
             let _lock = self.pt_lock(at);
@@ -439,7 +416,7 @@ impl Mm {
                 }
                 true
             });
-            at = stop;
+            at = table::next_table(self.root, stop, end);
         }
         if !pages.is_empty() {
             tlb::shootdown(self, start, end, false);

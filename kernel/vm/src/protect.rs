@@ -103,7 +103,7 @@ impl Mm {
         let bits = entry_bits(vma);
         let shared_write = vma.shared() && vma.flags.contains(VmaFlags::WRITE);
         let mut changed = false;
-        let mut at = start;
+        let mut at = table::next_table(self.root(), start, end);
         while at < end {
             let stop = end.min((at & !((1 << 21) - 1)) + (1 << 21));
             let _lock = self.pt_lock(at);
@@ -134,7 +134,7 @@ impl Mm {
                 }
                 true
             });
-            at = stop;
+            at = table::next_table(self.root(), stop, end);
         }
         if changed {
             tlb::shootdown(self, start, end, false);

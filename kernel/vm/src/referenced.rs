@@ -15,7 +15,7 @@ impl Mm {
     pub fn clear_referenced(&self, private: bool, objects: bool) {
         let vmas = self.vmas.read();
         for vma in vmas.iter() {
-            let mut at = vma.start;
+            let mut at = table::next_table(self.root(), vma.start, vma.end);
             while at < vma.end {
                 // One lock covers 2 MiB.
                 let stop = vma.end.min((at & !((1 << 21) - 1)) + (1 << 21));
@@ -31,7 +31,7 @@ impl Mm {
                     }
                     true
                 });
-                at = stop;
+                at = table::next_table(self.root(), stop, vma.end);
             }
         }
         tlb::shootdown(self, 0, USER_END, false);

@@ -89,6 +89,26 @@ pub fn lookup_or_make(root: Pfn, addr: u64, mut made: impl FnMut()) -> Option<Sl
     Some(Slot::of(table, index(va, 1)))
 }
 
+/// The first address in `[at, end)` that has a leaf table; `end` without one. Skips what an empty
+/// upper entry covers in one step. No table is freed meanwhile (the area tree is locked).
+pub fn next_table(root: Pfn, mut at: u64, end: u64) -> u64 {
+    'next: while at < end {
+        let va = VirtAddr::new(at);
+        let mut table = root;
+        for level in [4u32, 3, 2] {
+            let pte = Slot::of(table, index(va, level)).load();
+            if !pte.present() {
+                let span = 1u64 << (12 + 9 * (level - 1));
+                at = (at & !(span - 1)).saturating_add(span);
+                continue 'next;
+            }
+            table = pte.frame();
+        }
+        return at;
+    }
+    end
+}
+
 /// Calls `f` for every leaf slot in `[start, end)` whose table exists, by address; stops when `f`
 /// returns false.
 pub fn for_each(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Slot) -> bool) {

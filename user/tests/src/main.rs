@@ -22,6 +22,7 @@ mod perf;
 mod placement;
 mod random;
 mod replayed;
+mod scarce;
 mod sched;
 mod signal;
 mod sys;
@@ -45,6 +46,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "perf", places: false, groups: perf::GROUPS },
     Suite { name: "pmu", places: false, groups: perf::pmu::GROUPS },
     Suite { name: "frames", places: false, groups: &[frames::TESTS] },
+    Suite { name: "scarce", places: false, groups: &[scarce::TESTS] },
     // Last: it leaves a node without a free page for a while.
     Suite { name: "exhaustion", places: true, groups: &[exhaustion::TESTS] },
 ];

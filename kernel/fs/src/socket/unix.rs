@@ -6,6 +6,7 @@
 
 mod address;
 mod file;
+mod flight;
 mod options;
 mod transfer;
 
@@ -179,7 +180,9 @@ impl UnixSocket {
         }
         self.wake();
         // Files in flight in the inbox are closed here, outside of every lock.
+        flight::bury(core::mem::take(&mut old.inbox));
         drop(old);
+        flight::collect();
     }
 
     fn peer_closed(&self, reset: bool) {

@@ -1,7 +1,7 @@
 //! Page-table entries, the kernel's own tables, and this CPU's TLB.
 //!
-//! Kernel half (PML4 slots): 256.. the direct map, 384 kernel stacks, 416 frame metadata, 511 the
-//! image. The top-level entries are made once at boot, so every address space shares them by
+//! Kernel half (PML4 slots): 256.. the direct map, 384 kernel stacks, 400 blocks of the heap that
+//! are contiguous in addresses alone, 416 frame metadata, 511 the image. The top-level entries are made once at boot, so every address space shares them by
 //! copying 256 words.
 
 use crate::{Pfn, PhysAddr, VirtAddr, phys};
@@ -10,6 +10,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Kernel stacks, with guard pages between them.
 pub const STACK_AREA: u64 = 0xffff_c000_0000_0000;
+/// Blocks of the kernel's heap whose frames lie apart; 512 GiB at most.
+pub const VMALLOC_AREA: u64 = 0xffff_c800_0000_0000;
 /// Frame metadata: an array indexed by frame number.
 pub const METADATA_AREA: u64 = 0xffff_d000_0000_0000;
 
@@ -154,7 +156,7 @@ impl<'a> Mapper<'a> {
 
     /// Makes the upper tables for every kernel slot, so that address spaces can share them.
     pub fn reserve_top_level(&mut self) {
-        for at in [phys::DIRECT_MAP, STACK_AREA, METADATA_AREA] {
+        for at in [phys::DIRECT_MAP, STACK_AREA, VMALLOC_AREA, METADATA_AREA] {
             let slot = Slot::of(self.root, index(VirtAddr::new(at), 4));
             self.next(slot);
         }
@@ -229,11 +231,36 @@ pub fn flush_all() {
     unsafe { asm!("mov {t}, cr3", "mov cr3, {t}", t = out(reg) _, options(nostack)) };
 }
 
-/// Maps one page of the kernel's stack or metadata area at run time (present for every address
-/// space at once, since the upper tables are shared).
+/// Maps one page of a kernel area at run time, for good (present for every address space at once,
+/// since the upper tables are shared).
 ///
 /// The caller serializes changes to one area. `alloc` gives zeroed frames for tables.
-pub fn map_kernel_page(addr: VirtAddr, frame: Pfn, mut alloc: impl FnMut() -> Option<Pfn>) -> bool {
+pub fn map_kernel_page(addr: VirtAddr, frame: Pfn, alloc: impl FnMut() -> Option<Pfn>) -> bool {
+    map_with(addr, frame, Pte::GLOBAL, alloc)
+}
+
+/// As [`map_kernel_page`], a page that [`unmap_kernel_page`] takes out again: its translations go
+/// with [`flush_all`].
+pub fn map_passing_page(addr: VirtAddr, frame: Pfn, alloc: impl FnMut() -> Option<Pfn>) -> bool {
+    map_with(addr, frame, 0, alloc)
+}
+
+/// Takes the page at `addr` out of the kernel's tables; its frame. CPUs may know the translation
+/// until each has called [`flush_all`]: `addr` is not used again before.
+pub fn unmap_kernel_page(addr: VirtAddr) -> Option<Pfn> {
+    let mut table = kernel_root();
+    for level in (2..=4).rev() {
+        let pte = Slot::of(table, index(addr, level)).load();
+        if !pte.present() {
+            return None;
+        }
+        table = pte.frame();
+    }
+    let old = Slot::of(table, index(addr, 1)).swap(Pte::EMPTY);
+    old.present().then(|| old.frame())
+}
+
+fn map_with(addr: VirtAddr, frame: Pfn, bits: u64, mut alloc: impl FnMut() -> Option<Pfn>) -> bool {
     let mut table = kernel_root();
     for level in (2..=4).rev() {
         let slot = Slot::of(table, index(addr, level));
@@ -244,7 +271,7 @@ pub fn map_kernel_page(addr: VirtAddr, frame: Pfn, mut alloc: impl FnMut() -> Op
         table = slot.load().frame();
     }
     Slot::of(table, index(addr, 1))
-        .store(Pte::new(frame, Pte::PRESENT | Pte::WRITABLE | Pte::NO_EXEC | Pte::GLOBAL));
+        .store(Pte::new(frame, Pte::PRESENT | Pte::WRITABLE | Pte::NO_EXEC | bits));
     true
 }
 

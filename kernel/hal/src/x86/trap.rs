@@ -358,7 +358,8 @@ fn early_fatal(frame: &TrapFrame) -> ! {
             cr2()
         ),
     );
-    super::power::halt()
+    // Nothing is known yet of what the machine is to do then: who started it sees it end.
+    super::power::reset()
 }
 
 /// The manual's name of an exception.

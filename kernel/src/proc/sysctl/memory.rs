@@ -19,7 +19,7 @@ pub const SETTINGS: &[(&str, Setting)] = &[
     ("vm/numa_stat", Fixed("1")),
     ("vm/numa_zonelist_order", Fixed("Node")),
     ("vm/oom_dump_tasks", Fixed("0")),
-    ("vm/oom_kill_allocating_task", Fixed("1")),
+    ("vm/oom_kill_allocating_task", Fixed("0")),
     ("vm/overcommit_kbytes", Fixed("0")),
     ("vm/overcommit_memory", Fixed("1")),
     ("vm/overcommit_ratio", Fixed("50")),

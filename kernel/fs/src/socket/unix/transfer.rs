@@ -1,6 +1,7 @@
 //! Sending and receiving.
 
 use super::address::{self, Address};
+use super::flight::{self, Cargo};
 use super::{BUFFER, DATAGRAMS, Phase, State, UnixSocket};
 use crate::context::Caller;
 use crate::env::{self, Ucred};
@@ -26,7 +27,7 @@ pub(super) struct Message {
     start: usize,
     from: Option<Arc<Address>>,
     creds: Ucred,
-    files: Vec<Arc<File>>,
+    pub(super) cargo: Cargo,
 }
 
 impl Message {
@@ -44,24 +45,48 @@ enum Delivery {
     Done,
     /// No room: the message comes back.
     Full(Message),
-    Failed(Errno),
+    /// Refused; the message, until its files can be let go.
+    Failed(Errno, Option<Message>),
 }
 
 impl UnixSocket {
     /// Puts a message in `to`'s inbox.
-    fn deliver(&self, to: &Arc<Self>, message: Message) -> Delivery {
+    fn deliver(&self, to: &Arc<Self>, mut message: Message) -> Delivery {
+        if message.cargo.is_empty() {
+            return self.hand_over(to, message);
+        }
+        let mut flight = flight::lock();
+        message.cargo.fly(&mut flight);
+        match self.hand_over(to, message) {
+            Delivery::Full(mut message) => {
+                message.cargo.land(&mut flight);
+                Delivery::Full(message)
+            }
+            Delivery::Failed(error, refused) => {
+                // Its files are let go without the lock.
+                drop(flight);
+                drop(refused);
+                Delivery::Failed(error, None)
+            }
+            Delivery::Done => Delivery::Done,
+        }
+    }
+
+    /// As [`UnixSocket::deliver`]: a message whose files are in flight.
+    fn hand_over(&self, to: &Arc<Self>, message: Message) -> Delivery {
         let mut state = to.state.lock();
         if matches!(state.phase, Phase::Closed) {
             let gone = self.connection_oriented();
-            return Delivery::Failed(if gone { Errno::EPIPE } else { Errno::ECONNREFUSED });
+            let error = if gone { Errno::EPIPE } else { Errno::ECONNREFUSED };
+            return Delivery::Failed(error, Some(message));
         }
         if state.read_shut {
-            return Delivery::Failed(Errno::EPIPE);
+            return Delivery::Failed(Errno::EPIPE, Some(message));
         }
         let stranger = self.kind == Kind::Datagram && !to.is_peer_of(&state, self);
         if stranger && matches!(state.phase, Phase::Connected(_)) {
             // It is connected to somebody else.
-            return Delivery::Failed(Errno::EPERM);
+            return Delivery::Failed(Errno::EPERM, Some(message));
         }
         let full = state.charge >= BUFFER || (stranger && state.inbox.len() > DATAGRAMS);
         if full {
@@ -156,13 +181,13 @@ impl UnixSocket {
                 Err(error) => return Err(error),
             }
             let len = data.len();
-            let files = core::mem::take(&mut control.files);
-            let mut message = Message { data, start: 0, from: from.clone(), creds, files };
+            let cargo = Cargo::new(core::mem::take(&mut control.files));
+            let mut message = Message { data, start: 0, from: from.clone(), creds, cargo };
             loop {
                 message = match self.deliver(&target, message) {
                     Delivery::Done => break,
-                    Delivery::Failed(_) if done > 0 => return Ok(done),
-                    Delivery::Failed(error) => return Err(error),
+                    Delivery::Failed(..) if done > 0 => return Ok(done),
+                    Delivery::Failed(error, _) => return Err(error),
                     Delivery::Full(_) if nonblocking => {
                         return if done > 0 { Ok(done) } else { Err(Errno::EAGAIN) };
                     }
@@ -265,10 +290,10 @@ impl UnixSocket {
                 message.from.as_deref().map_or_else(Vec::new, |from| Address::encode(Some(from)));
             received.creds = self.options.lock().pass_creds.then_some(message.creds);
             if flags & msg::PEEK != 0 {
-                received.files = message.files.clone();
+                received.files = message.cargo.copy();
                 self.push_front(message);
             } else {
-                received.files = core::mem::take(&mut message.files);
+                received.files = message.cargo.take();
                 self.drained();
             }
             return match copied {
@@ -280,18 +305,33 @@ impl UnixSocket {
 
     fn pop(&self) -> Option<Message> {
         let mut state = self.state.lock();
-        let message = state.inbox.pop_front()?;
+        if state.inbox.front()?.cargo.is_empty() {
+            let message = state.inbox.pop_front()?;
+            state.charge -= message.charge();
+            return Some(message);
+        }
+        drop(state);
+        let mut flight = flight::lock();
+        let mut state = self.state.lock();
+        let mut message = state.inbox.pop_front()?;
         state.charge -= message.charge();
+        drop(state);
+        message.cargo.land(&mut flight);
         Some(message)
     }
 
-    fn push_front(&self, message: Message) {
+    fn push_front(&self, mut message: Message) {
+        let mut flight = (!message.cargo.is_empty()).then(flight::lock);
         let mut state = self.state.lock();
         if matches!(state.phase, Phase::Closed) {
             drop(state);
+            drop(flight);
             // Closed meanwhile: nobody will read it.
             drop(message);
             return;
+        }
+        if let Some(flight) = &mut flight {
+            message.cargo.fly(flight);
         }
         state.charge += message.charge();
         state.inbox.push_front(message);
@@ -344,14 +384,10 @@ impl UnixSocket {
                 };
                 received.len += n;
                 stop = n < take;
-                if !message.files.is_empty() {
+                if !message.cargo.is_empty() {
                     // What came with files ends the read, so that they go with their bytes.
                     stop = true;
-                    received.files = if peek {
-                        message.files.clone()
-                    } else {
-                        core::mem::take(&mut message.files)
-                    };
+                    received.files = if peek { message.cargo.copy() } else { message.cargo.take() };
                 }
                 if peek {
                     seen.push(message);
