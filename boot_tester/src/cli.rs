@@ -104,6 +104,9 @@ pub struct GuestOptions {
     /// Bring only the program itself, not the programs and files that its arguments name
     #[arg(long)]
     pub no_gather: bool,
+    /// At the end, do not say what the program looked for in vain
+    #[arg(long, short)]
+    pub quiet: bool,
     /// Set a variable for the program, or pass it on by its name alone
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub env: Vec<OsString>,

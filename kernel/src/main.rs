@@ -20,6 +20,7 @@ mod interrupts;
 mod ipc;
 mod kmsg;
 mod limits;
+mod missing;
 mod oom;
 mod panic;
 mod perf;

@@ -13,6 +13,7 @@ mod fuzz_kept;
 mod fuzz_masks;
 mod fuzz_report;
 mod fuzz_shrink;
+mod missing;
 mod perf;
 pub mod prepare;
 pub mod run;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::missing;
 use super::perf::{self, Perf};
 use super::prepare;
 use crate::build;
@@ -97,7 +98,7 @@ fn start(
         deadline: machine.timeout.map(|s| started + Duration::from_secs_f64(s)),
         started,
         placement: Vec::new(),
-        files: vec![Vec::new(); wishes.perf.as_ref().map_or(0, |perf| perf.files().len())],
+        files: vec![Vec::new(); fetched(wishes).len()],
     };
     let feed = |session: &Session| feed_stdin(session);
     let feeder: Option<&dyn Fn(&Session) -> Feed> =
@@ -113,10 +114,23 @@ fn start(
     for line in &streams.placement {
         eprintln!("{line}");
     }
+    // The record of what was missing is the last file.
+    let record = streams.files.pop().unwrap_or_default();
+    if !guest.quiet {
+        let record = String::from_utf8_lossy(&record);
+        missing::lines(&record, Path::exists).iter().for_each(|line| eprintln!("{line}"));
+    }
     if let Some(perf) = &wishes.perf {
         perf.keep(&streams.files)?;
     }
     Ok(report(&outcome, &session, machine))
+}
+
+/// The guest's files that come back at the end.
+fn fetched(wishes: &Wishes) -> Vec<PathBuf> {
+    let mut files = wishes.perf.as_ref().map_or(Vec::new(), Perf::files);
+    files.push(missing::FILE.into());
+    files
 }
 
 /// The exit code, with the console's end below whatever went wrong.
@@ -193,7 +207,7 @@ fn write_image(
         timeout: 0,
         nonce: String::new(),
         placement: wishes.placement,
-        fetch: wishes.perf.as_ref().map_or(Vec::new(), Perf::files),
+        fetch: fetched(wishes),
         programs: vec![program],
     };
     tree.bytes(Path::new(runfile::PATH), 0o644, file.text())?;

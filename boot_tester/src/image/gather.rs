@@ -148,13 +148,15 @@ impl<'a> Gather<'a> {
             }
             _ => {}
         }
-        for extra in runtimes::of(path, &self.finder.found()) {
-            if extra.exists() && self.seen.insert(extra.clone()) {
+        let runtime = runtimes::of(path, self.finder.found());
+        for extra in runtime.brings {
+            if self.seen.insert(extra.clone()) {
                 self.tree.mirror(&extra)?;
                 program::add_needs(self.tree, self.finder, &extra)?;
                 self.brought.push(extra);
             }
         }
+        runtime.leaves.iter().for_each(|path| self.tree.remove(path));
         Ok(())
     }
 

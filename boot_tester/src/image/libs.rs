@@ -49,8 +49,8 @@ impl Finder {
     }
 
     /// The libraries that were added so far.
-    pub fn found(&self) -> BTreeSet<PathBuf> {
-        self.done.clone()
+    pub fn found(&self) -> &BTreeSet<PathBuf> {
+        &self.done
     }
 
     /// Adds interpreter and libraries of the dynamic program (or library) at `path` to the tree.

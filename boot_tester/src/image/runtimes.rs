@@ -32,10 +32,13 @@ struct Runtime {
     /// Names of shared libraries that bring it along; `*` as above.
     #[serde(default)]
     libraries: Vec<String>,
-    /// Paths to bring: absolute, or below `{prefix}`, the directory above the program's own. A `*`
-    /// stands for any text within one component.
+    /// Paths to bring. `{prefix}` is the directory above the program's own, `{name}` the program's
+    /// file name behind all links. A `*` stands for any text within one component.
     #[serde(default)]
     brings: Vec<String>,
+    /// Paths below those of `brings` that stay on the host.
+    #[serde(default)]
+    leaves: Vec<String>,
     /// Shared libraries to bring, by name.
     #[serde(default)]
     loads: Vec<String>,
@@ -50,12 +53,24 @@ fn rules() -> &'static [Runtime] {
     })
 }
 
-/// Paths that the program at `program`, which loads `libraries`, may look for while it runs.
-pub fn of(program: &Path, libraries: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
+/// What a program may look for while it runs.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    pub brings: Vec<PathBuf>,
+    /// Parts of `brings` that no program needs.
+    pub leaves: Vec<PathBuf>,
+}
+
+/// What the program at `program`, which loads `libraries`, may look for while it runs.
+pub fn of(program: &Path, libraries: &BTreeSet<PathBuf>) -> Needs {
     let real = program.canonicalize().unwrap_or_else(|_| program.into());
     let names = [program.file_name(), real.file_name()];
     let prefix = real.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
-    let mut found = Vec::new();
+    let name = real.file_name().unwrap_or_default().to_string_lossy();
+    let full = |path: &String| {
+        path.replace("{prefix}", &prefix.to_string_lossy()).replace("{name}", &name)
+    };
+    let mut needs = Needs::default();
     for rule in rules() {
         let named = |pattern: &String, name: Option<&OsStr>| {
             name.and_then(OsStr::to_str).is_some_and(|name| matches(pattern, name))
@@ -65,16 +80,14 @@ pub fn of(program: &Path, libraries: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
         if !applies {
             continue;
         }
-        for path in &rule.brings {
-            let path = path.replace("{prefix}", &prefix.to_string_lossy());
-            found.extend(expand(Path::new(&path)));
-        }
+        needs.brings.extend(rule.brings.iter().flat_map(|path| expand(Path::new(&full(path)))));
+        needs.leaves.extend(rule.leaves.iter().flat_map(|path| expand(Path::new(&full(path)))));
         for name in &rule.loads {
             let in_dirs = LIBRARIES.iter().flat_map(|dir| expand(&Path::new(dir).join(name)));
-            found.extend(in_dirs);
+            needs.brings.extend(in_dirs);
         }
     }
-    found
+    needs
 }
 
 /// True if `name` is `pattern`, in which each `*` stands for any text.
@@ -128,12 +141,14 @@ mod tests {
     fn an_interpreter_brings_its_modules() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        for path in ["bin", "lib/python3.11/encodings"] {
+        for path in ["bin", "lib/python3.11/encodings", "lib/python3.11/test", "lib/python3.12"] {
             std::fs::create_dir_all(root.join(path)).unwrap();
         }
         std::fs::write(root.join("bin/python3.11"), "").unwrap();
         std::os::unix::fs::symlink("python3.11", root.join("bin/python3")).unwrap();
         let found = of(&root.join("bin/python3"), &BTreeSet::new());
-        assert!(found.contains(&root.join("lib/python3.11")), "{found:?}");
+        assert_eq!(found.brings[0], root.join("lib/python3.11"));
+        assert!(!found.brings.contains(&root.join("lib/python3.12")));
+        assert_eq!(found.leaves, [root.join("lib/python3.11/test")]);
     }
 }

@@ -104,6 +104,13 @@ impl Tree {
         self.put(path, Entry::Link { target: target.into() })
     }
 
+    /// Takes what is at `path`, and all below it, out again.
+    pub fn remove(&mut self, path: &Path) {
+        if let Ok(key) = self.resolve_parent(path) {
+            self.entries.retain(|own, _| !own.starts_with(&key));
+        }
+    }
+
     /// Copies a host file or directory (with all it holds) to `guest`.
     pub fn host(&mut self, from: &Path, guest: &Path) -> Result<()> {
         let meta =

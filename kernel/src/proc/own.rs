@@ -4,6 +4,8 @@
 //!   to `managed`; `cached` is the part of `free` in the CPUs' caches.
 //! * `latency`: how long preemption and interrupts were off, and where; in the checked kernel.
 //! * `locks`: of each class of locks how often and how long it was waited for.
+//! * `missing`: what programs asked for in vain: `syscall NUMBER`, `socket FAMILY`, `filesystem
+//!   NAME`, `path PATH`, each with the name of who asked first.
 //! * `syscalls`: the table of system calls: number, name, arguments.
 //! * `tlb`: rounds of flushing, and interrupts sent for them.
 //! * `migrate_fail_every`: for tests: every Nth allocation of a migration's target fails; 0: none.
@@ -27,6 +29,7 @@ pub fn add(_fs: &Arc<PseudoFs>, dir: &Dir) {
     dir.text("locks", super::contention::show);
     dir.text("syscalls", syscalls);
     dir.text("tlb", tlb);
+    dir.text("missing", crate::missing::show);
     dir.attribute("migrate_fail_every", 0o644, show_fail_every, set_fail_every);
 }
 

@@ -121,6 +121,7 @@ fn missing(nr: u64) -> Result<u64> {
     let bit = 1 << (nr % 64);
     if MISSED[nr / 64].fetch_or(bit, Ordering::Relaxed) & bit == 0 {
         log::warn!("system call {nr} is not there (asked for by {})", current().name());
+        crate::missing::note(crate::missing::Asked::Syscall(nr as u64), b"");
     }
     Err(Errno::ENOSYS)
 }

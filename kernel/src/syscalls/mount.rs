@@ -34,7 +34,13 @@ fn mount_at(
     let kind = utf8(text(kind)?)?;
     // Options are text; what is not (a structure of some network file system) has no type here.
     let options = utf8(text(data)?)?;
-    c.as_caller(|caller| caller.mount(&source, &target, &kind, flags as u32, &options))
+    c.as_caller(|caller| caller.mount(&source, &target, &kind, flags as u32, &options)).inspect_err(
+        |error| {
+            if *error == Errno::ENODEV {
+                crate::missing::note(crate::missing::Asked::FileSystem, kind.as_bytes());
+            }
+        },
+    )
 }
 
 /// MNT_EXPIRE is not there: EINVAL.

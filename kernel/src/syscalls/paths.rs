@@ -45,7 +45,11 @@ fn open_how(c: &Ctx<'_>, dirfd: i32, path: VirtAddr, how: OpenHow) -> Result<i32
     if how.flags & oflag::O_CREAT != 0 {
         c.fd_table().check_room(c.fd_limit())?;
     }
-    let file = c.as_caller(|caller| caller.open(start.at(), &path, &how))?;
+    let file = c.as_caller(|caller| caller.open(start.at(), &path, &how)).inspect_err(|error| {
+        if *error == Errno::ENOENT {
+            crate::missing::note_path(&path);
+        }
+    })?;
     c.install(file, how.flags & oflag::O_CLOEXEC != 0)
 }
 

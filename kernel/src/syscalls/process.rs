@@ -137,7 +137,11 @@ fn execve(c: &mut Ctx<'_>, path: VirtAddr, argv: u64, envp: u64) -> Result<u64> 
     let mut total = 0;
     let args = exec::read_strings(argv, &mut total)?;
     let env = exec::read_strings(envp, &mut total)?;
-    let file = exec::open(&name)?;
+    let file = exec::open(&name).inspect_err(|error| {
+        if *error == Errno::ENOENT {
+            crate::missing::note_path(&name);
+        }
+    })?;
     exec::exec(Program { file, name, args, env }, c.frame)?;
     Ok(c.frame.rax)
 }

@@ -56,7 +56,11 @@ fn store_address(address: &[u8], at: VirtAddr, len_at: VirtAddr) -> Result<()> {
 }
 
 fn socket(c: &mut Ctx<'_>, family: u32, kind: u32, protocol: u32) -> Result<i32> {
-    let file = socket::create(family, kind, protocol)?;
+    let file = socket::create(family, kind, protocol).inspect_err(|error| {
+        if *error == Errno::EAFNOSUPPORT {
+            crate::missing::note(crate::missing::Asked::SocketFamily(family), b"");
+        }
+    })?;
     c.install(file, kind & oflag::O_CLOEXEC != 0)
 }
 

@@ -3,7 +3,7 @@
 use libc::*;
 
 use super::scratch;
-use crate::harness::{Test, on_proxima_only, tests};
+use crate::harness::{Test, not_on_linux, on_proxima_only, tests};
 use crate::memory::{PAGE, map, mmap, mprotect};
 use crate::signal;
 use crate::sys::{self, fails, open, pipe, sys};
@@ -22,6 +22,7 @@ pub const TESTS: &[Test] = tests![
     a_process_directory_is_signalled_as_a_pidfd_is,
     a_write_cut_short_by_the_last_readers_end_is_sigpipe,
     what_is_not_there_is_refused,
+    what_was_asked_for_in_vain_is_remembered_and_no_more_than_fits,
 ];
 
 const LARGEST: i64 = i64::MAX;
@@ -276,4 +277,26 @@ fn what_is_not_there_is_refused() {
     }
     let flags = IPC_CREAT | SHM_HUGETLB | 0o600;
     fails(sys!(SYS_shmget, IPC_PRIVATE, PAGE, flags), ENOMEM);
+}
+
+fn what_was_asked_for_in_vain_is_remembered_and_no_more_than_fits() {
+    not_on_linux("/proc/proxima/missing");
+    let missing = || std::fs::read_to_string("/proc/proxima/missing").unwrap();
+    let path = format!("/nowhere/{}", sys::getpid());
+    fails(open(&path, O_RDONLY, 0), ENOENT);
+    fails(open("relative/nowhere", O_RDONLY, 0), ENOENT);
+    fails(sys!(SYS_socket, 9999, SOCK_STREAM, 0), EAFNOSUPPORT);
+    fails(sys!(1000), ENOSYS);
+    let record = missing();
+    let there = |line: &str| record.lines().filter(|l| l.starts_with(line)).count();
+    assert_eq!(there(&format!("path {path} ")), 1);
+    assert_eq!((there("socket 9999 "), there("syscall 1000 ")), (1, 1));
+    assert!(!record.contains("relative/nowhere"));
+    // Nobody makes the record long: neither by many names nor by long ones.
+    for i in 0..1000 {
+        fails(open(&format!("/nowhere/{i}/{}", "x\n".repeat(100)), O_RDONLY, 0), ENOENT);
+    }
+    let full = missing();
+    assert!(full.lines().count() <= 256 && full.len() < 64 * 1024, "{} bytes", full.len());
+    assert!(full.lines().all(|line| line.split(' ').count() == 3), "a name breaks its line");
 }

@@ -1,0 +1,138 @@
+//! The last words of a run: what its programs asked the kernel for in vain, a line for each kind.
+//!
+//! The kernel remembers (/proc/proxima/missing, which Linux does not have); here it is told what this
+//! machine would have had, and what to say to have it in the guest.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The guest's file.
+pub const FILE: &str = "/proc/proxima/missing";
+
+/// Names shown in one line.
+const SHOWN: usize = 5;
+
+/// What a program looks for and does well without: caches, translations, settings of names.
+const IDLE: &[&str] = &[
+    "/etc/ld.so.",
+    "/etc/localtime",
+    "/etc/host.conf",
+    "/etc/resolv.conf",
+    "/etc/gai.conf",
+    "/usr/share/locale",
+    "/usr/lib/locale",
+    "/usr/lib/x86_64-linux-gnu/gconv",
+];
+
+/// Lines for a person; `on_host` tells whether this machine has a path.
+pub fn lines(record: &str, on_host: impl Fn(&Path) -> bool) -> Vec<String> {
+    let mut kinds: BTreeMap<&str, Vec<(String, &str)>> = BTreeMap::new();
+    for line in record.lines() {
+        let mut words = line.split(' ');
+        let (Some(kind), Some(name), Some(who)) = (words.next(), words.next(), words.next()) else {
+            continue;
+        };
+        let name = match kind {
+            "syscall" => syscall(name),
+            "socket" => family(name),
+            _ => name.to_string(),
+        };
+        let kind = match kind {
+            "path" if !on_host(Path::new(&name)) || IDLE.iter().any(|i| name.starts_with(i)) => {
+                continue;
+            }
+            "path" if name.starts_with("/proc/") || name.starts_with("/sys/") => "pseudo",
+            kind => kind,
+        };
+        kinds.entry(kind).or_default().push((name, who));
+    }
+    let told = |(kind, names): (&str, Vec<(String, &str)>)| {
+        let asked = |(name, who): &(String, &str)| format!("{name} (asked for by {who})");
+        let plain = |(name, _): &(String, &str)| name.clone();
+        let (before, list, after) = match kind {
+            "syscall" => {
+                ("system calls that Proxima does not have", shown(&names, asked), String::new())
+            }
+            "socket" => ("sockets that Proxima does not have", shown(&names, asked), String::new()),
+            "filesystem" => {
+                ("file systems that Proxima does not have", shown(&names, plain), String::new())
+            }
+            "pseudo" => {
+                ("files that Linux has and Proxima has not", shown(&names, asked), String::new())
+            }
+            "path" => (
+                "files that were looked for and are on this machine",
+                shown(&names, plain),
+                format!("; bring them with --with {}", names[0].0),
+            ),
+            _ => return None,
+        };
+        Some(format!("proxima: {before}: {list}{after}"))
+    };
+    kinds.into_iter().filter_map(told).collect()
+}
+
+fn shown<T>(names: &[T], show: impl Fn(&T) -> String) -> String {
+    let mut list = names.iter().take(SHOWN).map(show).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        list += &format!(" and {} more", names.len() - SHOWN);
+    }
+    list
+}
+
+fn syscall(number: &str) -> String {
+    let known = number.parse().ok().and_then(syscalls::x86_64::Sysno::new);
+    known.map_or_else(|| format!("number {number}"), |call| call.name().to_string())
+}
+
+/// Address families that programs ask for (socket.h).
+fn family(number: &str) -> String {
+    let name = match number {
+        "2" => "AF_INET",
+        "10" => "AF_INET6",
+        "16" => "AF_NETLINK",
+        "17" => "AF_PACKET",
+        "38" => "AF_ALG",
+        "40" => "AF_VSOCK",
+        _ => return format!("of family {number}"),
+    };
+    name.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_a_line_with_what_to_do() {
+        let record = "syscall 101 strace\nsocket 2 redis\npath /usr/lib/x/a.so java\n\
+                      path /usr/lib/x/none.so java\npath /etc/ld.so.cache java\n\
+                      path /sys/class/net numactl\n";
+        let on_host = |path: &Path| !path.ends_with("none.so");
+        assert_eq!(
+            lines(record, on_host),
+            [
+                "proxima: files that were looked for and are on this machine: /usr/lib/x/a.so; bring \
+                 them with --with /usr/lib/x/a.so",
+                "proxima: files that Linux has and Proxima has not: /sys/class/net (asked for by \
+                 numactl)",
+                "proxima: sockets that Proxima does not have: AF_INET (asked for by redis)",
+                "proxima: system calls that Proxima does not have: ptrace (asked for by strace)",
+            ]
+        );
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let record: String = (0..9).map(|i| format!("filesystem fs{i} mount\n")).collect();
+        let told = lines(&record, |_| true);
+        assert_eq!(told.len(), 1);
+        assert!(told[0].ends_with("fs4 and 4 more"), "{}", told[0]);
+    }
+
+    #[test]
+    fn what_is_no_record_says_nothing() {
+        assert!(lines("", |_| true).is_empty());
+        assert!(lines("nonsense\n", |_| true).is_empty());
+    }
+}
