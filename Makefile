@@ -38,6 +38,7 @@ test-all: setup
 	@$(PROXIMA) test sched --kernel both --filter 'every_cpu_runs|beyond_64|without_memory' \
 		--topology crowd-96
 	@sh scripts/perf-suite.sh $(PROXIMA)
+	@sh scripts/commands.sh $(PROXIMA)
 
 # docs/syscalls.md, from the kernel's own table.
 docs: setup

@@ -1,0 +1,58 @@
+#!/bin/sh
+# Runs the command lines of commands.txt as a newcomer would: with the tool, from a directory that is
+# not the checkout, on both kernels. Arguments: the command of the tool.
+#
+# A line a command, and in the end `N passed, N failed`. Exit code 1 if one failed. What the host has
+# no program for is left out.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(dirname "$here")
+# The tool's path must hold from anywhere.
+case $* in
+*cargo*) tool="$* --manifest-path $root/Cargo.toml" && tool=$(echo "$tool" | sed 's/ -- --manifest-path.*//') &&
+    tool="$tool --manifest-path $root/Cargo.toml --" ;;
+*) tool=$* ;;
+esac
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir"
+
+printf '#!/bin/sh\necho prog "$@"\ncat data.txt\n' >prog
+printf '#!/bin/sh\nexec ./prog\n' >nested
+echo hello >data.txt
+echo 'print("python")' >s.py
+chmod +x prog nested
+if command -v cc >/dev/null && ! cc -x c -o exe - -lnuma 2>/dev/null <<'C'
+#include <numa.h>
+#include <stdio.h>
+int main(void) { printf("nodes %d\n", numa_num_configured_nodes()); return 0; }
+C
+then
+    rm -f exe
+fi
+
+passed=0
+failed=0
+tab=$(printf '\t')
+for kernel in proxima linux; do
+    while IFS= read -r line <&3; do
+        case $line in "" | "#"*) continue ;; esac
+        wanted=${line%%"$tab"*}
+        words=${line#*"$tab"}
+        eval "set -- $words"
+        command -v "$1" >/dev/null || continue
+        case $words in *./exe*) [ -e exe ] || continue ;; esac
+        if $tool run --topology two-socket --timeout 120 --kernel $kernel -- "$@" >out.txt 2>&1 </dev/null ||
+            true && grep -Eq -- "$wanted" out.txt; then
+            passed=$((passed + 1))
+            echo "ok $kernel: $words"
+        else
+            failed=$((failed + 1))
+            echo "FAIL $kernel: $words"
+            sed 's/^/    /' out.txt | tail -5
+        fi
+    done 3<"$here/commands.txt"
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
