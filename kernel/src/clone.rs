@@ -49,6 +49,9 @@ fn check(args: &CloneArgs) -> Result<()> {
     {
         return Err(Errno::EINVAL);
     }
+    if has(f, g::CLONE_SETTLS) && args.tls >= hal::user::USER_END {
+        return Err(Errno::EPERM);
+    }
     // Namespaces are not there, and threads have no descriptors of their own.
     if f & NAMESPACES != 0 || has(f, g::CLONE_PIDFD) && has(f, g::CLONE_THREAD) {
         return Err(Errno::EINVAL);
@@ -68,7 +71,7 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
         return Err(Errno::ERESTARTNOINTR);
     }
     let thread = has(f, g::CLONE_THREAD);
-    if !thread && crate::limits::too_many_processes() {
+    if crate::limits::too_many_tasks() {
         return Err(Errno::EAGAIN);
     }
     let stack = KernelStack::new(vm::env::local_node()).ok_or(Errno::ENOMEM)?;
