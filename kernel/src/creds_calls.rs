@@ -99,8 +99,8 @@ fn may_set_group(creds: &Creds) -> bool {
 /// -1 leaves an id as it is.
 const KEEP: u32 = u32::MAX;
 
-/// RLIMIT_NPROC of the new user is not looked at here: fork does.
 fn commit_user(old: &Creds, mut new: Creds) {
+    crate::limits::note_new_user(new.uid);
     follow_user(old, &mut new);
     commit(new);
 }

@@ -107,6 +107,9 @@ pub fn open(path: &[u8]) -> Result<Arc<File>> {
 
 /// Replaces the running task's program; `frame` becomes the new program's first registers.
 pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
+    if crate::limits::refuses_exec() {
+        return Err(Errno::EAGAIN);
+    }
     let (mut program, head, readable) = resolve_scripts(program)?;
     if program.args.is_empty() {
         program.args.push(Vec::new());
@@ -150,6 +153,10 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
     let base = program.name.rsplit(|&b| b == b'/').next().unwrap_or(&program.name);
     task.set_name(base);
     task.process.place.lock().has_execed = true;
+    // What its parent wanted to hear of the old program is not what the new one says, and its
+    // children's signals are not what the new one expects.
+    task.process.exit_signal.store(17, Ordering::Relaxed);
+    task.process.execs.fetch_add(1, Ordering::Relaxed);
     crate::time::posix::forget(&task.process);
     crate::signal::on_exec();
     task.clear_child_tid.store(0, Ordering::Relaxed);

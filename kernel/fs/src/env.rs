@@ -32,6 +32,10 @@ pub trait Env: Sync {
     fn capable(&self, _cap: Cap) -> bool {
         true
     }
+    /// Returns whether the running task is in a group, with its ids for file access.
+    fn in_group(&self, _gid: u32) -> bool {
+        true
+    }
     /// Returns whether a process has this id.
     fn is_process(&self, _pid: u32) -> bool {
         true

@@ -26,6 +26,9 @@ impl Env for Environment {
     fn capable(&self, cap: Cap) -> bool {
         crate::creds::capable(cap)
     }
+    fn in_group(&self, gid: u32) -> bool {
+        current().credentials().fs.in_group(gid)
+    }
     fn is_process(&self, pid: u32) -> bool {
         i32::try_from(pid).is_ok_and(|pid| crate::task::table::task(pid).is_some())
     }

@@ -479,6 +479,7 @@ impl FileOps for TmpInode {
             let outcome = data.object.punch_hole(offset, len);
             self.settle(data);
             self.base.touch_modified();
+            self.lose_privileges();
             return outcome;
         }
         let end = offset + len;
@@ -498,6 +499,7 @@ impl FileOps for TmpInode {
             data.object.set_len(end)?;
         }
         self.base.touch_modified();
+        self.lose_privileges();
         Ok(())
     }
 

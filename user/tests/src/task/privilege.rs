@@ -19,6 +19,9 @@ pub const TESTS: &[Test] = tests![
     thread_storage_beyond_the_user_half_is_refused,
     a_sealed_file_mapped_for_reading_stays_unwritable,
     truncation_by_a_user_takes_set_id_bits_away,
+    changes_take_set_id_bits_away_by_a_table,
+    an_exec_as_a_user_with_too_many_threads_is_refused,
+    an_exec_makes_the_exit_signal_sigchld,
     forced_buffers_and_high_priorities_need_a_capability,
     credentials_of_no_process_are_refused,
     locked_memory_grows_within_its_limit,
@@ -102,11 +105,12 @@ fn a_maps_file_opened_before_an_exec_is_empty_after_it() {
     let maps = sys::open(&format!("/proc/{child}/maps"), libc::O_RDONLY, 0).unwrap();
     let mem = sys::open(&format!("/proc/{child}/mem"), libc::O_RDONLY, 0).unwrap();
     steps.reach(1);
-    let renamed = |name: &str| {
+    // The harness's own arguments are names of tests, with any word in them.
+    let executed = || {
         let line = std::fs::read(format!("/proc/{child}/cmdline")).unwrap();
-        line.windows(name.len()).any(|part| part == name.as_bytes())
+        line.ends_with(b"\0pause\0")
     };
-    while !renamed("pause") {
+    while !executed() {
         sys!(libc::SYS_sched_yield).unwrap();
     }
     let mut text = [0u8; 256];
@@ -159,6 +163,138 @@ fn truncation_by_a_user_takes_set_id_bits_away() {
         assert_eq!(mode(), 0o777);
     });
     std::fs::remove_file(&path).unwrap();
+}
+
+/// What a change of a file does to its set-id bits, by who makes it: root, root without CAP_FSETID
+/// outside of the file's group, and the owner in the group and outside of it.
+fn changes_take_set_id_bits_away_by_a_table() {
+    use std::os::unix::fs::PermissionsExt;
+    const FSETID: u64 = 1 << 4;
+    const GROUP: u32 = 55;
+    let path = format!("/tmp/table-{}", sys::getpid());
+    let name = sys::c(&path);
+    type Change = fn(&std::ffi::CStr, i32) -> sys::Result<usize>;
+    let changes: [(&str, Change); 6] = [
+        ("write", |_, fd| sys!(libc::SYS_pwrite64, fd, c"x".as_ptr(), 1, 0)),
+        ("truncate", |path, _| sys!(libc::SYS_truncate, path.as_ptr(), 2)),
+        ("fallocate", |_, fd| sys!(libc::SYS_fallocate, fd, 0, 0, 8192)),
+        ("chown", |path, _| sys!(libc::SYS_chown, path.as_ptr(), -1, -1)),
+        ("chgrp", |path, _| sys!(libc::SYS_chown, path.as_ptr(), -1, GROUP)),
+        ("chmod", |path, _| sys!(libc::SYS_chmod, path.as_ptr(), 0o2764)),
+    ];
+    let callers: [(&str, fn()); 4] = [
+        ("root", || ()),
+        ("root without FSETID", || super::credentials::drop_effective(FSETID)),
+        ("owner in the group", || {
+            sys!(libc::SYS_setgroups, 1, [GROUP].as_ptr()).unwrap();
+            sys!(libc::SYS_setresgid, ID, ID, ID).unwrap();
+            sys!(libc::SYS_setresuid, ID, ID, ID).unwrap();
+        }),
+        ("owner", become_user),
+    ];
+    // Set-user-id 4, set-group-id 2: what is left.
+    let rule = |mode: u32, what: &str, caller: &str| {
+        let member = caller == "root" || caller == "owner in the group";
+        let group = if mode & 0o010 != 0 || !member { 0 } else { mode >> 9 & 2 };
+        match what {
+            "chmod" => {
+                if member {
+                    2
+                } else {
+                    0
+                }
+            }
+            "chown" | "chgrp" => group,
+            _ if caller == "root" => mode >> 9,
+            _ => group,
+        }
+    };
+    for mode in [0o6777, 0o6767, 0o2767, 0o4777] {
+        for (what, change) in changes {
+            for (caller, become_caller) in callers {
+                std::fs::write(&path, "text").unwrap();
+                sys!(libc::SYS_chown, name.as_ptr(), ID, GROUP).unwrap();
+                sys!(libc::SYS_chmod, name.as_ptr(), mode).unwrap();
+                let refused = crate::child::ask(|| {
+                    become_caller();
+                    let fd = sys::open(&path, libc::O_RDWR, 0).unwrap();
+                    change(&name, fd).map_or_else(|error| error.0 as u32, |_| 0)
+                });
+                let left = std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+                std::fs::remove_file(&path).unwrap();
+                let expected = (0, rule(mode, what, caller));
+                assert_eq!((refused, left >> 9), expected, "{mode:o}: {what} by {caller}");
+            }
+        }
+    }
+}
+
+fn an_exec_as_a_user_with_too_many_threads_is_refused() {
+    const OTHER: u32 = 4322;
+    let steps = Steps::new();
+    let others = [(); 3].map(|()| {
+        spawn(|| {
+            super::credentials::become_user(OTHER);
+            steps.await_(1);
+        })
+    });
+    while !others.iter().all(|pid| uid_of(*pid) == OTHER) {
+        sys!(libc::SYS_sched_yield).unwrap();
+    }
+    let become_other = |most: u64| {
+        limit(libc::RLIMIT_NPROC, most);
+        super::credentials::become_user(OTHER);
+    };
+    let exec = || helper::exec(&["pid", "0"]);
+    run(|| {
+        become_other(2);
+        assert_eq!(exec().0, libc::EAGAIN);
+        assert_eq!(exec().0, libc::EAGAIN, "again");
+    });
+    // The three were no more than the limit when the fourth came, which is not asked again.
+    let child = spawn(|| {
+        become_other(3);
+        panic!("execve: {}", exec());
+    });
+    assert_eq!(join(child), 1);
+    let child = spawn(|| {
+        become_other(2);
+        steps.reach(1);
+        // Until they are reaped: zombies count.
+        while others.iter().any(|pid| crate::child::state_of(*pid).is_some()) {
+            let _ = sys!(libc::SYS_sched_yield);
+        }
+        panic!("execve: {}", exec());
+    });
+    others.into_iter().for_each(|pid| assert_eq!(join(pid), 0));
+    assert_eq!(join(child), 1, "they are gone");
+}
+
+fn uid_of(pid: i32) -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(format!("/proc/{pid}")).map_or(0, |data| data.uid())
+}
+
+/// clone with an exit signal of its own.
+fn fork_with(signal: i32) -> i32 {
+    sys!(libc::SYS_clone, signal, 0, 0, 0, 0).unwrap() as i32
+}
+
+fn an_exec_makes_the_exit_signal_sigchld() {
+    let exit_signal = |pid: i32| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        line.split(' ').nth(37).unwrap().to_string()
+    };
+    let child = fork_with(0);
+    if child == 0 {
+        panic!("execve: {}", helper::exec(&["pause"]));
+    }
+    while exit_signal(child) == "0" {
+        sys!(libc::SYS_sched_yield).unwrap();
+    }
+    assert_eq!(exit_signal(child), "17");
+    sys::kill(child, libc::SIGKILL).unwrap();
+    join(child);
 }
 
 fn forced_buffers_and_high_priorities_need_a_capability() {
