@@ -49,6 +49,9 @@ fn check(args: &CloneArgs) -> Result<()> {
     {
         return Err(Errno::EINVAL);
     }
+    if has(f, g::CLONE_SETTLS) && args.tls >= hal::user::USER_END {
+        return Err(Errno::EPERM);
+    }
     // Namespaces are not there, and threads have no descriptors of their own.
     if f & NAMESPACES != 0 || has(f, g::CLONE_PIDFD) && has(f, g::CLONE_THREAD) {
         return Err(Errno::EINVAL);
@@ -68,7 +71,7 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
         return Err(Errno::ERESTARTNOINTR);
     }
     let thread = has(f, g::CLONE_THREAD);
-    if !thread && crate::limits::too_many_processes() {
+    if crate::limits::too_many_tasks() {
         return Err(Errno::EAGAIN);
     }
     let stack = KernelStack::new(vm::env::local_node()).ok_or(Errno::ENOMEM)?;
@@ -267,6 +270,9 @@ fn new_process(pid: i32, args: &CloneArgs, mm: &Arc<vm::Mm>) -> Arc<Process> {
     process.uid.store(parent.creds.lock().uid, Ordering::Relaxed);
     process.maker.store(parent.tid(), Ordering::Relaxed);
     process.exit_signal.store(args.exit_signal, Ordering::Relaxed);
+    let execs = if has(args.flags, g::CLONE_PARENT) { &from.execs_of_parent } else { &from.execs };
+    process.execs_of_parent.store(execs.load(Ordering::Relaxed), Ordering::Relaxed);
+    process.execs.store(from.execs.load(Ordering::Relaxed), Ordering::Relaxed);
     if args.flags & u64::from(g::CLONE_VM) != 0 {
         process.membarrier.store(from.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
     }
@@ -301,6 +307,8 @@ fn bare_process(pid: i32) -> Arc<Process> {
         zombie: AtomicBool::new(false),
         change: SpinLock::new(None),
         exit_signal: AtomicI32::new(17),
+        execs: AtomicU32::new(0),
+        execs_of_parent: AtomicU32::new(0),
         ended: Arc::new(WaitQueue::new()),
         child_events: WaitQueue::new(),
         thread_events: WaitQueue::new(),

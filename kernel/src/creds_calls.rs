@@ -1,7 +1,7 @@
 //! Changes of credentials: what setuid(2) and its kin, capset(2) and exec do to them.
 
 use crate::creds::ALL_CAPS;
-use crate::task::{Creds, Task, current};
+use crate::task::{Creds, current, table};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -99,8 +99,8 @@ fn may_set_group(creds: &Creds) -> bool {
 /// -1 leaves an id as it is.
 const KEEP: u32 = u32::MAX;
 
-/// RLIMIT_NPROC of the new user is not looked at here: fork does.
 fn commit_user(old: &Creds, mut new: Creds) {
+    crate::limits::note_new_user(new.uid);
     follow_user(old, &mut new);
     commit(new);
 }
@@ -277,8 +277,9 @@ pub fn set_caps(effective: u64, permitted: u64, inheritable: u64) -> Result<()> 
 }
 
 /// execve(2) of `file`: set-user-id bits, and what they do to capabilities. True when the program
-/// runs with more than its caller had (AT_SECURE).
-pub fn on_exec(file: &Arc<File>) -> bool {
+/// runs with more than its caller had (AT_SECURE). What the caller may not read, or what runs as
+/// another user, is nobody's to look into.
+pub fn on_exec(file: &Arc<File>, readable: bool) -> bool {
     let old = current().credentials();
     let mut new = copy();
     let meta = file.metadata();
@@ -294,10 +295,6 @@ pub fn on_exec(file: &Arc<File>) -> bool {
             new.egid = meta.gid;
         }
     }
-    new.suid = new.euid;
-    new.sgid = new.egid;
-    new.fsuid = new.euid;
-    new.fsgid = new.egid;
     let set_id = new.euid != old.euid || new.egid != old.egid;
     if set_id {
         new.cap_ambient = 0;
@@ -306,28 +303,50 @@ pub fn on_exec(file: &Arc<File>) -> bool {
     if root_rules && (new.euid == 0 || new.uid == 0) {
         new.cap_permitted = new.cap_inheritable | new.cap_bounding;
     } else {
-        new.cap_permitted = new.cap_ambient;
+        new.cap_permitted = 0;
     }
-    new.cap_effective =
-        if root_rules && new.euid == 0 { new.cap_permitted } else { new.cap_ambient };
+    let as_root = root_rules && new.euid == 0;
+    let raised = set_id || new.cap_permitted & !old.cap_permitted != 0;
+    if raised && (old.no_new_privs || shares_directories()) {
+        // Somebody else could still move the program's directories under it, or it promised to gain
+        // nothing.
+        if old.no_new_privs || !old.has(Cap::Setuid as u32) {
+            new.euid = new.uid;
+            new.egid = new.gid;
+        }
+        new.cap_permitted &= old.cap_permitted;
+    }
+    new.suid = new.euid;
+    new.sgid = new.egid;
+    new.fsuid = new.euid;
+    new.fsgid = new.egid;
+    new.cap_permitted |= new.cap_ambient;
+    new.cap_effective = if as_root { new.cap_permitted } else { new.cap_ambient };
     new.securebits &= !secure::KEEP_CAPS;
     let secure = new.uid != new.euid
         || new.gid != new.egid
         || set_id
         || root_rules && new.uid != 0 && new.cap_permitted & !new.cap_ambient != 0;
-    // Programs that run as another user than their caller are nobody's to look into.
-    let open = new.uid == new.euid && new.gid == new.egid;
-    commit(new);
+    // As on Linux the ids before the exec are looked at; a change of them then counts by itself.
+    let open = readable && old.uid == old.euid && old.gid == old.egid;
     current().process.dumpable.store(i32::from(open), Ordering::Relaxed);
+    commit(new);
     secure
 }
 
-/// ptrace(2)'s rule for get_robust_list(2) and the like: EPERM.
-pub fn may_look_into(task: &Task) -> Result<()> {
-    let own = current().credentials();
-    let other = task.credentials();
-    let same = [other.uid, other.euid, other.suid].iter().all(|&id| id == own.uid)
-        && [other.gid, other.egid, other.sgid].iter().all(|&id| id == own.gid);
-    let inside = Arc::ptr_eq(&current().process, &task.process);
-    if inside || same || own.has(Cap::SysPtrace as u32) { Ok(()) } else { Err(Errno::EPERM) }
+/// Returns whether another process shares the running one's directories (CLONE_FS). Its other
+/// threads are gone.
+fn shares_directories() -> bool {
+    let task = current();
+    let own = task.fs.lock().clone();
+    let all;
+    // Nobody comes or goes meanwhile.
+    let tree = table::TREE.lock();
+    all = table::processes();
+    let shared = all.iter().filter(|p| !Arc::ptr_eq(p, &task.process)).any(|process| {
+        let threads = process.place.lock().threads.clone();
+        threads.iter().any(|thread| Arc::ptr_eq(&thread.fs.lock(), &own))
+    });
+    drop(tree);
+    shared
 }

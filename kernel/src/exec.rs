@@ -63,14 +63,17 @@ pub fn read_strings(at: u64, total: &mut usize) -> Result<Vec<Vec<u8>>> {
     }
 }
 
-/// Follows `#!` lines to the program that is really run.
-fn resolve_scripts(mut program: Program) -> Result<(Program, Vec<u8>)> {
+/// Follows `#!` lines to the program that is really run; false if the caller may not read one of
+/// them.
+fn resolve_scripts(mut program: Program) -> Result<(Program, Vec<u8>, bool)> {
+    let mut readable = true;
     for _ in 0..=MAX_SCRIPTS {
         let mut head = alloc::vec![0u8; 256];
         let got = program.file.read_kernel(&mut head, 0)?;
         head.truncate(got);
+        readable &= may_read(&program.file);
         if !head.starts_with(b"#!") {
-            return Ok((program, head));
+            return Ok((program, head, readable));
         }
         let line_end = head.iter().position(|&b| b == b'\n');
         // A line that does not end within the first bytes is taken only if the name does.
@@ -104,7 +107,10 @@ pub fn open(path: &[u8]) -> Result<Arc<File>> {
 
 /// Replaces the running task's program; `frame` becomes the new program's first registers.
 pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
-    let (mut program, head) = resolve_scripts(program)?;
+    if crate::limits::refuses_exec() {
+        return Err(Errno::EAGAIN);
+    }
+    let (mut program, head, readable) = resolve_scripts(program)?;
     if program.args.is_empty() {
         program.args.push(Vec::new());
     }
@@ -121,6 +127,7 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
             Some((file, image))
         }
     };
+    let readable = readable && interpreter.as_ref().is_none_or(|(file, _)| may_read(file));
     let closed = DenyWrite::new(program.file.inode())?;
     // Before anything of the new program is allocated: that lies where it will run.
     crate::sched::on_exec();
@@ -134,8 +141,8 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
     crate::futex::on_exec();
     switch_memory(&mm);
     let task = current();
-    task.files.lock().clone().close_on_exec();
-    let secure = crate::creds_calls::on_exec(&program.file);
+    close_on_exec();
+    let secure = crate::creds_calls::on_exec(&program.file, readable);
     *task.process.exe.lock() = Some(Arc::new(Exe { file: program.file.clone(), _closed: closed }));
     if let Err(error) = load(&mm, &program, &image, interpreter.as_ref(), secure, frame) {
         log::info!("{}: exec failed past the point of no return: {error}", task.name());
@@ -146,6 +153,10 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
     let base = program.name.rsplit(|&b| b == b'/').next().unwrap_or(&program.name);
     task.set_name(base);
     task.process.place.lock().has_execed = true;
+    // What its parent wanted to hear of the old program is not what the new one says, and its
+    // children's signals are not what the new one expects.
+    task.process.exit_signal.store(17, Ordering::Relaxed);
+    task.process.execs.fetch_add(1, Ordering::Relaxed);
     crate::time::posix::forget(&task.process);
     crate::signal::on_exec();
     task.clear_child_tid.store(0, Ordering::Relaxed);
@@ -161,10 +172,36 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
     }
     hal::switch::load_user_bases(0, 0);
     crate::perf::on_exec();
+    if task.process.dumpable.load(Ordering::Relaxed) != 1 {
+        crate::perf::forget();
+    }
+    if secure {
+        task.parent_death_signal.store(0, Ordering::Relaxed);
+    }
     if let Some(done) = task.vfork_done.lock().take() {
         done.complete();
     }
     Ok(())
+}
+
+/// Returns whether the running task may read the contents of what it executes.
+fn may_read(file: &File) -> bool {
+    current().credentials().fs.check(file.inode().base(), fs::Access::READ).is_ok()
+}
+
+/// Closes what is marked, in a table of the caller's own: others that share it keep theirs.
+fn close_on_exec() {
+    let task = current();
+    let files = task.files.lock().clone();
+    // This function's and the task's.
+    if Arc::strong_count(&files) > 2 {
+        let own = Arc::new(files.duplicate());
+        *task.files.lock() = own.clone();
+        drop(files);
+        own.close_on_exec();
+    } else {
+        files.close_on_exec();
+    }
 }
 
 fn mm_unused(mm: &Arc<Mm>) {

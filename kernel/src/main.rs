@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+mod access;
 mod boot;
 mod clone;
 mod console;

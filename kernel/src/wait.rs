@@ -51,7 +51,11 @@ pub fn ended(status: i32) -> Event {
 /// Tells the parent that `process` has ended: signal, and wake-up; a parent that ignores SIGCHLD
 /// has it reaped at once.
 pub fn notify_parent(process: &Arc<Process>, parent: &Arc<Process>) {
-    let signal = process.exit_signal.load(Ordering::Relaxed);
+    let wanted = process.exit_signal.load(Ordering::Relaxed);
+    let same_program =
+        process.execs_of_parent.load(Ordering::Relaxed) == parent.execs.load(Ordering::Relaxed);
+    // 0 is no signal at all, which an exec does not change.
+    let signal = if same_program || wanted == 0 { wanted } else { 17 };
     let ignored = signal == 17 && crate::signal::ignores_children(parent);
     // clone(2) takes any number; only a signal is sent.
     if (1..=64).contains(&signal) && !crate::signal::is_ignored(parent, signal) {

@@ -17,6 +17,8 @@ pub enum Cap {
     Kill = 5,
     Setgid = 6,
     Setuid = 7,
+    NetAdmin = 12,
+    NetRaw = 13,
     IpcLock = 14,
     SysChroot = 18,
     SysPtrace = 19,

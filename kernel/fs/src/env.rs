@@ -2,6 +2,7 @@
 //!
 //! The kernel registers one [`Env`] at boot; on the host a stand-in with the host's clock answers.
 
+use crate::Cap;
 use sync::Once;
 
 /// Who is on the calling end of a socket: `struct ucred`.
@@ -27,8 +28,16 @@ pub trait Env: Sync {
     fn file_size_limit(&self) -> u64 {
         u64::MAX
     }
-    /// The running task has CAP_FSETID: its writes leave set-user-id bits alone.
-    fn keeps_setid(&self) -> bool {
+    /// Returns whether the running task has a capability.
+    fn capable(&self, _cap: Cap) -> bool {
+        true
+    }
+    /// Returns whether the running task is in a group, with its ids for file access.
+    fn in_group(&self, _gid: u32) -> bool {
+        true
+    }
+    /// Returns whether a process has this id.
+    fn is_process(&self, _pid: u32) -> bool {
         true
     }
     /// A write that was begun found its reader gone: SIGPIPE for the running task, which is told

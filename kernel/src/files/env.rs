@@ -23,8 +23,14 @@ impl Env for Environment {
     fn file_size_limit(&self) -> u64 {
         current().process.soft_limit(limit::FSIZE)
     }
-    fn keeps_setid(&self) -> bool {
-        crate::creds::capable(Cap::Fsetid)
+    fn capable(&self, cap: Cap) -> bool {
+        crate::creds::capable(cap)
+    }
+    fn in_group(&self, gid: u32) -> bool {
+        current().credentials().fs.in_group(gid)
+    }
+    fn is_process(&self, pid: u32) -> bool {
+        i32::try_from(pid).is_ok_and(|pid| crate::task::table::task(pid).is_some())
     }
     fn broken_pipe(&self) {
         crate::signal::pipe();

@@ -4,6 +4,7 @@ pub mod env;
 
 use crate::syscalls::Ctx;
 use abi::flags::Prot;
+use abi::raw::general as g;
 use abi::{Errno, Result};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -50,12 +51,14 @@ pub fn map_target(c: &Ctx<'_>, fd: i32, prot: Prot, shared: bool, off: u64) -> R
             if off.checked_add(1 << 12).is_none() {
                 return Err(Errno::EOVERFLOW);
             }
+            let seals = file.inode().seals().unwrap_or(0);
+            let sealed = seals & (g::F_SEAL_WRITE | g::F_SEAL_FUTURE_WRITE) != 0;
             Ok(What::Object {
                 object,
                 file: Some(mapped(&file)),
                 pgoff: off / vm::PAGE,
                 shared,
-                may_write: !shared || file.writable(),
+                may_write: !shared || file.writable() && !sealed,
             })
         }
     }

@@ -204,6 +204,16 @@ pub fn on_exec() {
     }
 }
 
+/// Takes the running task's events away: it became what their owner may not look into.
+pub fn forget() {
+    let task = crate::task::current();
+    if any()
+        && let Some(context) = task.perf.take()
+    {
+        event::task_ends(&task, &context);
+    }
+}
+
 /// A task's name changed.
 #[inline]
 pub fn on_rename(task: &Task) {

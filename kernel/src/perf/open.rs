@@ -92,7 +92,8 @@ fn open(
         }
         Some(task) => {
             if !settings::privileged() {
-                crate::proc::access::check(&task.process)?;
+                crate::access::check_task(task, crate::access::Mode::ReadReal)
+                    .map_err(|_| Errno::EACCES)?;
             }
             context_of(task)?
         }

@@ -7,7 +7,6 @@
 //! A file that is not here is one that could not tell the truth, or whose subject does not exist
 //! (network tables, control groups).
 
-pub mod access;
 mod contention;
 mod counters;
 mod cpu_flags;
@@ -33,7 +32,7 @@ mod zones;
 pub use kernel_log::{read_messages, unread_messages, wait_beyond};
 pub use load::{ONE as LOAD_ONE, averages};
 pub use memory::node_totals;
-pub use pid::process_of_directory;
+pub use pid::{creds_of, process_of_directory};
 pub use zones::node_items;
 
 use abi::{Errno, Result};

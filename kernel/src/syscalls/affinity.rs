@@ -1,7 +1,6 @@
 //! sched_setaffinity(2), sched_getaffinity(2), sched_yield(2).
 
 use super::Ctx;
-use crate::creds;
 use crate::sched;
 use crate::task::{TaskRef, table};
 use abi::{Errno, Result};
@@ -32,9 +31,7 @@ fn setaffinity(c: &mut Ctx<'_>, pid: i32, len: u32, mask: VirtAddr) -> Result<()
         user::copy_from(&mut bytes[..len], mask)?;
     }
     let task = find(c, pid)?;
-    let own = c.task.credentials();
-    let theirs = task.credentials();
-    if own.euid != theirs.euid && own.euid != theirs.uid && !own.has(creds::SYS_NICE) {
+    if !crate::access::may_schedule(&task) {
         return Err(Errno::EPERM);
     }
     let mut words = [0u64; MAX_CPUS / 64];

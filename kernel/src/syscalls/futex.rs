@@ -132,7 +132,7 @@ fn get_robust_list(c: &mut Ctx<'_>, pid: i32, head: VirtAddr, len: VirtAddr) -> 
         c.task.robust_list.load(Ordering::Relaxed)
     } else {
         let task = table::task(pid).ok_or(Errno::ESRCH)?;
-        crate::creds_calls::may_look_into(&task)?;
+        crate::access::check_task(&task, crate::access::Mode::ReadReal)?;
         task.robust_list.load(Ordering::Relaxed)
     };
     hal::user::write(len, &ROBUST_HEAD)?;

@@ -210,7 +210,7 @@ fn ftruncate(c: &mut Ctx<'_>, fd: i32, len: i64) -> Result<()> {
 }
 
 fn fallocate(c: &mut Ctx<'_>, fd: i32, mode: u32, offset: i64, len: i64) -> Result<()> {
-    c.real_file(fd)?.fallocate(mode, offset, len)
+    or_signal(c.real_file(fd)?.fallocate(mode, offset, len))
 }
 
 /// Pages of files are always in memory.

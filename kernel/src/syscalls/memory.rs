@@ -119,6 +119,9 @@ fn mmap(
         kind @ (g::MAP_SHARED | g::MAP_SHARED_VALIDATE | g::MAP_PRIVATE) => {
             let shared = kind != g::MAP_PRIVATE;
             let file = c.file(fd)?;
+            if file.path().is_some_and(|path| path.mount.noexec()) {
+                vma |= VmaFlags::NEVER_EXEC;
+            }
             match file.ops_as::<crate::perf::file::PerfFile>() {
                 // A buffer's shape is in the length, and children do not get it.
                 Some(event) => {

@@ -1,6 +1,7 @@
 //! Memory policies and page migration.
 
 use super::Ctx;
+use crate::access::{self, Mode};
 use crate::creds;
 use crate::task::{Current, TaskRef, table};
 use abi::{Errno, Result};
@@ -227,16 +228,8 @@ fn target(c: &Ctx<'_>, pid: i32) -> Result<TaskRef> {
         return Ok(c.task.handle());
     }
     let task = table::task(pid).ok_or(Errno::ESRCH)?;
-    let (own, other) = (c.task.credentials(), task.credentials());
-    let same_process = core::ptr::eq(&*task.process, &*c.task.process);
-    let same_user = [other.uid, other.euid, other.suid].iter().all(|&u| u == own.uid)
-        && [other.gid, other.egid, other.sgid].iter().all(|&g| g == own.gid);
-    let covers = own.cap_permitted & other.cap_permitted == other.cap_permitted;
-    if same_process || same_user && covers || own.has(fs::Cap::SysPtrace as u32) {
-        Ok(task)
-    } else {
-        Err(Errno::EPERM)
-    }
+    access::check_task(&task, Mode::ReadReal)?;
+    Ok(task)
 }
 
 /// The address space of a task; EINVAL for one of the kernel or one that has ended.

@@ -1,10 +1,11 @@
 //! pidfds, and what one process does to another: its descriptors, its memory.
 
 use super::Ctx;
+use crate::access::{self, Mode};
+use crate::pidfd;
 use crate::signal::info::code;
 use crate::signal::{SigInfo, send, set};
 use crate::task::{Process, table};
-use crate::{creds_calls, pidfd};
 use abi::raw::general as g;
 use abi::uapi::Iovec;
 use abi::{Errno, Result};
@@ -74,7 +75,7 @@ fn pidfd_send_signal(
 /// The first thread of a process that is not gone, if the caller may look into it. ESRCH, EPERM.
 fn looked_into(process: &Arc<Process>) -> Result<crate::task::TaskRef> {
     let task = process.place.lock().threads.first().cloned().ok_or(Errno::ESRCH)?;
-    creds_calls::may_look_into(&task)?;
+    access::check_task(&task, Mode::AttachReal)?;
     Ok(task)
 }
 
@@ -179,6 +180,7 @@ fn transfer(mm: &Mm, local: Vec<Iovec>, remote: Vec<Iovec>, write: bool) -> Resu
 }
 
 fn other_memory(
+    c: &Ctx<'_>,
     pid: i32,
     vectors: [(VirtAddr, usize); 2],
     flags: u64,
@@ -191,13 +193,15 @@ fn other_memory(
     let local = ranges(local.0, local.1)?;
     let remote = ranges(remote.0, remote.1)?;
     let task = table::task(pid).ok_or(Errno::ESRCH)?;
-    creds_calls::may_look_into(&task)?;
-    let mm = task.process.mm.lock().clone().ok_or(Errno::ESRCH)?;
+    let mm = task.process.mm.lock().clone().filter(|mm| mm.users() > 0).ok_or(Errno::ESRCH)?;
+    if !Arc::ptr_eq(&mm, &c.mm()) {
+        access::check_task(&task, Mode::AttachReal)?;
+    }
     transfer(&mm, local, remote, write)
 }
 
 fn process_vm_readv(
-    _: &mut Ctx<'_>,
+    c: &mut Ctx<'_>,
     pid: i32,
     local: VirtAddr,
     local_count: usize,
@@ -205,11 +209,11 @@ fn process_vm_readv(
     remote_count: usize,
     flags: u64,
 ) -> Result<usize> {
-    other_memory(pid, [(local, local_count), (remote, remote_count)], flags, false)
+    other_memory(c, pid, [(local, local_count), (remote, remote_count)], flags, false)
 }
 
 fn process_vm_writev(
-    _: &mut Ctx<'_>,
+    c: &mut Ctx<'_>,
     pid: i32,
     local: VirtAddr,
     local_count: usize,
@@ -217,5 +221,5 @@ fn process_vm_writev(
     remote_count: usize,
     flags: u64,
 ) -> Result<usize> {
-    other_memory(pid, [(local, local_count), (remote, remote_count)], flags, true)
+    other_memory(c, pid, [(local, local_count), (remote, remote_count)], flags, true)
 }

@@ -38,6 +38,7 @@ mod option {
     pub const SET_NO_NEW_PRIVS: u32 = 38;
     pub const GET_NO_NEW_PRIVS: u32 = 39;
     pub const GET_TID_ADDRESS: u32 = 40;
+    pub const SET_MM: u32 = 35;
     pub const SET_THP_DISABLE: u32 = 41;
     pub const GET_THP_DISABLE: u32 = 42;
     pub const CAP_AMBIENT: u32 = 47;
@@ -141,6 +142,8 @@ fn prctl(ctx: &mut Ctx<'_>, option: u32, a: u64, b: u64, c: u64, d: u64) -> Resu
         }
         // The CPU is not known to be affected by what could be controlled.
         o::GET_SPECULATION_CTRL => none(&[b, c, d]).and(Err(Errno::ENODEV)),
+        // Checked first; none of the fields can be set.
+        o::SET_MM if !crate::creds::capable(fs::Cap::SysResource) => Err(Errno::EPERM),
         _ => privileges(option, [a, b, c, d]),
     }
 }

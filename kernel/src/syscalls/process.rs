@@ -77,6 +77,8 @@ fn vfork(c: &mut Ctx<'_>) -> Result<i32> {
 
 fn clone3(c: &mut Ctx<'_>, at: VirtAddr, size: usize) -> Result<i32> {
     const V0: usize = 64;
+    /// CLONE_CLEAR_SIGHAND. Beside it only the flags of clone(2) are known.
+    const CLEAR_SIGHAND: u64 = 1 << 32;
     if size > vm::PAGE as usize {
         return Err(Errno::E2BIG);
     }
@@ -113,6 +115,8 @@ fn clone3(c: &mut Ctx<'_>, at: VirtAddr, size: usize) -> Result<i32> {
         || thread_like && exit_signal != 0
         || (stack == 0) != (stack_size == 0)
         || flags & u64::from(g::CLONE_DETACHED) != 0
+        || flags & !(u64::from(u32::MAX) | CLEAR_SIGHAND) != 0
+        || flags & CLEAR_SIGHAND != 0 && flags & u64::from(g::CLONE_SIGHAND) != 0
     {
         return Err(Errno::EINVAL);
     }

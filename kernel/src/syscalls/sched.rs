@@ -101,7 +101,7 @@ fn change(c: &Ctx<'_>, task: &TaskRef, wanted: &Wanted) -> Result<()> {
     };
     let own = c.task.credentials();
     if !own.has(SYS_NICE) {
-        check(c, task, &present, class, wanted.reset_on_fork)?;
+        check(task, &present, class, wanted.reset_on_fork)?;
     }
     task.nice_when_fair.store(nice.value(), Ordering::Relaxed);
     task.reset_on_fork.store(wanted.reset_on_fork, Ordering::Relaxed);
@@ -114,7 +114,7 @@ fn change(c: &Ctx<'_>, task: &TaskRef, wanted: &Wanted) -> Result<()> {
 }
 
 /// The rules without CAP_SYS_NICE: the limits RLIMIT_NICE and RLIMIT_RTPRIO, and the same user.
-fn check(c: &Ctx<'_>, task: &TaskRef, present: &Params, class: Class, reset: bool) -> Result<()> {
+fn check(task: &TaskRef, present: &Params, class: Class, reset: bool) -> Result<()> {
     let old_nice = nice_of(task, present.class);
     let refused = match class {
         Class::Fair { nice, kind } => {
@@ -129,13 +129,11 @@ fn check(c: &Ctx<'_>, task: &TaskRef, present: &Params, class: Class, reset: boo
         }
     };
     let forgets_reset = task.reset_on_fork.load(Ordering::Relaxed) && !reset;
-    if refused || forgets_reset || !same_owner(c, task) { Err(Errno::EPERM) } else { Ok(()) }
-}
-
-fn same_owner(c: &Ctx<'_>, task: &TaskRef) -> bool {
-    let own = c.task.credentials();
-    let other = task.credentials();
-    own.euid == other.euid || own.euid == other.uid
+    if refused || forgets_reset || !crate::access::may_schedule(task) {
+        Err(Errno::EPERM)
+    } else {
+        Ok(())
+    }
 }
 
 /// RLIMIT_NICE counts from 1 (nice 19) to 40 (nice -20).
@@ -330,6 +328,10 @@ fn setpriority(c: &mut Ctx<'_>, which: i32, who: i32, nice: i32) -> Result<()> {
         let params = params_of(&task);
         if nice < nice_of(&task, params.class) && !may_nice(&task, nice) && !own.has(SYS_NICE) {
             result = Err(Errno::EACCES);
+            continue;
+        }
+        if !crate::access::may_schedule(&task) {
+            result = Err(Errno::EPERM);
             continue;
         }
         task.nice_when_fair.store(nice.value(), Ordering::Relaxed);

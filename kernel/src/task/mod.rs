@@ -123,6 +123,8 @@ pub struct Task {
     /// vfork: the parent waits until this is set.
     pub vfork_done: SpinLock<Option<Arc<VforkDone>>>,
     pub parent_death_signal: AtomicI32,
+    /// It became a user that had more threads than RLIMIT_NPROC allows: exec asks.
+    pub too_many_tasks: AtomicBool,
     /// What to do when the interrupted call is restarted with its time gone (restart_syscall).
     pub restart: SpinLock<Option<Restart>>,
     /// Performance events that observe it.
@@ -237,6 +239,7 @@ impl Task {
             kernel_thread: new.kernel_thread,
             vfork_done: SpinLock::new(None),
             parent_death_signal: AtomicI32::new(0),
+            too_many_tasks: AtomicBool::new(false),
             restart: SpinLock::new(None),
             perf: crate::perf::TaskPerf::default(),
         }))

@@ -152,6 +152,11 @@ pub struct Process {
     pub change: SpinLock<Option<Event>>,
     /// The signal its parent gets when it ends.
     pub exit_signal: AtomicI32,
+    /// How often it has executed a program.
+    pub execs: AtomicU32,
+    /// `execs` of its parent when it was made: a parent that executed another program since gets
+    /// SIGCHLD, whatever `exit_signal` says.
+    pub execs_of_parent: AtomicU32,
     /// Told when it has ended (pidfds).
     pub ended: Arc<WaitQueue>,
     /// Its parent waits here for it and its siblings.

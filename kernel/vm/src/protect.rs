@@ -70,6 +70,7 @@ impl Mm {
                 return Err(Errno::ENOMEM);
             };
             if vma.flags.contains(VmaFlags::SPECIAL) && new.contains(VmaFlags::WRITE)
+                || new.contains(VmaFlags::EXEC) && vma.flags.contains(VmaFlags::NEVER_EXEC)
                 || new.contains(VmaFlags::WRITE) && !vma.flags.contains(VmaFlags::MAY_WRITE)
             {
                 return Err(Errno::EACCES);

@@ -81,6 +81,12 @@ impl Mm {
         let fills = locked && !vma.flags.contains(VmaFlags::LOCK_ON_FAULT);
         let grown = new_len - old_len;
         let more = if how.keep_old { new_len } else { grown };
+        if locked && grown > 0 && !crate::env::may_lock() {
+            let present = self.locked.load(Ordering::Relaxed) as u64 * PAGE;
+            if present.saturating_add(grown) > self.limits.locked.load(Ordering::Relaxed) {
+                return Err(Errno::EAGAIN);
+            }
+        }
         let total = self.total.load(Ordering::Relaxed) as u64 * PAGE;
         if total.saturating_add(more) > self.limits.address_space.load(Ordering::Relaxed) {
             return Err(Errno::ENOMEM);

@@ -9,10 +9,11 @@ use crate::PAGE;
 use crate::fault::{Access, FaultError};
 use crate::mm::Mm;
 use crate::table::{self, State};
-use crate::vma::VmaFlags;
+use crate::vma::{Vma, VmaFlags};
 use frames::meta::flag;
-use frames::{Kind, Page};
+use frames::{Kind, Page, frame};
 use hal::Pfn;
+use hal::paging::Pte;
 
 /// A page to copy from or to: one that is held, or one that never goes away.
 enum Held {
@@ -44,11 +45,7 @@ impl Mm {
     /// Copies `data` to `addr` and on; bytes copied.
     pub fn write_remote(&self, addr: u64, data: &[u8], force: bool) -> usize {
         self.each_page(addr, data.len(), |mm, at, done, len| {
-            let page = mm.hold_to_write(at, force)?;
-            let offset = (at % PAGE) as usize;
-            page.bytes_mut()[offset..offset + len].copy_from_slice(&data[done..done + len]);
-            page.frame().set(flag::DIRTY);
-            Some(())
+            mm.write_within_page(at, &data[done..done + len], force)
         })
     }
 
@@ -99,31 +96,74 @@ impl Mm {
         }
     }
 
-    fn hold_to_write(&self, addr: u64, force: bool) -> Option<Page> {
+    /// Writes `data`, which ends within the page of `addr`, as the program's own store would.
+    ///
+    /// The page is made ready, and then looked at anew with the area tree locked against unmapping,
+    /// other rights and fork until the bytes are there. Whatever came between (MADV_DONTNEED and a
+    /// read bring a file's page back) is seen under the page table's lock: see [`is_own`].
+    fn write_within_page(&self, addr: u64, data: &[u8], force: bool) -> Option<()> {
         loop {
-            match self.fault(addr, Access { write: true, exec: false }) {
-                Ok(()) => {
-                    if let Some(Held::Page(page)) = self.mapped(addr) {
-                        return Some(page);
-                    }
-                }
-                Err(FaultError::NoAccess) if force => {
-                    let vmas = self.vmas.read();
-                    let vma = vmas.find(addr)?;
-                    if vma.shared() || vma.flags.contains(VmaFlags::SPECIAL) {
-                        return None;
-                    }
-                    self.break_sharing(&vmas, vma, addr & !(PAGE - 1)).ok()?;
-                    match self.mapped(addr) {
-                        Some(Held::Page(page)) if page.frame().kind() == Kind::Anon => {
-                            return Some(page);
-                        }
-                        Some(_) => return None,
-                        None => {}
-                    }
-                }
+            let forced = match self.fault(addr, Access { write: true, exec: false }) {
+                Ok(()) => false,
+                Err(FaultError::NoAccess) if force => true,
                 Err(_) => return None,
+            };
+            let vmas = self.vmas.read();
+            let Some(vma) = vmas.find(addr) else { continue };
+            if vma.flags.contains(VmaFlags::SPECIAL) {
+                return None;
+            }
+            if !vma.flags.contains(VmaFlags::WRITE) {
+                if !forced {
+                    continue;
+                }
+                if vma.shared() {
+                    return None;
+                }
+                self.break_sharing(&vmas, vma, addr & !(PAGE - 1)).ok()?;
+            }
+            if let Some(page) = self.hold_own(vma, addr) {
+                let offset = (addr % PAGE) as usize;
+                page.bytes_mut()[offset..offset + data.len()].copy_from_slice(data);
+                page.frame().set(flag::DIRTY);
+                return Some(());
             }
         }
+    }
+
+    /// Takes hold of the page at `addr` if a store through `vma` may go to it. The area tree is
+    /// read-locked.
+    fn hold_own(&self, vma: &Vma, addr: u64) -> Option<Page> {
+        let slot = table::lookup(self.root(), addr)?;
+        let _lock = self.pt_lock(addr);
+        let pte = slot.load();
+        let State::Page(pfn) = table::state(pte) else { return None };
+        is_own(vma.shared(), frame(pfn).kind() == Kind::Anon, pte.has(Pte::WRITABLE), || {
+            frame(pfn).refs() == 1
+        })
+        .then(|| Page::try_from_pfn(pfn))
+        .flatten()
+    }
+}
+
+/// Decides whether a store from outside may go to a mapped page: in a private area only to the
+/// address space's own copy, which is an anonymous page that the program itself may write or that
+/// nobody else refers to. Never to a file's page, nor to one that a fork left shared.
+fn is_own(shared: bool, anonymous: bool, writable: bool, alone: impl FnOnce() -> bool) -> bool {
+    shared || anonymous && (writable || alone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_own;
+
+    #[test]
+    fn a_private_area_is_written_in_its_own_copies_only() {
+        assert!(!is_own(false, false, false, || true), "a file's page");
+        assert!(!is_own(false, false, true, || true), "whatever its entry says");
+        assert!(!is_own(false, true, false, || false), "shared since a fork");
+        assert!(is_own(false, true, false, || true));
+        assert!(is_own(false, true, true, || false), "somebody looks at it");
+        assert!(is_own(true, false, false, || false), "a shared area");
     }
 }

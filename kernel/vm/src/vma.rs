@@ -47,6 +47,8 @@ bitflags! {
         /// forbidden after the first page, so such an area does not become one with a neighbour
         /// that was never writable.
         const ACCOUNTED = 1 << 18;
+        /// mprotect may not add EXEC: a file of a file system that was mounted noexec.
+        const NEVER_EXEC = 1 << 19;
     }
 }
 

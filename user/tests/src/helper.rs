@@ -2,6 +2,8 @@
 //!
 //! Helpers answer by their exit code, or in what they print; they have no report to give.
 
+use std::ffi::CStr;
+
 use crate::sys::{self, sys};
 use crate::{child, numa};
 
@@ -54,6 +56,7 @@ pub fn run(args: &[String]) -> ! {
             i32::from(action.sa_sigaction != libc::SIG_IGN)
         }
         "blocked" => i32::from(!crate::signal::is_blocked(number(1))),
+        "euid" => sys!(libc::SYS_geteuid).map_or(-1, |id| id as i32),
         "pid" => i32::from(sys::getpid() != number(1)),
         "name" => {
             let name = std::fs::read_to_string("/proc/self/comm").unwrap_or_default();
@@ -75,13 +78,21 @@ pub fn exec(args: &[&str]) -> sys::Errno {
 }
 
 pub fn exec_with(args: &[&str], environment: &[&str]) -> sys::Errno {
+    execute(c"/proc/self/exe", args, environment)
+}
+
+/// The same with a copy of this program.
+pub fn exec_file(path: &CStr, args: &[&str]) -> sys::Errno {
+    execute(path, args, &[])
+}
+
+fn execute(path: &CStr, args: &[&str], environment: &[&str]) -> sys::Errno {
     let words: Vec<_> = ["tests", FLAG].iter().chain(args).map(|word| sys::c(word)).collect();
     let variables: Vec<_> = environment.iter().map(|word| sys::c(word)).collect();
     let mut argv: Vec<*const i8> = words.iter().map(|word| word.as_ptr()).collect();
     let mut envp: Vec<*const i8> = variables.iter().map(|word| word.as_ptr()).collect();
     argv.push(std::ptr::null());
     envp.push(std::ptr::null());
-    let path = c"/proc/self/exe";
     let result = sys!(libc::SYS_execve, path.as_ptr(), argv.as_ptr(), envp.as_ptr());
     result.expect_err("execve returns errors only")
 }

@@ -25,10 +25,11 @@ fn check_writable(place: &Place) -> Result<()> {
 }
 
 /// The mode that is left after a change of contents or owner by somebody unprivileged: without
-/// set-user-id, and without set-group-id on executables.
-fn without_privileges(mode: u32) -> u32 {
+/// set-user-id, and without set-group-id, which stays only where it is no right to execute and for a
+/// `member`: somebody who is in the file's group or has CAP_FSETID.
+fn without_privileges(mode: u32, member: bool) -> u32 {
     let mode = mode & !g::S_ISUID;
-    if mode & 0o010 != 0 { mode & !g::S_ISGID } else { mode }
+    if mode & 0o010 != 0 || !member { mode & !g::S_ISGID } else { mode }
 }
 
 impl Caller<'_> {
@@ -115,11 +116,15 @@ impl Caller<'_> {
                 return Err(Errno::EPERM);
             }
         }
-        let keeps = base.is_dir() || self.creds.has(Cap::Fsetid) && self.creds.uid == 0;
         let old = base.mode() & 0o7777;
-        // Linux drops the bits on chown whoever asks, but for directories.
-        let mode = if base.is_dir() { old } else { without_privileges(old) };
-        let mode = (mode != old || !keeps).then_some(mode).filter(|&mode| mode != old);
+        let member = |gid| self.creds.in_group(gid) || self.creds.has(Cap::Fsetid);
+        // The bits go whoever asks, but for directories.
+        let mut mode =
+            if base.is_dir() { old } else { without_privileges(old, member(base.gid())) };
+        if mode != old && !member(to.gid.unwrap_or(base.gid())) {
+            mode &= !g::S_ISGID;
+        }
+        let mode = (mode != old).then_some(mode);
         inode.setattr(&SetAttr { uid: to.uid, gid: to.gid, mode, ..SetAttr::default() })
     }
 
@@ -230,7 +235,8 @@ fn anonymous_magic(inode: &Arc<dyn Inode>) -> u32 {
     }
 }
 
-/// Drops set-user-id and set-group-id of a file that somebody without CAP_FSETID changed.
+/// Drops set-user-id and set-group-id of a file that the running task, without CAP_FSETID, changed.
 pub(crate) fn drop_setid(base: &InodeBase) {
-    base.set_mode(without_privileges(base.mode() & 0o7777));
+    let member = env::env().in_group(base.gid());
+    base.set_mode(without_privileges(base.mode() & 0o7777, member));
 }

@@ -66,7 +66,15 @@ fn check_claim(claim: Ucred, creds: &Creds) -> Result<()> {
     let pid_ok = claim.pid == own.pid || creds.has(Cap::SysAdmin);
     let uid_ok = claim.uid == own.uid || claim.uid == creds.uid || creds.has(Cap::Setuid);
     let gid_ok = claim.gid == own.gid || claim.gid == creds.gid || creds.has(Cap::Setgid);
-    if pid_ok && uid_ok && gid_ok { Ok(()) } else { Err(Errno::EPERM) }
+    if !(pid_ok && uid_ok && gid_ok) {
+        return Err(Errno::EPERM);
+    }
+    // Nobody speaks for a process that is not there.
+    if claim.pid == own.pid || env::env().is_process(claim.pid) {
+        Ok(())
+    } else {
+        Err(Errno::ESRCH)
+    }
 }
 
 fn push(out: &mut Vec<u8>, room: usize, kind: u32, data: &[u8]) -> bool {

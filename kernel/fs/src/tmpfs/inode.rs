@@ -2,11 +2,11 @@
 
 use super::dir::Names;
 use super::{Options, TMPFS_MAGIC, Tmpfs};
-use crate::env;
 use crate::file::{File, FileOps, Llseek, MapTarget};
 use crate::inode::{Entry, Inode, InodeBase, Link, NewNode, OpenArgs, Rename, SetAttr};
 use crate::object::{MemObject, ObjectKind};
 use crate::stat::{FileType, Metadata};
+use crate::{Cap, env};
 use abi::flags::Prot;
 use abi::raw::general as g;
 use abi::{Errno, PAGE_SIZE, Result};
@@ -160,11 +160,16 @@ impl TmpInode {
         self.settle(data);
         let n = n?;
         self.base.touch_modified();
+        self.lose_privileges();
+        Ok(n)
+    }
+
+    /// Takes the set-id bits away after a change of contents, unless CAP_FSETID keeps them.
+    fn lose_privileges(&self) {
         let mode = self.base.mode();
-        if mode & (g::S_ISUID | g::S_ISGID) != 0 && !env::env().keeps_setid() {
+        if mode & (g::S_ISUID | g::S_ISGID) != 0 && !env::env().capable(Cap::Fsetid) {
             crate::context::drop_setid(&self.base);
         }
-        Ok(n)
     }
 
     fn set_size(&self, size: u64) -> Result<()> {
@@ -338,6 +343,7 @@ impl Inode for TmpInode {
     fn setattr(&self, change: &SetAttr) -> Result<()> {
         if let Some(size) = change.size {
             self.set_size(size)?;
+            self.lose_privileges();
         }
         if let (Some(mode), Kind::File(data)) = (change.mode, &self.kind)
             && data.seals.load(Relaxed) & g::F_SEAL_EXEC != 0
@@ -473,10 +479,11 @@ impl FileOps for TmpInode {
             let outcome = data.object.punch_hole(offset, len);
             self.settle(data);
             self.base.touch_modified();
+            self.lose_privileges();
             return outcome;
         }
         let end = offset + len;
-        if end > env::env().file_size_limit() {
+        if end > data.object.len() && end > env::env().file_size_limit() {
             return Err(Errno::EFBIG);
         }
         if seals & g::F_SEAL_GROW != 0 && end > data.object.len() {
@@ -492,6 +499,7 @@ impl FileOps for TmpInode {
             data.object.set_len(end)?;
         }
         self.base.touch_modified();
+        self.lose_privileges();
         Ok(())
     }
 

@@ -107,7 +107,8 @@ impl Tty {
             }
             i::TIOCSCTTY => {
                 let me = self.me.upgrade().ok_or(Errno::EIO)?;
-                job::acquire(&me, job::current(), arg == 1)?;
+                let steal = arg == 1 && crate::env::env().capable(crate::Cap::SysAdmin);
+                job::acquire(&me, job::current(), steal)?;
             }
             i::TIOCNOTTY => job::give_up(self)?,
             i::FIONREAD => {

@@ -1,8 +1,9 @@
 //! /proc/PID/fd and fdinfo: open descriptors as links to what is open, and what is known of them.
 
 use super::{Who, base};
+use crate::access::{self, Mode};
+use crate::proc::put;
 use crate::proc::root::parse_id;
-use crate::proc::{access, put};
 use abi::raw::general as g;
 use abi::{Errno, Result};
 use alloc::boxed::Box;
@@ -33,7 +34,7 @@ pub fn info_directory(fs: &Arc<PseudoFs>, who: Who, base: InodeBase) -> Arc<dyn 
 
 fn table(who: &Who) -> Result<Arc<FdTable>> {
     let task = who.task().map_err(|_| Errno::ENOENT)?;
-    access::check(&task.process)?;
+    access::check(&task.process, Mode::ReadFs)?;
     let files = task.files.lock().clone();
     Ok(files)
 }

@@ -1,7 +1,7 @@
 //! Links to what a process runs, where it is, and its namespaces.
 
 use super::Who;
-use crate::proc::access;
+use crate::access::{self, Mode};
 use abi::raw::general as g;
 use abi::{Errno, Result};
 use alloc::format;
@@ -16,14 +16,14 @@ use sync::Once;
 /// The running program.
 pub fn exe(who: &Who) -> Result<Link> {
     let process = who.find()?;
-    access::check(&process)?;
+    access::check(&process, Mode::ReadFs)?;
     let exe = process.exe.lock().clone().ok_or(Errno::ENOENT)?;
     Ok(Link::Jump(exe.file.place().clone()))
 }
 
 fn view(who: &Who) -> Result<Arc<fs::FsView>> {
     let task = who.task().map_err(|_| Errno::ENOENT)?;
-    access::check(&task.process)?;
+    access::check(&task.process, Mode::ReadFs)?;
     let context = task.fs.lock().clone();
     Ok(context.view())
 }
@@ -106,7 +106,7 @@ impl DirSource for Namespaces {
         let base = super::base(&self.fs, &self.who, self.ino(index), g::S_IFLNK | 0o777);
         let who = self.who.clone();
         Ok(DynLink::with_base(base, 0, move || {
-            access::check(&*who.find()?)?;
+            access::check(&*who.find()?, Mode::ReadFs)?;
             Ok(Link::Jump(Place::Anonymous(namespace(index))))
         }))
     }

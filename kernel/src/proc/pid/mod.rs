@@ -20,14 +20,14 @@ mod who;
 pub use stat::ticks;
 pub use who::{Who, creds_of};
 
-use super::access;
-use super::guard::Guarded;
+use crate::access::{self, Mode};
 use crate::task::Process;
 use abi::raw::general as g;
 use abi::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use fs::inode::{Inode, InodeBase, Link};
+use fs::FileOps;
+use fs::inode::{Inode, InodeBase, Link, OpenArgs};
 use fs::pseudo::{DirSource, DynDir, DynLink, Listed, PseudoFs, Store, Text, TextFile};
 use fs::stat::FileType;
 
@@ -177,14 +177,39 @@ impl Names {
         match entry.make {
             Make::Text(show) => text(fs, base, who, show, None),
             Make::Private(show) => {
-                let asked = who.clone();
-                let file = text(fs, base, who, show, None);
-                Guarded::new(file, move |_| access::check(&*asked.find()?))
+                let fs = fs.clone();
+                Arc::new(Private { base, fs, who, show })
             }
             Make::Attribute(show, set) => text(fs, base, who, show, Some(set)),
             Make::Link(target) => DynLink::with_base(base, 0, move || target(&who)),
             Make::Other(make) => make(fs, who, base),
         }
+    }
+}
+
+/// A text for those who may look into the process. It tells of the memory that the process had when
+/// the file was opened: nothing after an exec, which may have made it a more privileged one.
+struct Private {
+    base: InodeBase,
+    fs: Arc<PseudoFs>,
+    who: Who,
+    show: Show,
+}
+
+impl Inode for Private {
+    fn base(&self) -> &InodeBase {
+        &self.base
+    }
+    fn open(self: Arc<Self>, args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
+        access::check(&*self.who.find()?, Mode::ReadFs)?;
+        let base = InodeBase::new(
+            self.base.dev,
+            self.base.ino,
+            self.base.mode(),
+            self.base.uid(),
+            self.base.gid(),
+        );
+        text(&self.fs, base, self.who.with_memory()?, self.show, None).open(args)
     }
 }
 

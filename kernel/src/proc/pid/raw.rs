@@ -1,7 +1,7 @@
 //! An address space's bytes and page table: mem, pagemap, and the texts that lie in it.
 
 use super::Who;
-use crate::proc::access;
+use crate::access::{self, Mode};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec;
@@ -79,7 +79,7 @@ impl Inode for MemFile {
         Ok(())
     }
     fn open(self: Arc<Self>, _args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
-        access::check(&*self.who.find()?)?;
+        access::check(&*self.who.find()?, Mode::AttachFs)?;
         Ok(Arc::new(OpenMem(self.who.mm()?)))
     }
 }
@@ -145,7 +145,7 @@ impl Inode for Pagemap {
         &self.base
     }
     fn open(self: Arc<Self>, args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
-        access::check(&*self.who.find()?)?;
+        access::check(&*self.who.find()?, Mode::ReadFs)?;
         let with_frames = args.creds.has(Cap::SysAdmin);
         Ok(Arc::new(OpenPagemap { mm: OpenMem(self.who.mm()?), with_frames }))
     }

@@ -2,7 +2,7 @@
 
 use super::scheduling::{nice, policy, priority};
 use super::{Who, who::name_bytes};
-use crate::proc::access;
+use crate::access::{self, Mode};
 use crate::task::process::Use;
 use crate::task::{Process, TaskRef, usage_of_task};
 use abi::Result;
@@ -107,7 +107,7 @@ pub fn show(who: &Who, out: &mut Text) -> Result<()> {
     let (process, task) = who.living()?;
     let task = task.as_ref();
     let mm = who.mm()?;
-    let open = access::may(&process);
+    let open = access::may(&process, Mode::ReadFs);
     let used = usage(who, &process, task);
     let reaped = if who.is_thread() { Use::default() } else { *process.reaped_children.lock() };
     let params = task.map_or_else(

@@ -13,17 +13,26 @@ pub struct Who {
     process: Weak<Process>,
     pid: i32,
     tid: Option<i32>,
+    /// The address space that alone is meant; None for the present one.
+    memory: Option<Weak<Mm>>,
 }
 
 impl Who {
     /// A process as a whole.
     pub fn process(process: &Arc<Process>) -> Self {
-        Self { process: Arc::downgrade(process), pid: process.pid, tid: None }
+        Self { process: Arc::downgrade(process), pid: process.pid, tid: None, memory: None }
     }
 
     /// One of its threads.
     pub fn thread(process: &Arc<Process>, tid: i32) -> Self {
         Self { tid: Some(tid), ..Self::process(process) }
+    }
+
+    /// The same, bound to the address space of now; what it does not have is an address space that
+    /// is gone.
+    pub fn with_memory(&self) -> Result<Self> {
+        let memory = self.mm()?.map_or_else(Weak::new, |mm| Arc::downgrade(&mm));
+        Ok(Self { memory: Some(memory), ..self.clone() })
     }
 
     /// True for a thread's own directory.
@@ -71,7 +80,11 @@ impl Who {
 
     /// The address space; None for a zombie.
     pub fn mm(&self) -> Result<Option<Arc<Mm>>> {
-        let mm = self.find()?.mm.lock().clone();
+        let present = self.find()?.mm.lock().clone();
+        let mm = match &self.memory {
+            Some(memory) => memory.upgrade(),
+            None => present,
+        };
         Ok(mm.filter(|mm| mm.users() > 0))
     }
 

@@ -1,5 +1,6 @@
 //! Processes and threads: how they come, wait for each other, are told things, and end.
 
+mod access;
 pub mod clone;
 pub mod credentials;
 mod exec;
@@ -8,6 +9,7 @@ mod futex_pi;
 mod interrupted;
 pub mod limits;
 mod machine;
+mod privilege;
 mod process;
 mod scheduling;
 mod sessions;
@@ -32,6 +34,8 @@ pub const GROUPS: &[&[Test]] = &[
     traps::TESTS,
     sessions::TESTS,
     credentials::TESTS,
+    access::TESTS,
+    privilege::TESTS,
     limits::TESTS,
     timers::TESTS,
     scheduling::TESTS,

@@ -1,6 +1,7 @@
 //! Socket options of level SOL_SOCKET.
 
 use super::{BUFFER, Phase, UnixSocket};
+use crate::{Cap, env};
 use abi::{Errno, Result};
 use alloc::vec::Vec;
 
@@ -161,6 +162,15 @@ impl UnixSocket {
             return Err(Errno::EOPNOTSUPP);
         }
         let number = int(value)?;
+        let capable = |cap| env::env().capable(cap);
+        let permitted = match name {
+            SNDBUFFORCE | RCVBUFFORCE => capable(Cap::NetAdmin),
+            PRIORITY => (0..=6).contains(&number) || capable(Cap::NetRaw) || capable(Cap::NetAdmin),
+            _ => true,
+        };
+        if !permitted {
+            return Err(Errno::EPERM);
+        }
         let mut options = self.options.lock();
         match name {
             PASSCRED => options.pass_creds = number != 0,
