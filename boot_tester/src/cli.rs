@@ -29,6 +29,8 @@ pub enum Command {
     Fuzz(Box<crate::cmd::fuzz::FuzzOptions>),
     /// Build the kernel and the guest's programs
     Build(BuildOptions),
+    /// Boot on every CPU model that this QEMU has
+    Cpus(crate::cmd::cpus::CpusOptions),
     /// Lint the kernel and the guest's programs
     Check,
     /// Look at topologies
@@ -81,6 +83,9 @@ pub struct MachineOptions {
     /// proxima, checked (with its own checks), linux (Debian's, fetched once), or a kernel file
     #[arg(long, value_name = "KERNEL", default_value = "proxima")]
     pub kernel: String,
+    /// The CPU in QEMU's words, such as Nehalem or max,-smap [default: max]
+    #[arg(long, value_name = "MODEL")]
+    pub cpu: Option<String>,
     /// Words to add to the kernel's command line
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     pub append: Vec<String>,

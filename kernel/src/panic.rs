@@ -49,6 +49,14 @@ pub fn fatal(frame: &TrapFrame, what: &str) -> ! {
     finish()
 }
 
+/// Ends the machine, in one line, on a CPU without what the kernel or its programs must have.
+pub fn unless_able() {
+    if let Some(feature) = hal::cpu::missing() {
+        print_emergency(format_args!("\nKernel panic - not syncing: this CPU lacks {feature}\n"));
+        reboot()
+    }
+}
+
 /// A panic that was asked for by NMI, most likely because the machine hangs: tells where every CPU
 /// and every waiting task is.
 pub fn asked(frame: &TrapFrame) -> ! {
@@ -182,6 +190,11 @@ fn tell_the_others() {
 fn finish() -> ! {
     tell_the_others();
     print_emergency(format_args!("---[ end Kernel panic ]---\n"));
+    reboot()
+}
+
+/// Halts or resets, as `panic=` says.
+fn reboot() -> ! {
     match REBOOT_AFTER.load(Ordering::Relaxed) {
         0 => hal::power::halt(),
         n => {

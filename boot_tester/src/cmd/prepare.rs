@@ -69,6 +69,7 @@ pub fn machine(
         image: image.into(),
         cmdline: cmdline(kernel, clock, append),
         clock,
+        cpu: None,
         gdb: None,
     }
 }
