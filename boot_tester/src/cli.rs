@@ -142,7 +142,13 @@ pub struct RunOptions {
     )]
     pub perf: Option<PathBuf>,
     /// With --perf or --flame: samples a second
-    #[arg(long, value_name = "N", default_value_t = 1000, requires = "sampling")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1000,
+        value_parser = clap::value_parser!(u32).range(1..=100_000),
+        requires = "sampling"
+    )]
     pub perf_frequency: u32,
     /// Draw the program's samples as a flame graph
     #[arg(

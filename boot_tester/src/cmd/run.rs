@@ -61,6 +61,7 @@ fn start(
         )));
     }
     let progress = Progress::new(machine.verbose);
+    prepare::check_append(&machine.append)?;
     let topology = prepare::topology(machine)?;
     let kernel = Choice::parse(&machine.kernel);
     let console = machine

@@ -28,7 +28,7 @@ pvh_entry_phys:
     cld
     mov esp, offset boot_stack_phys_top
     mov ebp, ebx                // start_info, kept across cpuid
-    // Without long mode or NX the tables below cannot be used.
+    // Without long mode or NX the tables below cannot be used, without CMOV the code behind them.
     mov esi, offset boot_no_lm
     mov eax, 0x80000000
     cpuid
@@ -40,6 +40,11 @@ pvh_entry_phys:
     jnc boot_refuse
     mov esi, offset boot_no_nx
     bt edx, 20
+    jnc boot_refuse
+    mov esi, offset boot_no_cmov
+    mov eax, 1
+    cpuid
+    bt edx, 15
     jnc boot_refuse
     // Page directory: 512 large pages.
     mov edi, offset boot_pd
@@ -145,6 +150,8 @@ boot_gdt_ptr:
     .long 0
 boot_no_idt:
     .quad 0
+boot_no_cmov:
+    .asciz "\nKernel panic - not syncing: this CPU lacks cmov\n"
 boot_no_lm:
     .asciz "\nKernel panic - not syncing: this CPU lacks lm\n"
 boot_no_nx:
