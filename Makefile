@@ -26,6 +26,7 @@ run: setup
 test: setup
 	@$(PROXIMA) test boot --kernel checked --topology ring-4
 	@$(PROXIMA) test --host
+	@$(PROXIMA) cpus --quick
 
 # Everything, on every topology, on both kernels.
 test-all: setup
@@ -37,6 +38,7 @@ test-all: setup
 		--topology quad-16
 	@$(PROXIMA) test sched --kernel both --filter 'every_cpu_runs|beyond_64|without_memory' \
 		--topology crowd-96
+	@$(PROXIMA) cpus
 	@sh scripts/perf-suite.sh $(PROXIMA)
 	@sh scripts/commands.sh $(PROXIMA)
 

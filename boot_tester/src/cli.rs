@@ -29,6 +29,8 @@ pub enum Command {
     Fuzz(Box<crate::cmd::fuzz::FuzzOptions>),
     /// Build the kernel and the guest's programs
     Build(BuildOptions),
+    /// Boot on every CPU model that this QEMU has
+    Cpus(crate::cmd::cpus::CpusOptions),
     /// Lint the kernel and the guest's programs
     Check,
     /// Look at topologies
@@ -81,6 +83,9 @@ pub struct MachineOptions {
     /// proxima, checked (with its own checks), linux (Debian's, fetched once), or a kernel file
     #[arg(long, value_name = "KERNEL", default_value = "proxima")]
     pub kernel: String,
+    /// The CPU in QEMU's words, such as Nehalem or max,-smap [default: max]
+    #[arg(long, value_name = "MODEL")]
+    pub cpu: Option<String>,
     /// Words to add to the kernel's command line
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     pub append: Vec<String>,
@@ -143,7 +148,13 @@ pub struct RunOptions {
     )]
     pub perf: Option<PathBuf>,
     /// With --perf or --flame: samples a second
-    #[arg(long, value_name = "N", default_value_t = 1000, requires = "sampling")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1000,
+        value_parser = clap::value_parser!(u32).range(1..=100_000),
+        requires = "sampling"
+    )]
     pub perf_frequency: u32,
     /// Draw the program's samples as a flame graph
     #[arg(

@@ -49,6 +49,7 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Bench(options) => cmd::bench::bench(&options),
         Command::Fuzz(options) => cmd::fuzz::fuzz(&options),
         Command::Build(options) => cmd::build(&options),
+        Command::Cpus(options) => cmd::cpus::cpus(&options),
         Command::Check => cmd::check::check(),
         Command::Topo(TopoCommand::List) => {
             print!("{}", topology::show::list());

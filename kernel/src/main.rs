@@ -51,6 +51,7 @@ pub fn main(start_info: u64) -> ! {
     console::init();
     let info = boot::cmdline::keep(&pvh::read(start_info));
     console::configure(&info);
+    panic::unless_able();
     log::info!("Proxima {} booting", env!("CARGO_PKG_VERSION"));
     let firmware = boot::memory::init(&info);
     boot::cpus::prepare(&firmware);

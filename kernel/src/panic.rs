@@ -37,7 +37,7 @@ fn begin(what: core::fmt::Arguments<'_>, at: u64) {
                 // Not even the end works.
                 _ => hal::power::reset(),
             }
-            end_machine()
+            reboot()
         }
     }
 }
@@ -68,6 +68,14 @@ pub fn fatal(frame: &TrapFrame, what: &str) -> ! {
     print_symbol(frame.rip);
     backtrace(frame.rbp, 40);
     finish()
+}
+
+/// Ends the machine, in one line, on a CPU without what the kernel or its programs must have.
+pub fn unless_able() {
+    if let Some(feature) = hal::cpu::missing() {
+        print_emergency(format_args!("\nKernel panic - not syncing: this CPU lacks {feature}\n"));
+        reboot()
+    }
 }
 
 /// A panic that was asked for by NMI, most likely because the machine hangs: tells where every CPU
@@ -200,11 +208,11 @@ fn tell_the_others() {
 fn finish() -> ! {
     tell_the_others();
     print_emergency(format_args!("---[ end Kernel panic ]---\n"));
-    end_machine()
+    reboot()
 }
 
-/// Ends the machine as `panic=` says.
-fn end_machine() -> ! {
+/// Ends the machine as `panic=` says: halts it or resets it.
+fn reboot() -> ! {
     match REBOOT_AFTER.load(Ordering::Relaxed) {
         0 => hal::power::halt(),
         n => {

@@ -4,7 +4,7 @@ use abi::Result;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use hal::user::KernelSource;
-use sync::Once;
+use sync::{IrqLock, Once};
 use vm::map::{Place, What};
 use vm::object::{MemObject, ObjectKind};
 use vm::vma::{Label, VmaFlags};
@@ -154,12 +154,19 @@ fn object() -> Result<&'static Arc<MemObject>> {
     })
 }
 
-/// The wall clock was set: programs see the new one. The sequence is odd in between.
-pub fn update_clock() {
-    let Ok(object) = object() else { return };
-    let Ok(page) = object.get(0) else { return };
-    let (base, mult, wall) = hal::time::parameters();
-    hal::vdso::write_data(page.bytes_mut(), base, mult, wall);
+/// Changes the clock: the kernel and all programs see the new one at once.
+pub fn change_clock(change: impl FnOnce()) {
+    /// One change at a time.
+    static CHANGING: IrqLock<()> = IrqLock::new(());
+    let page = object().and_then(|object| object.get(0));
+    let _alone = CHANGING.lock();
+    match page {
+        Ok(page) => hal::vdso::write_data(page.bytes_mut(), || {
+            change();
+            hal::time::parameters()
+        }),
+        Err(_) => change(),
+    }
 }
 
 /// Maps it into `mm`; where its ELF header lies.

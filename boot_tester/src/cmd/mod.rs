@@ -6,6 +6,7 @@ mod bench_guest;
 mod bench_probe;
 mod bench_report;
 pub mod check;
+pub mod cpus;
 pub mod fuzz;
 mod fuzz_calls;
 mod fuzz_guest;

@@ -40,6 +40,23 @@ pub fn topology(options: &MachineOptions) -> Result<Topology> {
     Ok(topology)
 }
 
+/// Linux's COMMAND_LINE_SIZE: what is longer is cut off, and with it what stands last.
+const LONGEST_CMDLINE: usize = 2048;
+
+/// Refuses words that no kernel would read to their end.
+pub fn check_append(append: &[String]) -> Result<()> {
+    // The tool's own words are below 256 bytes.
+    let most = LONGEST_CMDLINE - 256;
+    let length: usize = append.iter().map(|words| words.len() + 1).sum();
+    if length > most {
+        return Err(Fail::usage(format!("--append: {length} bytes, a kernel reads {most}")));
+    }
+    match append.iter().find(|words| words.contains(['\0', '\n'])) {
+        Some(words) => Err(Fail::usage(format!("--append {words:?}: one line of words"))),
+        None => Ok(()),
+    }
+}
+
 /// The kernel's command line.
 pub fn cmdline(kernel: &Choice, clock: Clock, append: &[String]) -> String {
     let mut words = vec![CMDLINE.to_string()];
@@ -69,6 +86,7 @@ pub fn machine(
         image: image.into(),
         cmdline: cmdline(kernel, clock, append),
         clock,
+        cpu: None,
         gdb: None,
     }
 }

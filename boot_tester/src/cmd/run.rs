@@ -63,6 +63,7 @@ fn start(
         )));
     }
     let progress = Progress::new(machine.verbose);
+    prepare::check_append(&machine.append)?;
     let topology = prepare::topology(machine)?;
     let kernel = Choice::parse(&machine.kernel);
     let console = machine
@@ -77,6 +78,7 @@ fn start(
     let append = &machine.append;
     let clock = if guest.icount { Clock::Instructions } else { Clock::Wall };
     let mut ready = prepare::machine(topology, &kernel, &file, clock, append, &image);
+    ready.cpu.clone_from(&machine.cpu);
     ready.gdb = guest.gdb.then_some(GDB_PORT);
     if guest.dry_run {
         progress.clear();

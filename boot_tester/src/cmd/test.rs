@@ -89,6 +89,7 @@ pub fn test(options: &TestOptions) -> Result<u8> {
             Regex::new(text).map_err(|_| Fail::usage(format!("--filter {text:?} is no regex")))
         })
         .transpose()?;
+    super::prepare::check_append(&options.append)?;
     let topologies = topologies(options)?;
     if options.list {
         progress.clear();

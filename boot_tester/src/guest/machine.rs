@@ -25,6 +25,8 @@ pub struct Machine {
     pub image: PathBuf,
     pub cmdline: String,
     pub clock: Clock,
+    /// The CPU in QEMU's words; None is everything that the accelerator has.
+    pub cpu: Option<String>,
     /// Wait for a debugger on this TCP port of the loopback interface.
     pub gdb: Option<u16>,
 }
@@ -107,7 +109,11 @@ impl Machine {
             Clock::Wall if kvm_works() => &["-accel", "kvm", "-cpu", "max"],
             Clock::Wall => &["-accel", "tcg,thread=multi", "-cpu", "max"],
         };
-        list.iter().map(|word| word.to_string()).collect()
+        let mut words: Vec<String> = list.iter().map(|word| word.to_string()).collect();
+        if let (Some(cpu), Some(last)) = (&self.cpu, words.last_mut()) {
+            last.clone_from(cpu);
+        }
+        words
     }
 }
 
@@ -162,6 +168,7 @@ mod tests {
             image: "i".into(),
             cmdline: "a b".into(),
             clock,
+            cpu: None,
             gdb: None,
         }
     }
@@ -171,6 +178,14 @@ mod tests {
         let args = machine(Clock::Instructions).args(&WIRING).join(" ");
         assert!(args.contains("tcg,thread=single -icount shift=0,sleep=off"), "{args}");
         assert!(args.contains("socket,id=port3,fd=6"), "{args}");
+    }
+
+    #[test]
+    fn a_cpu_that_is_asked_for_takes_the_place_of_the_usual_one() {
+        let asked = Machine { cpu: Some("Nehalem".into()), ..machine(Clock::Instructions) };
+        let args = asked.args(&WIRING).join(" ");
+        assert!(args.contains("-cpu Nehalem -"), "{args}");
+        assert!(!args.contains("max,la57"), "{args}");
     }
 
     #[test]

@@ -137,6 +137,9 @@ pub fn add_extra(tree: &mut Tree, finder: &mut Finder, spec: &OsStr) -> Result<(
     {
         return Err(Fail::usage(format!("--with {text}: the guest's path must begin with /")));
     }
+    if let Some(taken) = taken(guest.as_deref().unwrap_or(&host)) {
+        return Err(Fail::usage(format!("--with {text}: {taken} is the guest's own")));
+    }
     let host = locate(&host).ok_or_else(|| {
         Fail::usage(format!("--with {text}: there is no file {}", host.display()))
     })?;
@@ -145,6 +148,11 @@ pub fn add_extra(tree: &mut Tree, finder: &mut Finder, spec: &OsStr) -> Result<(
         None => tree.mirror(&host)?,
     }
     add_needs(tree, finder, &host)
+}
+
+/// What of the guest's tree init needs or mounts over: nothing put there would be seen, or start.
+fn taken(guest: &Path) -> Option<&'static str> {
+    ["/init", "/proc", "/sys", "/dev"].into_iter().find(|own| guest.starts_with(own))
 }
 
 /// `numactl` alone means the program in PATH, unless there is a file of that name here.

@@ -14,6 +14,8 @@
 //! cores = 2
 //! ```
 
+use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -119,10 +121,31 @@ pub fn find(name: &str) -> Result<Topology, Fail> {
             names.join(", ")
         )));
     }
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Fail::usage(format!("topology {name}: {error}")))?;
+    let text = read(path).map_err(|error| Fail::usage(format!("topology {name}: {error}")))?;
     let stem = path.file_stem().map_or(name.into(), |stem| stem.to_string_lossy());
     parse(&stem, &text).map_err(|why| Fail::usage(format!("topology {name}: {why}")))
+}
+
+/// Nobody describes a machine in more bytes than this.
+const LONGEST: u64 = 1 << 20;
+
+/// The text of a file, or of a pipe or device as far as a topology may go.
+fn read(path: &Path) -> std::io::Result<String> {
+    let wrong = |why: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, why.to_string());
+    let kind = std::fs::metadata(path)?.file_type();
+    if kind.is_dir() {
+        return Err(wrong("it is a directory"));
+    }
+    // Nobody may ever write into it.
+    if kind.is_fifo() {
+        return Err(wrong("it is a pipe: give a file"));
+    }
+    let mut text = Vec::new();
+    std::fs::File::open(path)?.take(LONGEST + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LONGEST {
+        return Err(wrong("it is longer than 1 MiB"));
+    }
+    String::from_utf8(text).map_err(|_| wrong("it is no text"))
 }
 
 /// Reads and checks a topology file's text.
@@ -235,5 +258,19 @@ mod tests {
         assert!(parse("t", "[[node]]\ncpus = \"3-1\"\n").is_err());
         assert!(parse("t", "[[node]]\ncpus = 2\nmemory=\"1G\"\n[cpu]\nsockets = 3\n").is_err());
         assert!(parse("t", "[[node]]\ncpus = 999999999\nmemory=\"1G\"\n").is_err());
+    }
+
+    #[test]
+    fn what_is_no_file_of_a_topologys_length_is_refused() {
+        for (path, why) in [
+            ("/dev/zero", "longer than 1 MiB"),
+            ("/", "a directory"),
+            ("/proc/self/exe", "longer than 1 MiB"),
+            ("/nonexistent.toml", "No such file"),
+        ] {
+            let fail = find(path).unwrap_err();
+            assert_eq!(fail.code, crate::error::USAGE, "{path}");
+            assert!(fail.message.contains(why), "{path}: {}", fail.message);
+        }
     }
 }

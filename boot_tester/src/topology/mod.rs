@@ -18,8 +18,8 @@ const UNREACHABLE: u32 = 255;
 
 /// What the kernels and QEMU's machine take: 256 CPUs need an x2APIC id above 255.
 pub const MAX_CPUS: usize = 255;
-/// QEMU's MAX_NODES.
-pub const MAX_NODES: usize = 128;
+/// What Proxima takes: a mask of nodes is a word. (QEMU takes 128.)
+pub const MAX_NODES: usize = 64;
 const MAX_MEMORY: u64 = 1 << 40;
 /// Less does not hold a kernel and a program.
 const MIN_MEMORY: u64 = 32 << 20;
@@ -61,7 +61,7 @@ impl Topology {
             return Err("a machine needs at least one node and one CPU".into());
         }
         if nodes > MAX_NODES {
-            return Err(format!("{nodes} nodes are more than the {MAX_NODES} that QEMU offers"));
+            return Err(format!("{nodes} nodes are more than the {MAX_NODES} a machine may have"));
         }
         let grains = memory / MEMORY_GRAIN;
         let mut next_cpu = 0;
@@ -161,7 +161,7 @@ impl Topology {
             return Err("the topology has no node".into());
         }
         if count > MAX_NODES {
-            return Err(format!("{count} nodes are more than the {MAX_NODES} that QEMU offers"));
+            return Err(format!("{count} nodes are more than the {MAX_NODES} a machine may have"));
         }
         for (index, node) in self.nodes.iter().enumerate() {
             if node.cpus.is_empty() && node.memory == 0 {
@@ -230,6 +230,12 @@ impl Topology {
                 let pair = format!("distance from node {from} to node {to}");
                 if distance < LOCAL {
                     return Err(format!("{pair} is {distance}: nothing is nearer than {LOCAL}"));
+                }
+                if from != to && distance == LOCAL {
+                    return Err(format!(
+                        "{pair} is {distance}: that is a node's distance from itself, and kernels \
+                         drop a table that says so of two"
+                    ));
                 }
                 if distance >= UNREACHABLE {
                     return Err(format!("{pair} is {distance}: the largest is 254"));

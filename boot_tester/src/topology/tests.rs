@@ -41,6 +41,18 @@ fn a_distance_below_ten_is_refused() {
 }
 
 #[test]
+fn two_nodes_at_ten_are_refused() {
+    let error = two().with_distances(&[(0, 1, 10)]).unwrap_err();
+    assert!(error.starts_with("distance from node 0 to node 1 is 10: "), "{error}");
+}
+
+#[test]
+fn more_nodes_than_the_kernel_takes_are_refused() {
+    let error = Topology::even(65, 65, 8 << 30).unwrap_err();
+    assert_eq!(error, "65 nodes are more than the 64 a machine may have");
+}
+
+#[test]
 fn a_node_is_at_ten_from_itself() {
     assert!(two().with_distances(&[(1, 1, 12)]).is_err());
 }

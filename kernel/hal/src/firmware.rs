@@ -194,7 +194,7 @@ fn parse_slit(table: &[u8], order: &[u32]) -> Result<Distances, String> {
         for (j, &to) in order.iter().enumerate() {
             if (from as usize) < n && (to as usize) < n {
                 let d = matrix[from as usize * n + to as usize];
-                if (i == j && d != 10) || (i != j && d < 10) {
+                if (i == j && d != 10) || (i != j && d <= 10) {
                     return Err(format!("distance {d} between {from} and {to}"));
                 }
                 distances.set(NodeId::new(i as u16), NodeId::new(j as u16), d);
@@ -204,12 +204,14 @@ fn parse_slit(table: &[u8], order: &[u32]) -> Result<Distances, String> {
     Ok(distances)
 }
 
-/// Puts the tables together. `boot_apic` is the APIC id of the running CPU; `limit` the most CPUs
+/// Puts the tables together. `ram` is what memory there is, in bytes `[start, end)`: a range of the
+/// SRAT without any (for memory to be plugged in, say) makes no node with memory. `boot_apic` is the APIC id of the running CPU; `limit` the most CPUs
 /// to use. Nodes are numbered as Linux does: by first mention in SRAT, CPUs before memory.
 pub fn describe(
     madt: Option<&[u8]>,
     srat: Option<&[u8]>,
     slit: Option<&[u8]>,
+    ram: &[(u64, u64)],
     boot_apic: u32,
     limit: usize,
 ) -> Description {
@@ -256,7 +258,9 @@ pub fn describe(
                 .memory
                 .iter()
                 .map(|&(start, end, domain)| {
-                    memory.insert(node(domain));
+                    if ram.iter().any(|&(from, to)| from < end && start < to) {
+                        memory.insert(node(domain));
+                    }
                     (start, end, node(domain))
                 })
                 .collect();
@@ -286,6 +290,57 @@ pub fn describe(
         io_apics: cpus.io_apics,
         overrides: cpus.overrides,
         warnings,
+    }
+}
+
+/// A hardware register, by where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Register {
+    /// An I/O port.
+    Port(u16),
+    /// A physical address.
+    Memory(u64),
+}
+
+/// What the kernel takes from the FADT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fadt {
+    /// I/O port of the power-management timer.
+    pub pm_timer: Option<u16>,
+    /// Physical address of the DSDT.
+    pub dsdt: Option<u64>,
+    /// PM1a control, or the sleep control register where the hardware is reduced.
+    pub sleep_control: Option<Register>,
+}
+
+/// Reads a FADT of any revision, which is as long as its bytes. Source: ACPI 6.5, 5.2.9.
+pub fn fadt(table: &[u8]) -> Fadt {
+    const HARDWARE_REDUCED: u32 = 1 << 20;
+    let register = |at: usize| {
+        let address = u64_at(table, at + 4).filter(|&address| address != 0)?;
+        match *table.get(at)? {
+            0 => Some(Register::Memory(address)),
+            1 => u16::try_from(address).ok().map(Register::Port),
+            _ => None,
+        }
+    };
+    let port = |at: usize| {
+        u32_at(table, at).and_then(|port| u16::try_from(port).ok()).filter(|&port| port != 0)
+    };
+    let reduced = u32_at(table, 112).is_some_and(|flags| flags & HARDWARE_REDUCED != 0);
+    let as_port = |register| match register {
+        Some(Register::Port(port)) => Some(port),
+        _ => None,
+    };
+    let x_dsdt = u64_at(table, 140).filter(|&at| at != 0);
+    Fadt {
+        pm_timer: if reduced { None } else { as_port(register(208)).or(port(76)) },
+        dsdt: x_dsdt.or(u32_at(table, 40).map(u64::from).filter(|&at| at != 0)),
+        sleep_control: if reduced {
+            register(244)
+        } else {
+            register(172).or(port(64).map(Register::Port))
+        },
     }
 }
 

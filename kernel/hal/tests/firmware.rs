@@ -3,9 +3,12 @@
 //! The files in `acpi/` are /sys/firmware/acpi/tables/{APIC,SRAT,SLIT} of the topologies that the
 //! host tool ships under the same names.
 
-use hal::firmware::{Description, checksum_ok, describe, find_s5};
+use hal::firmware::{Description, Fadt, Register, checksum_ok, describe, fadt, find_s5};
 use numa::{CpuId, NodeId};
 use proptest::prelude::*;
+
+/// Memory everywhere.
+const ALL: &[(u64, u64)] = &[(0, u64::MAX)];
 
 struct Captured {
     name: &'static str,
@@ -30,7 +33,7 @@ const MACHINES: [Captured; 4] =
 
 fn machine(name: &str) -> Description {
     let found = MACHINES.iter().find(|m| m.name == name).unwrap();
-    describe(Some(found.madt), Some(found.srat), Some(found.slit), 0, 256)
+    describe(Some(found.madt), Some(found.srat), Some(found.slit), ALL, 0, 256)
 }
 
 fn node(index: u16) -> NodeId {
@@ -101,13 +104,60 @@ fn two_sockets_of_four_nodes() {
 }
 
 #[test]
+fn a_range_without_memory_makes_no_node_with_memory() {
+    let ring = &MACHINES[0];
+    let ram = [(0, 1536 << 20)];
+    let found = describe(Some(ring.madt), Some(ring.srat), Some(ring.slit), &ram, 0, 256);
+    assert_eq!(found.warnings, Vec::<String>::new());
+    assert!(found.machine.memory_nodes().contains(node(2)));
+    assert!(!found.machine.memory_nodes().contains(node(3)));
+    assert!(found.machine.cpu_nodes().contains(node(3)));
+}
+
+#[test]
+fn two_nodes_at_ten_cost_the_distances_and_not_the_nodes() {
+    let ring = &MACHINES[0];
+    let mut slit = ring.slit.to_vec();
+    slit[44 + 1] = 10;
+    let found = describe(Some(ring.madt), Some(ring.srat), Some(&slit), ALL, 0, 256);
+    assert_eq!(found.machine.nodes().iter().count(), 4);
+    assert_eq!(found.machine.distance(node(0), node(1)), 20);
+    assert_eq!(found.warnings.len(), 1);
+}
+
+#[test]
+fn a_fadt_is_read_as_far_as_it_goes() {
+    // Revision 1: 116 bytes.
+    let mut table = vec![0u8; 116];
+    table[40..44].copy_from_slice(&0x7fe_0000u32.to_le_bytes());
+    table[64..68].copy_from_slice(&0x604u32.to_le_bytes());
+    table[76..80].copy_from_slice(&0x608u32.to_le_bytes());
+    let old = Fadt {
+        pm_timer: Some(0x608),
+        dsdt: Some(0x7fe_0000),
+        sleep_control: Some(Register::Port(0x604)),
+    };
+    assert_eq!(fadt(&table), old);
+    // Hardware-reduced, with a sleep control register in memory.
+    table.resize(268, 0);
+    table[114] = 1 << 4;
+    table[248..256].copy_from_slice(&0xfea0_0200u64.to_le_bytes());
+    let reduced = fadt(&table);
+    assert_eq!(reduced.pm_timer, None);
+    assert_eq!(reduced.sleep_control, Some(Register::Memory(0xfea0_0200)));
+    for len in 0..table.len() {
+        fadt(&table[..len]);
+    }
+}
+
+#[test]
 fn without_tables_there_is_one_node() {
-    let found = describe(None, None, None, 7, 256);
+    let found = describe(None, None, None, ALL, 7, 256);
     assert_eq!(found.apic_ids, [7]);
     assert_eq!(found.machine.nodes().iter().count(), 1);
     assert_eq!(found.warnings.len(), 2);
     let ring = &MACHINES[0];
-    let found = describe(Some(ring.madt), None, Some(ring.slit), 0, 256);
+    let found = describe(Some(ring.madt), None, Some(ring.slit), ALL, 0, 256);
     assert_eq!(found.apic_ids.len(), 8);
     assert_eq!(found.machine.nodes().iter().count(), 1);
     assert!(found.warnings.iter().any(|w| w.contains("no SRAT")));
@@ -116,14 +166,14 @@ fn without_tables_there_is_one_node() {
 #[test]
 fn without_distances_nodes_are_ten_and_twenty() {
     let ring = &MACHINES[0];
-    let found = describe(Some(ring.madt), Some(ring.srat), None, 0, 256);
+    let found = describe(Some(ring.madt), Some(ring.srat), None, ALL, 0, 256);
     assert_eq!(found.machine.nodes().iter().count(), 4);
     assert_eq!(found.machine.distance(node(0), node(0)), 10);
     assert_eq!(found.machine.distance(node(0), node(2)), 20);
     // A distance below that of a node from itself is refused, and said.
     let mut slit = ring.slit.to_vec();
     slit[45] = 9;
-    let found = describe(Some(ring.madt), Some(ring.srat), Some(&slit), 0, 256);
+    let found = describe(Some(ring.madt), Some(ring.srat), Some(&slit), ALL, 0, 256);
     assert_eq!(found.machine.distance(node(0), node(1)), 20);
     assert!(found.warnings.iter().any(|w| w.contains("SLIT")), "{:?}", found.warnings);
 }
@@ -146,7 +196,7 @@ fn memory_on_two_nodes_at_once_means_one_node() {
     let (first, last) = (records[0], records[records.len() - 1]);
     let range: Vec<u8> = srat[last + 8..last + 24].to_vec();
     srat[first + 8..first + 24].copy_from_slice(&range);
-    let found = describe(Some(ring.madt), Some(&srat), Some(ring.slit), 0, 256);
+    let found = describe(Some(ring.madt), Some(&srat), Some(ring.slit), ALL, 0, 256);
     assert_eq!(found.machine.nodes().iter().count(), 1);
     assert!(found.warnings.iter().any(|w| w.contains("overlap")), "{:?}", found.warnings);
 }
@@ -154,7 +204,7 @@ fn memory_on_two_nodes_at_once_means_one_node() {
 #[test]
 fn the_limit_of_cpus_keeps_the_one_that_booted() {
     let ring = &MACHINES[0];
-    let found = describe(Some(ring.madt), Some(ring.srat), Some(ring.slit), 5, 3);
+    let found = describe(Some(ring.madt), Some(ring.srat), Some(ring.slit), ALL, 5, 3);
     assert_eq!(found.apic_ids, [5, 0, 1]);
     assert_eq!(found.machine.node_of(CpuId::new(0)), node(2));
 }
@@ -195,7 +245,7 @@ proptest! {
     fn tables_cut_off_anywhere_do_no_harm(which in 0usize..4, madt in 0usize..300, srat in 0usize..800, slit in 0usize..120) {
         let m = &MACHINES[which];
         let cut = |table: &'static [u8], at: usize| &table[..at.min(table.len())];
-        assert_sound(&describe(Some(cut(m.madt, madt)), Some(cut(m.srat, srat)), Some(cut(m.slit, slit)), 0, 256));
+        assert_sound(&describe(Some(cut(m.madt, madt)), Some(cut(m.srat, srat)), Some(cut(m.slit, slit)), ALL, 0, 256));
     }
 
     #[test]
@@ -208,12 +258,12 @@ proptest! {
             }
         }
         let [madt, srat, slit] = &tables;
-        assert_sound(&describe(Some(madt), Some(srat), Some(slit), 0, 256));
+        assert_sound(&describe(Some(madt), Some(srat), Some(slit), ALL, 0, 256));
     }
 
     #[test]
     fn any_bytes_are_no_table(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        assert_sound(&describe(Some(&bytes), Some(&bytes), Some(&bytes), 0, 256));
+        assert_sound(&describe(Some(&bytes), Some(&bytes), Some(&bytes), ALL, 0, 256));
         let _ = find_s5(&bytes);
     }
 }

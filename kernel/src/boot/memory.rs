@@ -53,6 +53,11 @@ pub fn init(info: &BootInfo) -> Description {
     map_kernel(info, &image, &mut table);
 
     let found = acpi::find(info);
+    if let Some(at) = found.sleep_page {
+        let page = at & !(2 * MIB - 1);
+        let virt = VirtAddr::new(phys::DIRECT_MAP + page);
+        Mapper::existing(&mut table).map(virt, PhysAddr::new(page), 2 * MIB, DEVICE);
+    }
     hal::apic::init();
     let limit = super::cmdline::value("maxcpus")
         .or(super::cmdline::value("nr_cpus"))
@@ -62,6 +67,7 @@ pub fn init(info: &BootInfo) -> Description {
         found.madt.as_deref(),
         found.srat.as_deref(),
         found.slit.as_deref(),
+        &ram,
         hal::apic::id(),
         limit,
     );

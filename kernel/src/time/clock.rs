@@ -210,8 +210,7 @@ static SLEEPERS: WaitQueue = WaitQueue::new();
 /// the machine was up.
 pub fn set_wall(ns: u64) -> Result<()> {
     let base = ns.checked_sub(hal::time::now()).ok_or(Errno::EINVAL)?;
-    hal::time::set_wall_base(base);
-    crate::vdso::update_clock();
+    crate::vdso::change_clock(|| hal::time::set_wall_base(base));
     SETTINGS.fetch_add(1, Ordering::SeqCst);
     SLEEPERS.wake_all();
     fs::timerfd::clock_was_set();

@@ -1,6 +1,6 @@
 //! Clocks and the timers of processes.
 //!
-//! * [`clock`]: clocks by id. [`sleep`]: waiting for a time of one.
+//! * [`clock`]: clocks by id; [`refine`]: made better after boot. [`sleep`]: waiting for a time of one.
 //! * [`itimer`], [`posix`]: timers that send signals; [`cpu_timer`]: to whom, where processor time is
 //!   counted. [`worker`]: where they run.
 
@@ -8,6 +8,7 @@ pub mod clock;
 mod cpu_timer;
 pub mod itimer;
 pub mod posix;
+mod refine;
 pub mod sleep;
 pub mod worker;
 
@@ -58,6 +59,7 @@ pub fn start() {
     fs::timer::register(&Service);
     crate::signal::fd::register();
     crate::signal::tty::register();
+    refine::start();
 }
 
 /// The process ends: its timers go.

@@ -1,14 +1,14 @@
 //! Finding ACPI's tables in memory, with the `acpi` crate, and switching the power off.
 
 use super::{power, pvh::BootInfo};
+use crate::firmware::Register;
 use crate::{PhysAddr, firmware, phys};
-use acpi::fadt::Fadt;
 use acpi::sdt::{SdtHeader, Signature};
 use acpi::{AcpiHandler, AcpiTable, AcpiTables, PhysicalMapping};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 /// Tables as bytes, and the few ports that the kernel uses.
 #[derive(Default)]
@@ -18,6 +18,8 @@ pub struct Tables {
     pub slit: Option<Vec<u8>>,
     /// I/O port of the power-management timer.
     pub pm_timer: Option<u16>,
+    /// Address of a sleep control register in memory: its page must be mapped.
+    pub sleep_page: Option<u64>,
     pub warnings: Vec<String>,
 }
 
@@ -50,6 +52,7 @@ macro_rules! table {
 table!(Madt, MADT);
 table!(Srat, SRAT);
 table!(Slit, SLIT);
+table!(Facp, FADT);
 
 fn bytes_of<T: AcpiTable>(
     tables: &AcpiTables<DirectMap>,
@@ -70,8 +73,11 @@ fn bytes_of<T: AcpiTable>(
     Some(bytes.to_vec())
 }
 
-static PM1A: AtomicU32 = AtomicU32::new(0);
-static SLEEP_TYPE: AtomicU32 = AtomicU32::new(0);
+/// The register that switches the machine off: its address (0: none), and whether that is a port.
+static SLEEP_AT: AtomicU64 = AtomicU64::new(0);
+static SLEEP_IS_PORT: AtomicBool = AtomicBool::new(false);
+/// What S5 is in it.
+static SLEEP_TYPE: AtomicU16 = AtomicU16::new(0);
 
 /// True when the bytes `[at, at + len)` lie in a range of the firmware's map, and so in the direct
 /// map: a pointer out of a corrupt table must not be followed elsewhere.
@@ -79,6 +85,19 @@ fn mapped(info: &BootInfo, at: u64, len: u64) -> bool {
     info.memory_map
         .iter()
         .any(|e| at >= e.addr && at.checked_add(len).is_some_and(|end| end <= e.addr + e.size))
+}
+
+/// The bytes of the DSDT at `at`, if they lie in mapped firmware memory.
+fn dsdt(info: &BootInfo, at: u64) -> Option<&'static [u8]> {
+    if !mapped(info, at, 36) {
+        return None;
+    }
+    let header = phys::ptr::<u8>(PhysAddr::new(at));
+    // SAFETY: the header lies in mapped firmware memory (checked), its length word too.
+    let len = unsafe { header.add(4).cast::<u32>().read_unaligned() };
+    // SAFETY: checked just now; firmware's tables stay as they are.
+    mapped(info, at, u64::from(len))
+        .then(|| unsafe { core::slice::from_raw_parts(header, len as usize) })
 }
 
 /// Reads the tables. Without a usable root the result is empty, with a warning.
@@ -99,25 +118,20 @@ pub fn find(info: &BootInfo) -> Tables {
     out.madt = bytes_of::<Madt>(&tables, &mut out.warnings);
     out.srat = bytes_of::<Srat>(&tables, &mut out.warnings);
     out.slit = bytes_of::<Slit>(&tables, &mut out.warnings);
-    if let Ok(fadt) = tables.find_table::<Fadt>() {
-        out.pm_timer = fadt
-            .pm_timer_block()
-            .ok()
-            .flatten()
-            .and_then(|block| u16::try_from(block.address).ok());
-        if let (Ok(block), Ok(dsdt)) = (fadt.pm1a_control_block(), fadt.dsdt_address())
-            && mapped(info, dsdt as u64, 36)
-        {
-            let header = phys::ptr::<u8>(PhysAddr::new(dsdt as u64));
-            // SAFETY: the header lies in mapped firmware memory (checked), its length word too.
-            let len = unsafe { header.add(4).cast::<u32>().read_unaligned() };
-            if mapped(info, dsdt as u64, u64::from(len)) {
-                // SAFETY: checked just now.
-                let dsdt = unsafe { core::slice::from_raw_parts(header, len as usize) };
-                if let Some(kind) = firmware::find_s5(dsdt) {
-                    PM1A.store(block.address as u32, Ordering::Relaxed);
-                    SLEEP_TYPE.store(u32::from(kind), Ordering::Relaxed);
+    if let Some(fadt) = bytes_of::<Facp>(&tables, &mut out.warnings).map(|t| firmware::fadt(&t)) {
+        out.pm_timer = fadt.pm_timer;
+        if let Some(kind) = fadt.dsdt.and_then(|at| dsdt(info, at)).and_then(firmware::find_s5) {
+            SLEEP_TYPE.store(kind, Ordering::Relaxed);
+            match fadt.sleep_control {
+                Some(Register::Memory(at)) => {
+                    out.sleep_page = Some(at);
+                    SLEEP_AT.store(at, Ordering::Relaxed);
                 }
+                Some(Register::Port(port)) => {
+                    SLEEP_IS_PORT.store(true, Ordering::Relaxed);
+                    SLEEP_AT.store(u64::from(port), Ordering::Relaxed);
+                }
+                None => {}
             }
         }
     }
@@ -127,9 +141,15 @@ pub fn find(info: &BootInfo) -> Tables {
 /// Switches the machine off; halts where ACPI gave no way to.
 pub fn power_off() -> ! {
     crate::irq::disable();
-    let port = PM1A.load(Ordering::Relaxed) as u16;
-    if port != 0 {
-        power::outw(port, (SLEEP_TYPE.load(Ordering::Relaxed) as u16) << 10 | 1 << 13);
+    let kind = SLEEP_TYPE.load(Ordering::Relaxed);
+    match (SLEEP_AT.load(Ordering::Relaxed), SLEEP_IS_PORT.load(Ordering::Relaxed)) {
+        (0, _) => {}
+        (port, true) => power::outw(port as u16, kind << 10 | 1 << 13),
+        // SAFETY: the register of hardware-reduced ACPI; boot mapped its page.
+        (at, false) => unsafe {
+            let value = (kind as u8) << 2 | 1 << 5;
+            phys::ptr::<u8>(PhysAddr::new(at)).write_volatile(value);
+        },
     }
     power::halt()
 }

@@ -163,7 +163,7 @@ pub fn send_nmi(apic_id: u32) {
 }
 
 /// Chooses the timer: TSC deadline where present, else the APIC's counter at `ticks` per
-/// `nanoseconds` (measured by [`start_measuring`] and [`stop_measuring`]).
+/// `nanoseconds` (measured between [`start_measuring`] and [`stop_measuring`]).
 pub fn set_timer_source(deadline: bool, ticks: u64, nanoseconds: u64) {
     DEADLINE.store(deadline, Ordering::Relaxed);
     if !deadline {
@@ -179,11 +179,14 @@ pub fn start_measuring() {
     write(REG_TIMER_INIT, u32::MAX);
 }
 
-/// Ticks since [`start_measuring`]; stops the counter.
-pub fn stop_measuring() -> u64 {
-    let ticks = u32::MAX - read(REG_TIMER_NOW);
+/// Ticks that are left: the counter runs down.
+pub fn left() -> u32 {
+    read(REG_TIMER_NOW)
+}
+
+/// Stops the counter.
+pub fn stop_measuring() {
     write(REG_TIMER_INIT, 0);
-    u64::from(ticks)
 }
 
 /// Programs this CPU's next timer interrupt: at `tsc` by the time-stamp counter, `delta_ns` from

@@ -28,6 +28,24 @@ pvh_entry_phys:
     cld
     mov esp, offset boot_stack_phys_top
     mov ebp, ebx                // start_info, kept across cpuid
+    // Without long mode or NX the tables below cannot be used, without CMOV the code behind them.
+    mov esi, offset boot_no_lm
+    mov eax, 0x80000000
+    cpuid
+    cmp eax, 0x80000001
+    jb boot_refuse
+    mov eax, 0x80000001
+    cpuid
+    bt edx, 29
+    jnc boot_refuse
+    mov esi, offset boot_no_nx
+    bt edx, 20
+    jnc boot_refuse
+    mov esi, offset boot_no_cmov
+    mov eax, 1
+    cpuid
+    bt edx, 15
+    jnc boot_refuse
     // Page directory: 512 large pages.
     mov edi, offset boot_pd
     mov eax, 0x83               // present, writable, large
@@ -63,6 +81,40 @@ pvh_entry_phys:
     mov eax, offset boot_long
     push eax
     retf
+
+// Says the text at esi on the first serial port, and resets where the command line has a panic=
+// other than 0.
+boot_refuse:
+2:  lodsb
+    test al, al
+    jz 4f
+    mov bl, al
+    mov dx, 0x3fd
+3:  in al, dx
+    test al, 0x20               // the transmitter is empty
+    jz 3b
+    mov dx, 0x3f8
+    mov al, bl
+    out dx, al
+    jmp 2b
+4:  mov esi, [ebp + {cmdline}]
+    test esi, esi
+    jz 7f
+5:  cmp byte ptr [esi], 0
+    je 7f
+    cmp dword ptr [esi], 0x696e6170     // "pani"
+    jne 6f
+    cmp word ptr [esi + 4], 0x3d63      // "c="
+    jne 6f
+    cmp byte ptr [esi + 6], 0x30        // "0"
+    je 7f
+    lidt [boot_no_idt]
+    int3
+6:  inc esi
+    jmp 5b
+7:  hlt
+    jmp 7b
+
 .code64
 boot_long:
     mov eax, 0x10
@@ -96,6 +148,14 @@ boot_gdt_ptr:
     .word 23
     .long boot_gdt
     .long 0
+boot_no_idt:
+    .quad 0
+boot_no_cmov:
+    .asciz "\nKernel panic - not syncing: this CPU lacks cmov\n"
+boot_no_lm:
+    .asciz "\nKernel panic - not syncing: this CPU lacks lm\n"
+boot_no_nx:
+    .asciz "\nKernel panic - not syncing: this CPU lacks nx\n"
     .balign 16
     .skip 64
 boot_stack_phys_top:
@@ -109,6 +169,7 @@ boot_stack_top:
 "#,
     stack = const BOOT_STACK,
     entry = sym rust_entry,
+    cmdline = const super::pvh::CMDLINE,
 );
 
 unsafe extern "Rust" {
@@ -180,6 +241,7 @@ pub fn init_first_cpu() {
         core::arch::asm!("lgdt [{}]", in(reg) &gdt);
     }
     let local = super::percpu::CpuLocal::new(numa::CpuId::new(0), numa::NodeId::new(0), 0);
+    super::alternatives::apply();
     // SAFETY: called once, first thing on the boot CPU; the static is used for nothing else.
     unsafe {
         let first = &raw mut FIRST;

@@ -78,6 +78,37 @@ features! {
     invariant_tsc = 16, 0x8000_0007u32, 0, 3, 8;
     hypervisor = 17, 1u32, 0, 2, 31;
     invpcid = 18, 7u32, 0, 1, 10;
+    fxsr = 19, 1u32, 0, 3, 24;
+    sse = 20, 1u32, 0, 3, 25;
+    sse2 = 21, 1u32, 0, 3, 26;
+    mce = 22, 1u32, 0, 3, 7;
+    fpu = 23, 1u32, 0, 3, 0;
+    tsc = 24, 1u32, 0, 3, 4;
+    msr = 25, 1u32, 0, 3, 5;
+    cx8 = 26, 1u32, 0, 3, 8;
+    apic = 27, 1u32, 0, 3, 9;
+    cmov = 28, 1u32, 0, 3, 15;
+    syscall = 29, 0x8000_0001u32, 0, 3, 11;
+}
+
+/// The first feature without which the kernel or any x86-64 program cannot run that this CPU lacks.
+/// (Long mode and NX are asked for before there is Rust: `boot`.)
+pub fn missing() -> Option<&'static str> {
+    let f = features();
+    [
+        (f.fpu(), "fpu"),
+        (f.tsc(), "tsc"),
+        (f.msr(), "msr"),
+        (f.cx8(), "cx8"),
+        (f.apic(), "apic"),
+        (f.cmov(), "cmov"),
+        (f.fxsr(), "fxsr"),
+        (f.sse(), "sse"),
+        (f.sse2(), "sse2"),
+        (f.syscall(), "syscall"),
+    ]
+    .into_iter()
+    .find_map(|(has, name)| (!has).then_some(name))
 }
 
 /// The boot CPU's features.
@@ -123,8 +154,11 @@ const CR4_MCE: u64 = 1 << 6;
 /// Sets this CPU's control registers: write protection, FPU, and the protections it has.
 pub fn init_control_registers() {
     let f = features();
-    let mut cr4 = CR4_PAE | CR4_MCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+    let mut cr4 = CR4_PAE;
     for (has, bit) in [
+        (f.mce(), CR4_MCE),
+        (f.fxsr(), CR4_OSFXSR),
+        (f.sse(), CR4_OSXMMEXCPT),
         (f.pge(), CR4_PGE),
         (f.umip(), CR4_UMIP),
         (f.fsgsbase(), CR4_FSGSBASE),

@@ -7,20 +7,46 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// x87, SSE, AVX, and the three AVX-512 parts; nothing that needs supervisor support.
 const WANTED: u64 = 0x1 | 0x2 | 0x4 | 0xe0;
+const AVX: u64 = 0x4;
+const AVX512: u64 = 0xe0;
+/// Legacy area and XSAVE header.
+const LEAST: usize = 512 + 64;
 
 static SIZE: AtomicUsize = AtomicUsize::new(512);
+
+/// The components to enable out of those that CPUID offers: XSETBV faults on AVX-512 in part, or
+/// without AVX.
+fn wanted(offered: u64) -> u64 {
+    let mask = offered & WANTED | 3;
+    if mask & AVX512 == AVX512 && mask & AVX != 0 { mask } else { mask & !AVX512 }
+}
+
+/// Bytes that XSAVE writes for the components of `mask`: what CPUID says of the whole, and no less
+/// than any one of them needs.
+fn area(mask: u64) -> usize {
+    let ends = (2..64).filter(|i| mask & 1 << i != 0).map(|i| {
+        let leaf = cpuid(0xd, i);
+        (leaf[0] + leaf[1]) as usize
+    });
+    ends.fold((cpuid(0xd, 0)[1] as usize).max(LEAST), usize::max)
+}
 
 /// Sets up XCR0 on this CPU and learns the size of the state.
 pub fn init() {
     if features().xsave() {
         let leaf = cpuid(0xd, 0);
-        let mask = (u64::from(leaf[0]) | u64::from(leaf[3]) << 32) & WANTED;
+        let mask = wanted(u64::from(leaf[0]) | u64::from(leaf[3]) << 32);
         // SAFETY: only components that CPUID offers; CR4.OSXSAVE is set.
         unsafe {
             asm!("xsetbv", in("ecx") 0, in("eax") mask as u32, in("edx") (mask >> 32) as u32);
         }
-        // EBX is the size for the components now enabled.
-        SIZE.store(cpuid(0xd, 0)[1] as usize, Ordering::Relaxed);
+        // The sizes are those of the components now enabled. Every CPU saves into the same areas.
+        let size = area(mask);
+        let first = SIZE.swap(size, Ordering::Relaxed);
+        assert!(
+            first == 512 || first == size,
+            "this CPU's XSAVE area has {size} bytes, the first one's {first}"
+        );
     }
 }
 

@@ -1,6 +1,7 @@
 //! x86_64.
 
 pub mod acpi;
+mod alternatives;
 pub mod apic;
 pub mod boot;
 pub mod cpu;

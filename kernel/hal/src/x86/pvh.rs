@@ -20,6 +20,9 @@ struct StartInfo {
     _reserved: u32,
 }
 
+/// Where the command line's address lies, for the boot code.
+pub(super) const CMDLINE: usize = core::mem::offset_of!(StartInfo, cmdline);
+
 #[repr(C)]
 struct Module {
     paddr: u64,

@@ -1,41 +1,78 @@
-//! Clocks: the TSC as the only clock source, calibrated once; the wall clock's start from CMOS.
+//! Clocks: the TSC as the only clock source, calibrated at boot and refined a second later; the wall clock's start from CMOS.
 
 use super::apic;
 use super::cpu::{cpuid, features, rdtsc};
 use super::power::{inb, inl, outb};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Nanoseconds = cycles x MULT >> SHIFT.
+/// Nanoseconds = cycles x multiplier >> SHIFT.
 pub const SHIFT: u32 = 32;
-static MULT: AtomicU64 = AtomicU64::new(1 << SHIFT);
-static INVERSE: AtomicU64 = AtomicU64::new(1 << SHIFT);
-static BASE: AtomicU64 = AtomicU64::new(0);
+
+/// The line that turns the TSC into nanoseconds.
+struct Line {
+    /// TSC at monotonic 0.
+    base: AtomicU64,
+    mult: AtomicU64,
+    inverse: AtomicU64,
+}
+
+/// The line by the short measurement at boot, and the one by the long measurement that follows. A
+/// line is written before it becomes the one in use, and not afterwards.
+static LINES: [Line; 2] = [const {
+    Line {
+        base: AtomicU64::new(0),
+        mult: AtomicU64::new(1 << SHIFT),
+        inverse: AtomicU64::new(1 << SHIFT),
+    }
+}; 2];
+/// Which of them is in use.
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
 /// Wall-clock nanoseconds at monotonic 0.
 static WALL: AtomicU64 = AtomicU64::new(0);
+/// The ACPI timer's port, its counter and the TSC at the beginning of the measurement; port 0: there
+/// is nothing to refine by.
+static BEGIN: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 
 const PM_TIMER_HZ: u64 = 3_579_545;
+/// 24 bits count on every machine; they wrap after 4.7 s.
+const PM_MASK: u32 = 0xff_ffff;
+
+#[inline(always)]
+fn line() -> &'static Line {
+    &LINES[IN_USE.load(Ordering::Acquire) & 1]
+}
 
 /// The clock's parameters, for the vDSO: TSC at monotonic 0, multiplier, wall clock at 0.
 pub fn parameters() -> (u64, u64, u64) {
-    (BASE.load(Ordering::Relaxed), MULT.load(Ordering::Relaxed), WALL.load(Ordering::Relaxed))
+    let Line { base, mult, .. } = line();
+    (base.load(Ordering::Relaxed), mult.load(Ordering::Relaxed), WALL.load(Ordering::Relaxed))
 }
 
 /// Nanoseconds since boot.
 #[inline]
 pub fn now() -> u64 {
-    let cycles = rdtsc().wrapping_sub(BASE.load(Ordering::Relaxed));
-    // A CPU whose TSC is a little behind must not see a huge value.
-    if cycles as i64 <= 0 {
-        return 0;
+    loop {
+        let in_use = IN_USE.load(Ordering::Acquire);
+        let Line { base, mult, .. } = &LINES[in_use & 1];
+        let cycles = rdtsc().wrapping_sub(base.load(Ordering::Relaxed));
+        // Another line is in use by now: this one's value may be ahead of it.
+        if IN_USE.load(Ordering::Relaxed) != in_use {
+            continue;
+        }
+        // A CPU whose TSC is a little behind must not see a huge value.
+        if cycles as i64 <= 0 {
+            return 0;
+        }
+        return ((u128::from(cycles) * u128::from(mult.load(Ordering::Relaxed))) >> SHIFT) as u64;
     }
-    ((u128::from(cycles) * u128::from(MULT.load(Ordering::Relaxed))) >> SHIFT) as u64
 }
 
 /// The TSC value at `ns` since boot.
 #[inline]
 pub fn tsc_at(ns: u64) -> u64 {
-    let cycles = (u128::from(ns) * u128::from(INVERSE.load(Ordering::Relaxed))) >> SHIFT;
-    BASE.load(Ordering::Relaxed).wrapping_add(cycles as u64)
+    let Line { base, inverse, .. } = line();
+    let cycles = (u128::from(ns) * u128::from(inverse.load(Ordering::Relaxed))) >> SHIFT;
+    base.load(Ordering::Relaxed).wrapping_add(cycles as u64)
 }
 
 /// Wall-clock nanoseconds since 1970 at monotonic 0.
@@ -50,13 +87,17 @@ pub fn set_wall_base(ns: u64) {
 
 /// TSC frequency in Hz.
 pub fn tsc_hz() -> u64 {
-    ((1_000_000_000u128 << SHIFT) / u128::from(MULT.load(Ordering::Relaxed))) as u64
+    let mult = line().mult.load(Ordering::Relaxed);
+    ((1_000_000_000u128 << SHIFT) / u128::from(mult)) as u64
 }
 
-fn set_frequency(cycles: u64, ns: u64) {
-    MULT.store(((u128::from(ns) << SHIFT) / u128::from(cycles.max(1))) as u64, Ordering::Relaxed);
-    INVERSE
-        .store(((u128::from(cycles) << SHIFT) / u128::from(ns.max(1))) as u64, Ordering::Relaxed);
+impl Line {
+    fn set(&self, base: u64, cycles: u64, ns: u64) {
+        let ratio = |a: u64, b: u64| ((u128::from(a) << SHIFT) / u128::from(b.max(1))) as u64;
+        self.base.store(base, Ordering::Relaxed);
+        self.mult.store(ratio(ns, cycles).max(1), Ordering::Relaxed);
+        self.inverse.store(ratio(cycles, ns), Ordering::Relaxed);
+    }
 }
 
 /// A reference clock: reads a counter; ticks per second; bits that count.
@@ -66,33 +107,32 @@ struct Reference<'a> {
     mask: u32,
 }
 
-impl Reference<'_> {
-    /// The counter and the TSC at nearly the same moment: the tightest of a few tries.
-    fn sample(&self) -> (u32, u64) {
-        let mut best = (0, 0, u64::MAX);
-        for _ in 0..5 {
-            let before = rdtsc();
-            let ticks = (self.read)();
-            let after = rdtsc();
-            if after - before < best.2 {
-                best = (ticks, before + (after - before) / 2, after - before);
-            }
+/// A counter and the TSC at nearly the same moment: the tightest of a few tries.
+fn sample(read: &dyn Fn() -> u32) -> (u32, u64) {
+    let mut best = (0, 0, u64::MAX);
+    for _ in 0..8 {
+        let before = rdtsc();
+        let ticks = read();
+        let after = rdtsc();
+        if after - before < best.2 {
+            best = (ticks, before + (after - before) / 2, after - before);
         }
-        (best.0, best.1)
     }
+    (best.0, best.1)
 }
 
 /// Calibrates the TSC and this CPU's APIC timer. `pm_timer` is the ACPI timer's I/O port.
 ///
 /// Where CPUID names the TSC's frequency nothing is waited for; else both are measured together
-/// over 2 ms against the ACPI timer, or the PIT.
+/// over 2 ms against the ACPI timer, or the PIT. What the ACPI timer gave is good to some 0.05 %;
+/// [`refine`] makes it better.
 pub fn calibrate(pm_timer: Option<u16>) {
-    BASE.store(rdtsc(), Ordering::Relaxed);
+    let base = rdtsc();
     let leaf = if cpuid(0, 0)[0] >= 0x15 { cpuid(0x15, 0) } else { [0; 4] };
     let known = (leaf[0] > 0 && leaf[1] > 0 && leaf[2] > 0)
         .then(|| u64::from(leaf[2]) * u64::from(leaf[1]) / u64::from(leaf[0]));
     if let (Some(hz), true) = (known, features().tsc_deadline()) {
-        set_frequency(hz, 1_000_000_000);
+        LINES[0].set(base, hz, 1_000_000_000);
         apic::set_timer_source(true, 0, 1);
     } else {
         let pm_read = |port: u16| inl(port);
@@ -101,9 +141,10 @@ pub fn calibrate(pm_timer: Option<u16>) {
             let low = inb(0x40);
             0xffff - (u32::from(inb(0x40)) << 8 | u32::from(low))
         };
-        let (cycles, ticks, ns) = match pm_timer {
+        let measured = match pm_timer {
             Some(port) => {
-                measure(&Reference { read: &|| pm_read(port), hz: PM_TIMER_HZ, mask: 0xff_ffff })
+                BEGIN[0].store(u64::from(port), Ordering::Relaxed);
+                measure(&Reference { read: &|| pm_read(port), hz: PM_TIMER_HZ, mask: PM_MASK })
             }
             None => {
                 // Channel 0, mode 2, from the top.
@@ -113,17 +154,30 @@ pub fn calibrate(pm_timer: Option<u16>) {
                 measure(&Reference { read: &pit_read, hz: 1_193_182, mask: 0xffff })
             }
         };
-        set_frequency(cycles, ns);
+        LINES[0].set(base, measured.cycles, measured.ns);
+        let (ticks, ns) = timer_rate(&measured);
         apic::set_timer_source(features().tsc_deadline(), ticks, ns);
     }
     WALL.store(cmos_seconds() * 1_000_000_000, Ordering::Relaxed);
 }
 
-/// TSC cycles, APIC ticks and nanoseconds over about 2 ms.
-fn measure(reference: &Reference<'_>) -> (u64, u64, u64) {
+/// What was counted at the same time, each by the TSC: `cycles` in `ns`, `ticks` of the APIC's timer
+/// in `timer_cycles`.
+struct Measured {
+    cycles: u64,
+    ns: u64,
+    ticks: u64,
+    timer_cycles: u64,
+}
+
+/// Counts for about 2 ms.
+fn measure(reference: &Reference<'_>) -> Measured {
     let goal = (reference.hz / 500) as u32;
     apic::start_measuring();
-    let (ticks0, tsc0) = reference.sample();
+    let (timer0, timer_tsc0) = sample(&apic::left);
+    let (ticks0, tsc0) = sample(reference.read);
+    BEGIN[1].store(u64::from(ticks0), Ordering::Relaxed);
+    BEGIN[2].store(tsc0, Ordering::Relaxed);
     loop {
         let passed = (reference.read)().wrapping_sub(ticks0) & reference.mask;
         if passed >= goal {
@@ -131,16 +185,66 @@ fn measure(reference: &Reference<'_>) -> (u64, u64, u64) {
         }
         core::hint::spin_loop();
     }
-    let (ticks1, tsc1) = reference.sample();
-    let apic_ticks = apic::stop_measuring();
-    let apic_tsc = rdtsc();
+    let (ticks1, tsc1) = sample(reference.read);
+    let (timer1, timer_tsc1) = sample(&apic::left);
+    apic::stop_measuring();
     let passed = u64::from(ticks1.wrapping_sub(ticks0) & reference.mask);
-    let ns = passed * 1_000_000_000 / reference.hz;
+    Measured {
+        cycles: tsc1 - tsc0,
+        ns: passed * 1_000_000_000 / reference.hz,
+        ticks: u64::from(timer0 - timer1),
+        timer_cycles: timer_tsc1 - timer_tsc0,
+    }
+}
+
+/// Ticks of the APIC's timer in so many nanoseconds. A virtual machine's timer counts nanoseconds
+/// (QEMU, KVM): a measurement that comes near that means it.
+fn timer_rate(m: &Measured) -> (u64, u64) {
+    let ns = (u128::from(m.timer_cycles) * u128::from(m.ns) / u128::from(m.cycles.max(1))) as u64;
+    if features().hypervisor() && ns.abs_diff(m.ticks) < ns / 50 { (1, 1) } else { (m.ticks, ns) }
+}
+
+/// True when [`refine`] has something to measure by.
+pub fn can_refine() -> bool {
+    BEGIN[0].load(Ordering::Relaxed) != 0
+}
+
+/// Measures the TSC once more, over all the time since [`calibrate`] (a second or more): cycles and
+/// the nanoseconds that they took.
+pub fn refine() -> Option<(u64, u64)> {
+    let [port, ticks0, tsc0] = [0, 1, 2].map(|i| BEGIN[i].load(Ordering::Relaxed));
+    if port == 0 || IN_USE.load(Ordering::Relaxed) != 0 {
+        return None;
+    }
+    let (ticks1, tsc1) = sample(&|| inl(port as u16));
     let cycles = tsc1 - tsc0;
-    // The APIC counter ran a little longer than the reference window: scale by the TSC.
-    let longer = apic_tsc - tsc0;
-    let ticks = (u128::from(apic_ticks) * u128::from(cycles) / u128::from(longer.max(1))) as u64;
-    (cycles, ticks, ns)
+    let estimate = (u128::from(cycles) * u128::from(PM_TIMER_HZ) / u128::from(tsc_hz())) as u64;
+    let ticks = unwrapped(ticks0, u64::from(ticks1), estimate);
+    let ns = ticks_to_ns(ticks);
+    // The first measurement cannot have been that wrong: the timer is.
+    (ns.abs_diff(ticks_to_ns(estimate)) < ns / 50).then_some((cycles, ns))
+}
+
+/// Goes on from the present time by the better line that [`refine`] found. Once, with interrupts
+/// off.
+pub fn go_on_by((cycles, ns): (u64, u64)) {
+    let inverse = (u128::from(cycles) << SHIFT) / u128::from(ns.max(1));
+    let (now, tsc) = (now(), rdtsc());
+    // Rounded up: the new line is not behind the old one.
+    let since = ((u128::from(now) * inverse) >> SHIFT) as u64 + 2;
+    LINES[1].set(tsc.wrapping_sub(since), cycles, ns);
+    IN_USE.store(1, Ordering::Release);
+}
+
+fn ticks_to_ns(ticks: u64) -> u64 {
+    (u128::from(ticks) * 1_000_000_000 / u128::from(PM_TIMER_HZ)) as u64
+}
+
+/// Ticks from `first` to `last` of a counter that wraps, of which there were about `estimate`.
+fn unwrapped(first: u64, last: u64, estimate: u64) -> u64 {
+    let turn = u64::from(PM_MASK) + 1;
+    let part = last.wrapping_sub(first) & u64::from(PM_MASK);
+    part + (estimate + turn / 2).saturating_sub(part) / turn * turn
 }
 
 /// Waits `ns` nanoseconds with PAUSE (hardware waits at boot only).

@@ -3,6 +3,7 @@
 //! Every entry builds a [`TrapFrame`] on the kernel stack. The kernel registers [`Handlers`] once;
 //! until then any trap is fatal.
 
+use super::alternatives::clac;
 use super::gdt::{self, IST_DOUBLE_FAULT, IST_MACHINE_CHECK, IST_NMI};
 use super::percpu;
 use core::arch::{asm, global_asm, naked_asm};
@@ -189,6 +190,10 @@ trap_common:
     swapgs
 2:  SAVE_REGS
     cld
+"#,
+    // User mode may have set AC; a fault inside a user copy comes with it set.
+    clac!(),
+    r#"
     xor ebp, ebp                    // frame-pointer chains end here
     mov rdi, rsp
     test byte ptr [rsp + 144], 3
@@ -212,6 +217,9 @@ trap_return:
 trap_paranoid:
     SAVE_REGS
     cld
+"#,
+    clac!(),
+    r#"
     mov ecx, 0xc0000101
     rdmsr
     xor r12d, r12d

@@ -3,6 +3,7 @@
 //! Each instruction that may fault on a user address stands in `.extable` with the address to go
 //! on at. The fault handler first tries to make the page present; only then is it fixed up.
 
+use super::alternatives::{clac, stac};
 use super::trap::TrapFrame;
 use core::arch::naked_asm;
 
@@ -57,7 +58,7 @@ pub fn has_fix_up(rip: u64) -> bool {
 pub unsafe extern "C" fn raw_copy(dst: *mut u8, src: *const u8, len: usize) -> usize {
     // Whole words first. A fault there retries byte by byte, so that the count is exact.
     naked_asm!(
-        "stac",
+        stac!(),
         "cmp rdx, 8",
         "je 7f",
         "ja 2f",
@@ -71,7 +72,8 @@ pub unsafe extern "C" fn raw_copy(dst: *mut u8, src: *const u8, len: usize) -> u
         "34: rep movsq",
         "6: mov ecx, edx",
         "3: rep movsb",
-        "4: clac",
+        "4:",
+        clac!(),
         "mov rax, rcx",
         "ret",
         "5: lea rcx, [rcx*8 + rdx]",
@@ -79,14 +81,14 @@ pub unsafe extern "C" fn raw_copy(dst: *mut u8, src: *const u8, len: usize) -> u
         "jmp 4b",
         "7: mov rax, [rsi]",
         "9: mov [rdi], rax",
-        "clac",
+        clac!(),
         "xor eax, eax",
         "ret",
         "30: mov ecx, 8",
         "jmp 8b",
         "31: mov eax, [rsi]",
         "32: mov [rdi], eax",
-        "clac",
+        clac!(),
         "xor eax, eax",
         "ret",
         "33: mov ecx, 4",
@@ -112,9 +114,10 @@ pub unsafe fn store_u32(addr: *mut u32, value: u32) -> bool {
     unsafe {
         core::arch::asm!(
             "mov {stored:e}, 1",
-            "stac",
+            stac!(),
             "2: mov [{addr}], {value:e}",
-            "3: clac",
+            "3:",
+            clac!(),
             ".pushsection .text.fixup, \"ax\"",
             "4: xor {stored:e}, {stored:e}",
             "jmp 3b",
@@ -139,10 +142,11 @@ pub unsafe fn cmpxchg_u32(addr: *mut u32, old: u32, new: u32) -> (bool, u32) {
     // SAFETY: the caller's promise; a fault is fixed up.
     unsafe {
         core::arch::asm!(
-            "stac",
+            stac!(),
             "xor {fault:e}, {fault:e}",
             "2: lock cmpxchg [{addr}], {new:e}",
-            "3: clac",
+            "3:",
+            clac!(),
             "jmp 5f",
             "4: mov {fault:e}, 1",
             "jmp 3b",

@@ -183,13 +183,16 @@ pub fn exports() -> [(&'static str, u64); 6] {
     ]
 }
 
-/// Writes the clock's parameters into the data page, so that readers never see a mixture.
-pub fn write_data(page: &mut [u8], base: u64, mult: u64, wall: u64) {
+/// Writes the clock's parameters (TSC at monotonic 0, multiplier, wall clock at 0), as `change` gives
+/// them, into the data page. Readers never see a mixture, and wait while `change` runs. One writer at
+/// a time.
+pub fn write_data(page: &mut [u8], change: impl FnOnce() -> (u64, u64, u64)) {
     use core::sync::atomic::{AtomicU64, Ordering};
     let words = page.as_mut_ptr().cast::<AtomicU64>();
     // SAFETY: a page holds more than four aligned words; readers only load them.
     unsafe {
         (*words).fetch_add(1, Ordering::AcqRel);
+        let (base, mult, wall) = change();
         for (i, value) in [base, mult, wall].into_iter().enumerate() {
             (*words.add(i + 1)).store(value, Ordering::Relaxed);
         }
