@@ -57,6 +57,11 @@ pub fn run(args: &[String]) -> ! {
         }
         "blocked" => i32::from(!crate::signal::is_blocked(number(1))),
         "euid" => sys!(libc::SYS_geteuid).map_or(-1, |id| id as i32),
+        "death-signal" => {
+            let mut signal = 0i32;
+            let at = &raw mut signal;
+            sys!(libc::SYS_prctl, libc::PR_GET_PDEATHSIG, at).map_or(-1, |_| signal)
+        }
         "pid" => i32::from(sys::getpid() != number(1)),
         "name" => {
             let name = std::fs::read_to_string("/proc/self/comm").unwrap_or_default();

@@ -31,7 +31,8 @@ impl TtyFile {
         }
         tty.opens.fetch_add(1, Relaxed);
         tty.driver.opened();
-        if may_control && args.flags & oflag::O_NOCTTY == 0 {
+        let reads = args.flags & oflag::O_ACCMODE != oflag::O_WRONLY;
+        if may_control && reads && args.flags & oflag::O_NOCTTY == 0 {
             job::acquire_on_open(&tty);
         }
         Ok(Arc::new(Self { tty }))

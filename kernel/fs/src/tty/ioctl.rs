@@ -50,7 +50,7 @@ impl Tty {
         }
     }
 
-    pub(super) fn ioctl(&self, _file: &File, cmd: u32, arg: u64) -> Result<u64> {
+    pub(super) fn ioctl(&self, file: &File, cmd: u32, arg: u64) -> Result<u64> {
         let at = VirtAddr::new(arg);
         self.check_alive()?;
         match cmd {
@@ -107,8 +107,13 @@ impl Tty {
             }
             i::TIOCSCTTY => {
                 let me = self.me.upgrade().ok_or(Errno::EIO)?;
-                let steal = arg == 1 && crate::env::env().capable(crate::Cap::SysAdmin);
-                job::acquire(&me, job::current(), steal)?;
+                let (job, admin) =
+                    (job::current(), crate::env::env().capable(crate::Cap::SysAdmin));
+                // Who may only write to a terminal does not get to read from it as /dev/tty.
+                if !file.readable() && !admin && self.session() != job.session {
+                    return Err(Errno::EPERM);
+                }
+                job::acquire(&me, job, arg == 1 && admin)?;
             }
             i::TIOCNOTTY => job::give_up(self)?,
             i::FIONREAD => {

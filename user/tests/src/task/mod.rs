@@ -9,6 +9,7 @@ mod futex_pi;
 mod interrupted;
 pub mod limits;
 mod machine;
+mod openings;
 mod privilege;
 mod process;
 mod scheduling;
@@ -36,6 +37,7 @@ pub const GROUPS: &[&[Test]] = &[
     credentials::TESTS,
     access::TESTS,
     privilege::TESTS,
+    openings::TESTS,
     limits::TESTS,
     timers::TESTS,
     scheduling::TESTS,
