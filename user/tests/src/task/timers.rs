@@ -250,7 +250,9 @@ fn reach_the_sleeper(signal: i32, set_timer: impl Fn(bool) + Sync) -> usize {
     let goes_to_sleep = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !goes_to_sleep.load(SeqCst) {}
+            while !goes_to_sleep.load(SeqCst) {
+                std::hint::spin_loop();
+            }
             crate::child::until_asleep(sys::getpid());
             set_timer(true);
             while COUNT.load(SeqCst) < 100 {}
