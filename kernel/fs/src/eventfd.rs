@@ -77,7 +77,7 @@ impl FileOps for EventFd {
     }
 
     fn write(&self, file: &File, src: &mut dyn Source, _at: u64) -> Result<usize> {
-        // Since Linux 6.12 no more, either.
+        // As on Linux 6.12 more are refused, too.
         if src.left() != 8 {
             return Err(Errno::EINVAL);
         }
