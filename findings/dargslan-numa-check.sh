@@ -1,7 +1,7 @@
 #!/bin/sh
 # dargslan-numa-check 1.0.0 (PyPI), a "NUMA topology checker": it installs without a word and then
-# cannot be started on any machine. Every line of its modules is indented, so that Python refuses the
-# first one; a CI job that lets it decide whether a machine has NUMA gets exit code 1 in both cases.
+# cannot be started. A line near the top of its module is indented, which Python refuses before it
+# runs any of it; a CI job that lets it decide whether a machine has NUMA gets exit code 1 always.
 #
 # Guessed before looking: it prints the nodes with their CPUs and memory, and exits with 0.
 set -eu
