@@ -41,11 +41,27 @@ impl Apt {
         Self { options: Vec::new() }
     }
 
-    /// A private view of the backports to this Debian release, with lists below the cache. None
-    /// where the host is no Debian or there is no such archive.
-    pub fn backports() -> Option<Self> {
+    /// The host's own, and the backports to its release. Each is opened (and brought up to date) when
+    /// the iterator comes to it.
+    pub fn own() -> impl Iterator<Item = Self> {
+        Self::of_suites(&["{codename}-backports"])
+    }
+
+    /// All that this tool looks into: newer ones the later.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::of_suites(&["{codename}-backports", "stable-backports", "unstable"])
+    }
+
+    fn of_suites(suites: &'static [&str]) -> impl Iterator<Item = Self> {
+        std::iter::once(Self::host()).chain(suites.iter().filter_map(|suite| Self::debian(suite)))
+    }
+
+    /// A private view of another suite of Debian's archive, with lists below the cache; `{codename}`
+    /// stands for the host's release. None where the host is no Debian or there is no such suite.
+    fn debian(suite: &str) -> Option<Self> {
         let (uri, codename, signed_by) = debian_source()?;
-        let dir = paths::cache().ok()?.join("apt");
+        let suite = suite.replace("{codename}", &codename);
+        let dir = paths::cache().ok()?.join("apt").join(&suite);
         for sub in ["lists/partial", "archives/partial", "etc"] {
             fs::create_dir_all(dir.join(sub)).ok()?;
         }
@@ -54,7 +70,7 @@ impl Apt {
         let signed =
             if Path::new(key).exists() { format!("[signed-by={key}] ") } else { String::new() };
         let list = dir.join("etc/sources.list");
-        fs::write(&list, format!("deb {signed}{uri} {codename}-backports main\n")).ok()?;
+        fs::write(&list, format!("deb {signed}{uri} {suite} main\n")).ok()?;
         let at = |name: &str| dir.join(name).display().to_string();
         let options = [
             format!("Dir::State::Lists={}", at("lists")),
@@ -77,14 +93,15 @@ impl Apt {
         command
     }
 
-    /// The real package behind a meta package: its first dependency whose name begins alike.
-    pub fn real_name(&self, meta: &str, prefix: &str) -> Option<String> {
-        let output = self.command("apt-cache").args(["depends", meta]).output().ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        text.lines()
-            .filter_map(|line| line.trim().strip_prefix("Depends: "))
-            .find(|name| name.starts_with(prefix))
+    /// The packages whose names match an extended regular expression.
+    pub fn search(&self, names: &str) -> Vec<String> {
+        let output = self.command("apt-cache").args(["search", "--names-only", names]).output();
+        let text = output.map(|output| output.stdout).unwrap_or_default();
+        String::from_utf8_lossy(&text)
+            .lines()
+            .filter_map(|line| line.split(' ').next())
             .map(str::to_string)
+            .collect()
     }
 
     /// Fetches a package's file into `dir`.

@@ -1,4 +1,4 @@
-//! Leaving no traces when the tool is interrupted: temporary directories go, the terminal comes back.
+//! Leaving no traces when the tool is interrupted or ends early: temporary directories go, the terminal comes back.
 //! (Guests end by themselves: they die with their starting thread, see guest/session.rs.)
 
 use std::path::{Path, PathBuf};
@@ -28,13 +28,18 @@ pub fn install() {
     let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            restore_terminal();
-            for dir in pending().dirs.drain(..) {
-                let _ = std::fs::remove_dir_all(dir);
-            }
-            std::process::exit(128 + signal);
+            leave(128 + signal);
         }
     });
+}
+
+/// Ends the tool from wherever it is: what destructors would have done is done first.
+pub fn leave(code: i32) -> ! {
+    restore_terminal();
+    for dir in pending().dirs.drain(..) {
+        let _ = std::fs::remove_dir_all(dir);
+    }
+    std::process::exit(code)
 }
 
 /// The terminal's state to come back to; None once it is back.

@@ -80,7 +80,7 @@ pub struct MachineOptions {
     /// Distance between nodes A and B (repeat; both ways unless B,A is given too)
     #[arg(long, value_name = "A,B=D", value_parser = parse_distance)]
     pub distance: Vec<(usize, usize, u32)>,
-    /// proxima, checked (with its own checks), linux (Debian's, fetched once), or a kernel file
+    /// proxima, checked (with its own checks), linux or linux:VERSION (fetched once), or a kernel file
     #[arg(long, value_name = "KERNEL", default_value = "proxima")]
     pub kernel: String,
     /// The CPU in QEMU's words, such as Nehalem or max,-smap [default: max]

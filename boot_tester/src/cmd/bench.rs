@@ -14,7 +14,6 @@ use super::bench_guest::{Bench, Measured};
 use super::bench_report::{self as report, Column};
 use crate::error::{Context, Fail, Result};
 use crate::guest::kernel::Choice;
-use crate::guest::linux;
 use crate::paths;
 use crate::progress::Progress;
 use crate::topology::{Topology, file};
@@ -55,10 +54,7 @@ pub struct BenchOptions {
 
 pub fn bench(options: &BenchOptions) -> Result<u8> {
     let progress = Progress::new(options.verbose);
-    let kernels = match options.kernel.as_str() {
-        "both" => vec![Choice::Proxima, Choice::Linux],
-        other => vec![Choice::parse(other)],
-    };
+    let kernels = Choice::parse_all(&options.kernel)?;
     let baselined = options.check || options.update_baseline;
     if baselined && !kernels.contains(&Choice::Proxima) {
         return Err(Fail::usage("the baseline is Proxima's: --kernel proxima or both"));
@@ -134,7 +130,7 @@ fn measure(
                     let results = bench.run(kernel, file, topology, names, &heard)?;
                     Ok(Column {
                         name: kernel.name(),
-                        release: (*kernel == Choice::Linux).then(linux::release).flatten(),
+                        release: kernel.release(),
                         seconds: started.elapsed().as_secs_f64(),
                         results,
                     })

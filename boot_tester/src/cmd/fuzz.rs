@@ -18,7 +18,6 @@ use super::fuzz_report::{self as report, Difference, compare};
 use super::fuzz_shrink::shrink;
 use crate::error::{Fail, Result, USAGE};
 use crate::guest::kernel::Choice;
-use crate::guest::linux;
 use crate::guest::machine::quote;
 use crate::paths;
 use crate::progress::Progress;
@@ -106,21 +105,21 @@ pub fn fuzz(options: &FuzzOptions) -> Result<u8> {
         Ok(Kernel { file: choice.locate(&progress)?, choice })
     };
     if options.syscalls {
-        let kernel = locate(Choice::parse(&options.kernel))?;
+        let kernel = locate(Choice::parse(&options.kernel)?)?;
         return any_calls(options, &fuzzer, &kernel, &topologies, &progress);
     }
     let campaign = Campaign {
         options,
         fuzzer: &fuzzer,
-        linux: locate(Choice::Linux)?,
-        other: locate(Choice::parse(&options.kernel))?,
+        linux: locate(Choice::LINUX)?,
+        other: locate(Choice::parse(&options.kernel)?)?,
         jobs: options.jobs.unwrap_or_else(default_jobs),
         kept: options.keep.then(|| Ok(paths::cache()?.join("fuzz"))).transpose()?,
         progress: &progress,
         state: Mutex::new(State::default()),
     };
-    if let Some(release) = linux::release() {
-        progress.clear_for(|| println!("linux is Debian's {release}"));
+    if let Some(release) = campaign.linux.choice.release() {
+        progress.clear_for(|| println!("linux is {release}"));
     }
     campaign.run(&topologies, given.as_deref())
 }

@@ -60,10 +60,10 @@ pub fn check_append(append: &[String]) -> Result<()> {
 /// The kernel's command line.
 pub fn cmdline(kernel: &Choice, clock: Clock, append: &[String]) -> String {
     let mut words = vec![CMDLINE.to_string()];
-    if *kernel == Choice::Linux && clock == Clock::Instructions {
+    if kernel.is_linux() && clock == Clock::Instructions {
         // One CPU at first, the others by init: see user/init/src/cpus.rs.
         words.push("maxcpus=1 tsc=reliable mitigations=off proxima.online=all".into());
-    } else if *kernel == Choice::Linux {
+    } else if kernel.is_linux() {
         // What it does against attackers costs emulation a fifth of its time.
         words.push("mitigations=off init_on_alloc=0".into());
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Write, stderr, stdin, stdout};
+use std::io::{self, ErrorKind, Write, stderr, stdin, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,7 +65,7 @@ fn start(
     let progress = Progress::new(machine.verbose);
     prepare::check_append(&machine.append)?;
     let topology = prepare::topology(machine)?;
-    let kernel = Choice::parse(&machine.kernel);
+    let kernel = Choice::parse(&machine.kernel)?;
     let console = machine
         .console
         .as_ref()
@@ -101,6 +101,7 @@ fn start(
         started,
         placement: Vec::new(),
         files: vec![Vec::new(); fetched(wishes).len()],
+        unwritten: None,
     };
     let feed = |session: &Session| feed_stdin(session);
     let feeder: Option<&dyn Fn(&Session) -> Feed> =
@@ -109,6 +110,9 @@ fn start(
     let boot = (!guest.gdb).then(|| ready.boot_limit());
     let outcome = follow(&mut session, &mut streams, feeder, boot)?;
     drop(raw);
+    if let Some(error) = streams.unwritten {
+        return Err(Fail::broken(format!("standard output: {error}")));
+    }
     if left.load(Ordering::SeqCst) {
         eprintln!("\nproxima: left the guest");
         return Ok(0);
@@ -287,12 +291,17 @@ struct Streams {
     placement: Vec<String>,
     /// What the guest hands back.
     files: Vec<Vec<u8>>,
+    /// Why the program's output could not be passed on.
+    unwritten: Option<io::Error>,
 }
 
 impl Sink for Streams {
     fn out(&mut self, bytes: &[u8]) -> bool {
         let mut out = stdout().lock();
-        out.write_all(bytes).and_then(|()| out.flush()).is_ok()
+        let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) else { return true };
+        // That nobody reads on is no fault: the guest ends as a writer to a pipe would.
+        self.unwritten = (error.kind() != ErrorKind::BrokenPipe).then_some(error);
+        false
     }
 
     fn err(&mut self, bytes: &[u8]) -> bool {

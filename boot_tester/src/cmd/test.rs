@@ -9,7 +9,6 @@ use regex::Regex;
 
 use crate::error::{Context, Fail, Result, USAGE};
 use crate::guest::kernel::Choice;
-use crate::guest::linux;
 use crate::guest::machine::Clock;
 use crate::paths;
 use crate::progress::Progress;
@@ -210,13 +209,6 @@ fn topologies(options: &TestOptions) -> Result<Vec<(String, Topology)>> {
     names.into_iter().map(|name| file::find(&name).map(|found| (name, found))).collect()
 }
 
-fn kernels(text: &str) -> Vec<Choice> {
-    match text {
-        "both" => vec![Choice::Proxima, Choice::Linux],
-        other => vec![Choice::parse(other)],
-    }
-}
-
 fn run(
     options: &TestOptions,
     plan: Plan,
@@ -225,15 +217,15 @@ fn run(
     progress: Progress,
 ) -> Result<u8> {
     // Built or fetched before guests run beside each other.
-    let kernels: Vec<(Choice, PathBuf)> = kernels(&options.kernel)
+    let kernels: Vec<(Choice, PathBuf)> = Choice::parse_all(&options.kernel)?
         .into_iter()
         .map(|kernel| kernel.locate(&progress).map(|file| (kernel, file)))
         .collect::<Result<_>>()?;
     progress.clear();
-    if kernels.iter().any(|(kernel, _)| *kernel == Choice::Linux)
-        && let Some(release) = linux::release()
-    {
-        println!("linux is Debian's {release}");
+    for (kernel, _) in &kernels {
+        if let Some(release) = kernel.release() {
+            println!("{} is {release}", kernel.name());
+        }
     }
     let parts = by_needs(plan.suite, &plan.tests);
     let jobs: VecDeque<Job> = kernels
@@ -249,7 +241,7 @@ fn run(
             tests: tests.clone(),
             limit: Duration::from_secs(plan.limit.max(1)),
             // Linux has no such words, and its tests will say what they miss.
-            clock: if *kernel == Choice::Linux { Clock::Wall } else { needs.clock },
+            clock: if kernel.is_linux() { Clock::Wall } else { needs.clock },
             append: options.append.iter().cloned().chain(needs.word.map(String::from)).collect(),
         })
         .collect();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::session::{Event, Session, describe_end};
 use super::stdin::Feed;
 use crate::error::Result;
+use crate::output::NO_READER;
 
 /// From init's last word to the machine's end.
 const POWER_OFF: Duration = Duration::from_secs(20);
@@ -103,7 +104,7 @@ pub fn follow(
         };
         if !wanted {
             session.kill();
-            return Ok(Outcome::Status(128 + 13));
+            return Ok(Outcome::Status(NO_READER));
         }
     }
 }

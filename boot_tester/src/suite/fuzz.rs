@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::{Record, Verdict};
 use crate::error::{Context, Result};
-use crate::guest::linux;
+use crate::guest::kernel::Choice;
 use crate::progress::Progress;
 
 /// Seconds of work for `make test`: a guest of each kernel, and half a minute at most.
@@ -30,7 +30,7 @@ struct Size {
 /// Runs both; `report` hears of each test.
 pub fn run(long: bool, report: &super::report::Report) -> Result<()> {
     let size = if long { LONG } else { SHORT };
-    let unavailable = linux::kernel(&Progress::new(false)).err();
+    let unavailable = Choice::LINUX.locate(&Progress::new(false)).err();
     for (suite, extra, count) in
         [("fuzz", None, size.ops), ("fuzz-syscalls", Some("--syscalls"), size.calls)]
     {
