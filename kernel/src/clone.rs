@@ -139,6 +139,9 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     let slack = parent.timer_slack.load(Ordering::Relaxed);
     child.timer_slack.store(slack, Ordering::Relaxed);
     child.default_timer_slack.store(slack, Ordering::Relaxed);
+    if thread {
+        child.creds_id.store(parent.creds_id.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
     if has(f, g::CLONE_CHILD_CLEARTID) {
         child.clear_child_tid.store(args.child_tid, Ordering::Relaxed);
     }

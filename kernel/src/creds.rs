@@ -4,12 +4,19 @@ use crate::signal::user::User;
 use crate::task::{Creds, current};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 use fs::Cap;
 
 /// All capabilities that Linux 6.12 knows (0 to 40).
 pub const ALL_CAPS: u64 = (1 << 41) - 1;
 /// CAP_SYS_NICE.
 pub const SYS_NICE: u32 = 23;
+
+/// A number that no credentials have had yet.
+pub fn new_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
 
 /// Root, with everything.
 pub fn root() -> Arc<Creds> {

@@ -46,6 +46,7 @@ pub fn commit(mut new: Creds) {
     }
     let new = Arc::new(new);
     let before = core::mem::replace(&mut *task.creds.lock(), new);
+    task.creds_id.store(crate::creds::new_id(), Ordering::Relaxed);
     drop(before);
 }
 
@@ -149,11 +150,21 @@ pub fn set_reuid(real: u32, effective: u32) -> Result<()> {
     Ok(())
 }
 
+/// Returns whether setting `ids` over `present` ones changes nothing, the file system's included:
+/// then the credentials stay the same ones.
+fn unchanged(ids: [u32; 3], present: [u32; 3], file: u32) -> bool {
+    let same = |(new, old): (&u32, &u32)| *new == KEEP || new == old;
+    ids.iter().zip(&present).all(same) && same((&ids[1], &file))
+}
+
 /// setresuid(2).
 pub fn set_resuid(ids: [u32; 3]) -> Result<()> {
     let old = current().credentials();
     let mut new = copy();
     let mine = [old.uid, old.euid, old.suid];
+    if unchanged(ids, mine, old.fsuid) {
+        return Ok(());
+    }
     if ids.iter().any(|id| *id != KEEP && !mine.contains(id)) && !may_set_user(&old) {
         return Err(Errno::EPERM);
     }
@@ -229,6 +240,9 @@ pub fn set_resgid(ids: [u32; 3]) -> Result<()> {
     let old = current().credentials();
     let mut new = copy();
     let mine = [old.gid, old.egid, old.sgid];
+    if unchanged(ids, mine, old.fsgid) {
+        return Ok(());
+    }
     if ids.iter().any(|id| *id != KEEP && !mine.contains(id)) && !may_set_group(&old) {
         return Err(Errno::EPERM);
     }

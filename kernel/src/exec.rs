@@ -215,6 +215,7 @@ fn switch_memory(mm: &Arc<Mm>) {
     mm.limits.stack.store(limits[limit::STACK].0, Ordering::Relaxed);
     mm.limits.address_space.store(limits[limit::AS].0, Ordering::Relaxed);
     mm.limits.data.store(limits[limit::DATA].0, Ordering::Relaxed);
+    mm.limits.data_hard.store(limits[limit::DATA].1, Ordering::Relaxed);
     mm.limits.locked.store(limits[limit::MEMLOCK].0, Ordering::Relaxed);
     let old = task.set_mm(Some(mm.clone()));
     *task.process.mm.lock() = Some(mm.clone());

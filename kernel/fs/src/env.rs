@@ -36,6 +36,16 @@ pub trait Env: Sync {
     fn in_group(&self, _gid: u32) -> bool {
         true
     }
+    /// Returns the running task's real user, and how many descriptors that may have in flight:
+    /// RLIMIT_NOFILE, or any number with CAP_SYS_RESOURCE or CAP_SYS_ADMIN.
+    fn flight_limit(&self) -> (u32, u64) {
+        (0, u64::MAX)
+    }
+    /// Returns what tells the running task's credentials from all others: a change of them, a fork
+    /// and an exec make new ones.
+    fn credentials_id(&self) -> u64 {
+        0
+    }
     /// Returns whether a process has this id.
     fn is_process(&self, _pid: u32) -> bool {
         true

@@ -81,6 +81,8 @@ pub struct File {
     locked: AtomicBool,
     /// Counted among the inode's writers.
     writes: AtomicBool,
+    /// The credentials of who opened it ([`env::Env::credentials_id`]).
+    opener: u64,
     /// epoll entries that watch this description.
     watchers: SpinLock<Vec<Weak<dyn Watcher>>>,
 }
@@ -113,6 +115,7 @@ impl File {
             signal: AtomicU32::new(0),
             locked: AtomicBool::new(false),
             writes: AtomicBool::new(false),
+            opener: env::env().credentials_id(),
             watchers: SpinLock::new(Vec::new()),
         })
     }
@@ -201,6 +204,10 @@ impl File {
     /// F_GETSIG, F_SETSIG.
     pub fn signal(&self) -> &AtomicU32 {
         &self.signal
+    }
+    /// Returns whether the running task opened it, with the credentials that it has now.
+    pub fn opened_by_caller(&self) -> bool {
+        self.opener == env::env().credentials_id()
     }
     /// Notes that an advisory lock belongs to this description.
     pub(crate) fn note_lock(&self) {

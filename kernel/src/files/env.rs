@@ -2,6 +2,7 @@
 
 use crate::task::current;
 use crate::task::process::limit;
+use core::sync::atomic::Ordering;
 use fs::Cap;
 use fs::env::{Env, Ucred};
 
@@ -28,6 +29,16 @@ impl Env for Environment {
     }
     fn in_group(&self, gid: u32) -> bool {
         current().credentials().fs.in_group(gid)
+    }
+    fn flight_limit(&self) -> (u32, u64) {
+        let task = current();
+        let creds = task.credentials();
+        let beyond = creds.has(Cap::SysResource as u32) || creds.has(Cap::SysAdmin as u32);
+        let limit = if beyond { u64::MAX } else { task.process.soft_limit(limit::NOFILE) };
+        (creds.uid, limit)
+    }
+    fn credentials_id(&self) -> u64 {
+        current().creds_id.load(Ordering::Relaxed)
     }
     fn is_process(&self, pid: u32) -> bool {
         i32::try_from(pid).is_ok_and(|pid| crate::task::table::task(pid).is_some())

@@ -41,12 +41,12 @@ fn set(process: &Arc<Process>, which: usize, new: Rlimit) -> Result<Rlimit> {
         limits[which] = new;
         old
     };
-    apply(process, which, new.0);
+    apply(process, which, new);
     Ok(old)
 }
 
 /// Tells those who keep a copy.
-fn apply(process: &Arc<Process>, which: usize, soft: u64) {
+fn apply(process: &Arc<Process>, which: usize, (soft, hard): Rlimit) {
     if which == limit::CPU {
         return crate::time::itimer::limit_cpu(process, soft);
     }
@@ -54,7 +54,10 @@ fn apply(process: &Arc<Process>, which: usize, soft: u64) {
     let cell = match which {
         limit::STACK => &mm.limits.stack,
         limit::AS => &mm.limits.address_space,
-        limit::DATA => &mm.limits.data,
+        limit::DATA => {
+            mm.limits.data_hard.store(hard, Ordering::Relaxed);
+            &mm.limits.data
+        }
         limit::MEMLOCK => &mm.limits.locked,
         _ => return,
     };

@@ -4,9 +4,9 @@ use super::Ctx;
 use super::lookup::{Start, lookup_flags};
 use abi::raw::general as g;
 use abi::{Errno, Result};
-use fs::DevId;
 use fs::context::{At, Lookup, OpenHow};
 use fs::oflag;
+use fs::{Cap, DevId};
 use hal::VirtAddr;
 
 crate::syscalls! {
@@ -249,6 +249,15 @@ fn linkat(
     };
     let (old, new) = (c.path(old)?, c.path(new)?);
     let (from, to) = (c.start(olddir, &old)?, c.start(newdir, &new)?);
+    // Whoever was handed a descriptor gives its file no name: Linux 6.10 and later.
+    if flags & g::AT_EMPTY_PATH != 0
+        && olddir != CWD
+        && old.first() != Some(&b'/')
+        && !c.file(olddir)?.opened_by_caller()
+        && !crate::creds::capable(Cap::DacReadSearch)
+    {
+        return Err(Errno::ENOENT);
+    }
     c.as_caller(|caller| caller.link(from.at(), &old, how, to.at(), &new))
 }
 

@@ -90,6 +90,8 @@ pub struct Task {
     pub files: SpinLock<Arc<FdTable>>,
     pub fs: SpinLock<Arc<FsContext>>,
     pub creds: SpinLock<Arc<Creds>>,
+    /// Tells these credentials from all others; threads share those that they began with.
+    pub creds_id: AtomicU64,
     pub signals: TaskSignals,
     pub comm: SpinLock<[u8; 16]>,
     /// set_tid_address: cleared and woken at the thread's end.
@@ -219,6 +221,7 @@ impl Task {
             files: SpinLock::new(new.files),
             fs: SpinLock::new(new.fs),
             creds: SpinLock::new(new.creds),
+            creds_id: AtomicU64::new(crate::creds::new_id()),
             signals: new.signals,
             comm: SpinLock::new(new.comm),
             clear_child_tid: AtomicU64::new(0),

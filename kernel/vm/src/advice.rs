@@ -112,8 +112,9 @@ impl Mm {
         }
         let mut vmas = self.vmas.write();
         let covered = vmas.covers(start, end);
-        let outcome = self.update_areas(&mut vmas, start, end, |v| change_flags(v, advice));
-        outcome?;
+        // Areas without end are a want of resources here: madvise(2).
+        let too_many = |error| if error == Errno::ENOMEM { Errno::EAGAIN } else { error };
+        self.update_areas(&mut vmas, start, end, |v| change_flags(v, advice)).map_err(too_many)?;
         if covered { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 

@@ -384,15 +384,15 @@ impl Mm {
         // Before its bounds change, as on Linux: what is beside it then is not beside it now.
         begin_private(&vmas, above);
         let limit = self.limits.stack.load(Ordering::Relaxed);
-        if end - addr > limit {
+        let grown = start - addr;
+        if end - addr > limit || !self.may_expand(flags, grown) {
+            return false;
+        }
+        if flags.contains(VmaFlags::LOCKED) && !self.may_lock_more(grown) {
             return false;
         }
         vmas.grow_down(start, addr);
-        let grown = ((start - addr) / PAGE) as i64;
-        self.total.fetch_add(grown, Ordering::Relaxed);
-        if flags.contains(VmaFlags::LOCKED) {
-            self.locked.fetch_add(grown, Ordering::Relaxed);
-        }
+        self.count_area(flags, ((start - addr) / PAGE) as i64);
         true
     }
 

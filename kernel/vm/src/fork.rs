@@ -51,6 +51,7 @@ impl Mm {
             (&child.limits.stack, &self.limits.stack),
             (&child.limits.address_space, &self.limits.address_space),
             (&child.limits.data, &self.limits.data),
+            (&child.limits.data_hard, &self.limits.data_hard),
             (&child.limits.locked, &self.limits.locked),
         ] {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -7,13 +7,13 @@ use crate::{PAGE, VmaTree};
 use abi::flags::Prot;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use hal::user::USER_END;
+
+pub use crate::tree::MAX_AREAS;
 
 /// Lowest address that a program may map (Linux's mmap_min_addr).
 pub const MIN_ADDR: u64 = 64 << 10;
-/// Areas that an address space may have (vm.max_map_count).
-pub const MAX_AREAS: usize = 65530;
 /// Free space kept below a growing area.
 const STACK_GUARD: u64 = 256 * PAGE;
 
@@ -79,11 +79,23 @@ impl Mm {
         what: What,
     ) -> Result<u64> {
         let addr = self.find_place(vmas, place, len)?;
-        if vmas.len() >= MAX_AREAS {
+        if vmas.len() > MAX_AREAS {
             return Err(Errno::ENOMEM);
         }
         let mut flags = flags | VmaFlags::from_prot(prot);
-        self.check_limits(len, flags, matches!(what, What::Anon))?;
+        if match &what {
+            What::Anon => false,
+            What::SharedAnon => true,
+            What::Object { shared, .. } => *shared,
+        } {
+            flags |= VmaFlags::SHARED;
+        }
+        // What is replaced makes room for what comes.
+        let replaced = match place {
+            Place::Fixed(_) => vmas.mapped_in(addr, addr + len),
+            _ => 0,
+        };
+        self.check_limits(len, replaced, flags)?;
         if matches!(place, Place::Fixed(_)) {
             self.unmap_locked(vmas, addr, addr + len)?;
         }
@@ -93,19 +105,16 @@ impl Mm {
                 (Backing::Anon, addr / PAGE)
             }
             What::SharedAnon => {
-                flags |= VmaFlags::SHARED | VmaFlags::MAY_WRITE;
+                flags |= VmaFlags::MAY_WRITE;
                 let object = MemObject::new(ObjectKind::SharedAnon);
                 object.set_len(len)?;
                 (Backing::Object { object, file: None }, 0)
             }
-            What::Object { object, file, pgoff, shared, may_write } => {
+            What::Object { object, file, pgoff, may_write, .. } => {
                 // No byte of a file lies beyond the largest offset.
                 let beyond = pgoff.checked_add(len / PAGE).ok_or(Errno::EOVERFLOW)?;
                 if beyond > i64::MAX as u64 / PAGE {
                     return Err(Errno::EOVERFLOW);
-                }
-                if shared {
-                    flags |= VmaFlags::SHARED;
                 }
                 if may_write {
                     flags |= VmaFlags::MAY_WRITE;
@@ -164,30 +173,37 @@ impl Mm {
         self.find_place(&self.vmas.read(), Place::Hint(0), page_len(len)?)
     }
 
-    fn check_limits(&self, len: u64, flags: VmaFlags, anon: bool) -> Result<()> {
+    /// Whether a new area of `len` bytes may be had, of which `replaced` are mapped otherwise now.
+    fn check_limits(&self, len: u64, replaced: u64, flags: VmaFlags) -> Result<()> {
+        if flags.contains(VmaFlags::LOCKED) && !self.may_lock_more(len) {
+            return Err(Errno::EAGAIN);
+        }
         // Linux's heuristic: only what could never be backed is refused.
-        let accountable = anon && flags.contains(VmaFlags::WRITE);
-        if accountable && !flags.contains(VmaFlags::NO_RESERVE) && len / PAGE > all_memory() {
+        if !flags.account().is_empty() && len / PAGE > all_memory() {
             return Err(Errno::ENOMEM);
         }
-        let total = self.total.load(Ordering::Relaxed) as u64 * PAGE;
-        if total.saturating_add(len) > self.limits.address_space.load(Ordering::Relaxed) {
-            return Err(Errno::ENOMEM);
-        }
-        if anon
-            && flags.contains(VmaFlags::WRITE)
-            && total.saturating_add(len) > self.limits.data.load(Ordering::Relaxed)
-        {
-            return Err(Errno::ENOMEM);
-        }
-        if flags.contains(VmaFlags::LOCKED) {
-            let locked = self.locked.load(Ordering::Relaxed) as u64 * PAGE;
-            let limit = self.limits.locked.load(Ordering::Relaxed);
-            if locked + len > limit && !crate::env::may_lock() {
-                return Err(Errno::EAGAIN);
-            }
-        }
-        Ok(())
+        if self.may_expand(flags, len - replaced) { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+
+    /// Returns whether `more` bytes with these flags stay within RLIMIT_AS, and within RLIMIT_DATA
+    /// if they are data. As on Linux, a soft limit of data of 0 leaves the hard one in force.
+    pub(crate) fn may_expand(&self, flags: VmaFlags, more: u64) -> bool {
+        let within = |pages: &AtomicI64, limit: &AtomicU64| {
+            let present = pages.load(Ordering::Relaxed).max(0) as u64 * PAGE;
+            present.saturating_add(more) <= limit.load(Ordering::Relaxed)
+        };
+        within(&self.total, &self.limits.address_space)
+            && (!flags.is_data()
+                || within(&self.data, &self.limits.data)
+                || self.limits.data.load(Ordering::Relaxed) == 0
+                    && within(&self.data, &self.limits.data_hard))
+    }
+
+    /// Returns whether `more` bytes may be locked: within RLIMIT_MEMLOCK, or with CAP_IPC_LOCK.
+    pub(crate) fn may_lock_more(&self, more: u64) -> bool {
+        let present = self.locked.load(Ordering::Relaxed).max(0) as u64 * PAGE;
+        present.saturating_add(more) <= self.limits.locked.load(Ordering::Relaxed)
+            || crate::env::may_lock()
     }
 
     pub(crate) fn find_place(&self, vmas: &VmaTree, place: Place, len: u64) -> Result<u64> {
@@ -282,13 +298,13 @@ impl Mm {
     }
 
     /// Changes areas in `[start, end)` through [`VmaTree::update`], keeping the objects' counts.
-    pub fn update_areas<E>(
+    pub fn update_areas(
         &self,
         vmas: &mut VmaTree,
         start: u64,
         end: u64,
-        mut change: impl FnMut(&mut Vma) -> core::result::Result<(), E>,
-    ) -> core::result::Result<(), E> {
+        mut change: impl FnMut(&mut Vma) -> Result<()>,
+    ) -> Result<()> {
         // One whole area that stays apart from its neighbours: nothing to count.
         if let Some(vma) = vmas.exactly(start, end) {
             let (flags, policy) = (vma.flags, vma.policy.clone());
@@ -334,9 +350,9 @@ impl Mm {
     /// brk(2): the new end of the heap, or the old one when it cannot be had.
     pub fn set_brk(&self, want: u64) -> u64 {
         let mut vmas = self.vmas.write();
-        let (start, old) = {
+        let (start, old, data) = {
             let layout = self.layout.lock();
-            (layout.brk_start, layout.brk)
+            (layout.brk_start, layout.brk, layout.data.1 - layout.data.0)
         };
         if want < start || want > USER_END {
             return old;
@@ -350,9 +366,11 @@ impl Mm {
             let len = new_end - old_end;
             let flags =
                 VmaFlags::READ | VmaFlags::WRITE | VmaFlags::MAY_WRITE | self.future_flags();
-            if want - start > self.limits.data.load(Ordering::Relaxed)
+            // As on Linux, the program's own data counts with the heap here.
+            if (want - start).saturating_add(data) > self.limits.data.load(Ordering::Relaxed)
                 || !vmas.is_free(old_end, new_end + PAGE)
-                || self.check_limits(len, flags, true).is_err()
+                || vmas.len() > MAX_AREAS
+                || self.check_limits(len, 0, flags).is_err()
             {
                 return old;
             }

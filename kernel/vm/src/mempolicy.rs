@@ -3,6 +3,7 @@
 
 use crate::fault::Access;
 use crate::mm::Mm;
+use crate::object::MemObject;
 use crate::place::{self, At};
 use crate::table::{self, State};
 use crate::vma::{Vma, VmaFlags, same_policy};
@@ -76,10 +77,12 @@ impl Mm {
                 }
             }
             let policy = policy.map(Arc::new);
-            if !private {
-                Self::set_object_policies(&vmas, start, end, policy.as_ref());
-            }
-            self.set_policies(&mut vmas, start, end, policy)?;
+            let objects = if private {
+                Vec::new()
+            } else {
+                Self::objects_of(&vmas, start, end, policy.as_ref())
+            };
+            self.set_policies(&mut vmas, start, end, policy, objects)?;
         }
         let mut failed = 0;
         if flags.any_move() {
@@ -99,37 +102,43 @@ impl Mm {
         if failed > 0 && strict { Err(Errno::EIO) } else { Ok(()) }
     }
 
-    /// Gives the objects behind the areas of the range the policy. As on Linux, an area that was
-    /// given it before leaves its object alone, though another process may have given that another.
-    fn set_object_policies(
+    /// The objects behind the areas of the range that are to have the policy, with their pages. As
+    /// on Linux, an area that was given it before leaves its object alone, though another process
+    /// may have given that another.
+    fn objects_of(
         vmas: &crate::VmaTree,
         start: u64,
         end: u64,
         policy: Option<&Arc<Policy>>,
-    ) {
-        for vma in vmas.range(start, end) {
-            if let Some(object) = vma.object()
-                && !same_policy(vma.policy.as_ref(), policy)
-            {
+    ) -> Vec<(Arc<MemObject>, u64, u64)> {
+        let changing =
+            vmas.range(start, end).filter(|vma| !same_policy(vma.policy.as_ref(), policy));
+        changing
+            .filter_map(|vma| {
                 let (from, to) = (vma.start.max(start), vma.end.min(end));
                 let first = vma.index(from);
-                object.set_policy(first, first + (to - from) / PAGE, policy.cloned());
-            }
-        }
+                Some((vma.object()?.clone(), first, first + (to - from) / PAGE))
+            })
+            .collect()
     }
 
-    /// Gives every area of the range the policy.
+    /// Gives every area of the range the policy, and these objects.
     fn set_policies(
         &self,
         vmas: &mut crate::VmaTree,
         start: u64,
         end: u64,
         policy: Option<Arc<Policy>>,
+        objects: Vec<(Arc<MemObject>, u64, u64)>,
     ) -> Result<()> {
         self.update_areas(vmas, start, end, |vma| {
             vma.policy = policy.clone();
             Ok(())
-        })
+        })?;
+        for (object, first, last) in objects {
+            object.set_policy(first, last, policy.clone());
+        }
+        Ok(())
     }
 
     /// The area tree is locked.
@@ -155,8 +164,8 @@ impl Mm {
             let Some(old) = vmas.find(from).and_then(|v| v.policy.clone()) else { continue };
             let new = old.with_home(home).map_err(|_| Errno::EOPNOTSUPP)?;
             let new = Arc::new(new);
-            Self::set_object_policies(&vmas, from, to, Some(&new));
-            outcome = self.set_policies(&mut vmas, from, to, Some(new));
+            let objects = Self::objects_of(&vmas, from, to, Some(&new));
+            outcome = self.set_policies(&mut vmas, from, to, Some(new), objects);
         }
         outcome
     }

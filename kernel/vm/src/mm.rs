@@ -27,6 +27,8 @@ pub struct Limits {
     pub stack: AtomicU64,
     pub address_space: AtomicU64,
     pub data: AtomicU64,
+    /// The hard limit of data, which holds where the soft one is 0.
+    pub data_hard: AtomicU64,
     pub locked: AtomicU64,
 }
 
@@ -82,6 +84,8 @@ pub struct Mm {
     file: AtomicI64,
     /// Pages of all areas.
     pub total: AtomicI64,
+    /// Pages of those that are data ([`VmaFlags::is_data`]).
+    pub data: AtomicI64,
     pub locked: AtomicI64,
     pub tables: AtomicI64,
     pub peak_rss: AtomicI64,
@@ -112,6 +116,7 @@ impl Mm {
                 stack: AtomicU64::new(8 << 20),
                 address_space: AtomicU64::new(u64::MAX),
                 data: AtomicU64::new(u64::MAX),
+                data_hard: AtomicU64::new(u64::MAX),
                 locked: AtomicU64::new(u64::MAX),
             },
             family,
@@ -120,6 +125,7 @@ impl Mm {
             shared: AtomicI64::new(0),
             file: AtomicI64::new(0),
             total: AtomicI64::new(0),
+            data: AtomicI64::new(0),
             locked: AtomicI64::new(0),
             tables: AtomicI64::new(1),
             peak_rss: AtomicI64::new(0),
@@ -240,12 +246,20 @@ impl Mm {
         self.peak_total.fetch_max(self.total.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
+    /// Counts `pages` of areas with these flags as mapped (or, below 0, unmapped).
+    pub(crate) fn count_area(&self, flags: VmaFlags, pages: i64) {
+        self.total.fetch_add(pages, Ordering::Relaxed);
+        if flags.is_data() {
+            self.data.fetch_add(pages, Ordering::Relaxed);
+        }
+        if flags.contains(VmaFlags::LOCKED) {
+            self.locked.fetch_add(pages, Ordering::Relaxed);
+        }
+    }
+
     /// An area was added: counts and the object's list of mappers.
     pub fn note_area(&self, vma: &Vma) {
-        self.total.fetch_add(vma.pages() as i64, Ordering::Relaxed);
-        if vma.flags.contains(VmaFlags::LOCKED) {
-            self.locked.fetch_add(vma.pages() as i64, Ordering::Relaxed);
-        }
+        self.count_area(vma.flags, vma.pages() as i64);
         if let Some(object) = vma.object() {
             let me: Weak<dyn Mapper> = self.me.clone();
             object.add_mapper(self.id, me);
@@ -254,10 +268,7 @@ impl Mm {
 
     /// An area was removed.
     pub fn forget_area(&self, vma: &Vma) {
-        self.total.fetch_sub(vma.pages() as i64, Ordering::Relaxed);
-        if vma.flags.contains(VmaFlags::LOCKED) {
-            self.locked.fetch_sub(vma.pages() as i64, Ordering::Relaxed);
-        }
+        self.count_area(vma.flags, -(vma.pages() as i64));
         if let Some(object) = vma.object() {
             object.remove_mapper(self.id);
         }

@@ -84,12 +84,19 @@ impl Mm {
                 fill.push((at, stop));
             }
             if vma.flags & rights != new {
-                let changed: core::result::Result<(), Errno> =
-                    self.update_areas(&mut vmas, at, stop, |v| {
-                        v.flags = protected(v, new);
-                        Ok(())
-                    });
-                changed?;
+                let (was, len) = (vma.flags, stop - at);
+                let will = protected(vma, new);
+                // The limits are asked when memory turns into data.
+                let refused = !self.may_expand(will, len) && self.may_expand(was, len);
+                if new.contains(VmaFlags::WRITE) && refused {
+                    return Err(Errno::ENOMEM);
+                }
+                self.update_areas(&mut vmas, at, stop, |v| {
+                    v.flags = protected(v, new);
+                    Ok(())
+                })?;
+                self.count_area(was, -((len / PAGE) as i64));
+                self.count_area(will, (len / PAGE) as i64);
                 if let Some(vma) = vmas.find(at) {
                     self.change_entries(vma, at, stop);
                 }
@@ -177,19 +184,23 @@ impl Mm {
                 stop = vma.end;
             }
             let mut delta = 0i64;
-            let done: core::result::Result<(), Errno> =
-                self.update_areas(&mut vmas, start, stop.min(end), |v| {
-                    if v.flags.contains(VmaFlags::SPECIAL) {
-                        return Ok(());
-                    }
-                    let was = v.flags.contains(VmaFlags::LOCKED);
-                    v.flags = (v.flags - lock_bits) | flags;
-                    let is = flags.contains(VmaFlags::LOCKED);
-                    delta += (i64::from(is) - i64::from(was)) * v.pages() as i64;
-                    Ok(())
-                });
-            done?;
+            let mut last = 0;
+            let done = self.update_areas(&mut vmas, start, stop.min(end), |v| {
+                last = 0;
+                if v.flags.contains(VmaFlags::SPECIAL) {
+                    return Ok(());
+                }
+                let was = v.flags.contains(VmaFlags::LOCKED);
+                v.flags = (v.flags - lock_bits) | flags;
+                let is = flags.contains(VmaFlags::LOCKED);
+                last = (i64::from(is) - i64::from(was)) * v.pages() as i64;
+                delta += last;
+                Ok(())
+            });
+            // The area that was one too many has stayed what it was.
+            delta -= if done.is_err() { last } else { 0 };
             self.locked.fetch_add(delta, Ordering::Relaxed);
+            done?;
             if stop < end {
                 return Err(Errno::ENOMEM);
             }

@@ -1,6 +1,6 @@
 //! mremap(2).
 
-use crate::map::{MIN_ADDR, Place};
+use crate::map::{MAX_AREAS, MIN_ADDR, Place};
 use crate::mm::Mm;
 use crate::table;
 use crate::vma::{Backing, Vma, VmaFlags};
@@ -48,6 +48,10 @@ impl Mm {
                 return Err(Errno::EINVAL);
             }
         }
+        // A move takes up to four areas more for a while: refused before anything is unmapped.
+        if (how.to.is_some() || how.keep_old) && vmas.len() + 2 >= MAX_AREAS - 3 {
+            return Err(Errno::ENOMEM);
+        }
         if let Some(to) = how.to {
             if to < MIN_ADDR {
                 return Err(Errno::EPERM);
@@ -81,14 +85,10 @@ impl Mm {
         let fills = locked && !vma.flags.contains(VmaFlags::LOCK_ON_FAULT);
         let grown = new_len - old_len;
         let more = if how.keep_old { new_len } else { grown };
-        if locked && grown > 0 && !crate::env::may_lock() {
-            let present = self.locked.load(Ordering::Relaxed) as u64 * PAGE;
-            if present.saturating_add(grown) > self.limits.locked.load(Ordering::Relaxed) {
-                return Err(Errno::EAGAIN);
-            }
+        if locked && grown > 0 && !self.may_lock_more(grown) {
+            return Err(Errno::EAGAIN);
         }
-        let total = self.total.load(Ordering::Relaxed) as u64 * PAGE;
-        if total.saturating_add(more) > self.limits.address_space.load(Ordering::Relaxed) {
+        if !self.may_expand(vma.flags, more) {
             return Err(Errno::ENOMEM);
         }
         // Growing in place: at the end of the area, with room behind it.
@@ -99,13 +99,10 @@ impl Mm {
             && old_end + grown <= USER_END
             && vmas.is_free(old_end, old_end + grown)
         {
-            let start = vma.start;
+            let (start, flags) = (vma.start, vma.flags);
             vmas.grow_up(start, old_end + grown);
             vmas.merge_up(start);
-            self.total.fetch_add((grown / PAGE) as i64, Ordering::Relaxed);
-            if locked {
-                self.locked.fetch_add((grown / PAGE) as i64, Ordering::Relaxed);
-            }
+            self.count_area(flags, (grown / PAGE) as i64);
             self.note_peak();
             drop(vmas);
             if fills {
@@ -114,6 +111,9 @@ impl Mm {
             return Ok(old);
         }
         if !how.may_move {
+            return Err(Errno::ENOMEM);
+        }
+        if vmas.len() >= MAX_AREAS - 3 {
             return Err(Errno::ENOMEM);
         }
         let moved_len = old_len;
@@ -134,7 +134,12 @@ impl Mm {
         moved.end = to + new_len;
         self.add_area(&mut vmas, moved);
         if moved_len > 0 {
-            self.move_entries(old, to, moved_len)?;
+            if let Err(error) = self.move_entries(old, to, moved_len) {
+                // Pages go back to where their tables are.
+                let _ = self.move_entries(to, old, moved_len);
+                self.unmap_locked(&mut vmas, to, to + new_len)?;
+                return Err(error);
+            }
             if how.keep_old {
                 // The old range stays mapped, empty; a whole area is fresh memory from here on. All
                 // of the area that it lies in is locked no more, as on Linux.
@@ -161,22 +166,26 @@ impl Mm {
 
     /// Moves the entries of `len` bytes from `from` to `to`. The tree is write-locked.
     fn move_entries(&self, from: u64, to: u64, len: u64) -> Result<()> {
-        let mut at = 0;
-        while at < len {
-            if let Some(slot) = table::lookup(self.root(), from + at)
-                && slot.load().0 != 0
-            {
-                let target = self.slot(to + at)?;
-                let pte = {
-                    let _lock = self.pt_lock(from + at);
-                    slot.swap(Pte::EMPTY)
-                };
-                let _lock = self.pt_lock(to + at);
-                target.store(pte);
+        let mut outcome = Ok(());
+        // Only where there are tables.
+        table::for_each(self.root(), from, from + len, |at, slot| {
+            if slot.load().0 == 0 {
+                return true;
             }
-            at += PAGE;
-        }
+            match self.slot(to + (at - from)) {
+                Ok(target) => {
+                    let pte = {
+                        let _lock = self.pt_lock(at);
+                        slot.swap(Pte::EMPTY)
+                    };
+                    let _lock = self.pt_lock(to + (at - from));
+                    target.store(pte);
+                }
+                Err(error) => outcome = Err(error),
+            }
+            outcome.is_ok()
+        });
         tlb::shootdown(self, from, from + len, false);
-        Ok(())
+        outcome
     }
 }

@@ -4,9 +4,14 @@
 
 use crate::PAGE;
 use crate::vma::{Changed, Vma, same_policy};
+use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Bound::{Excluded, Included, Unbounded};
+
+/// Areas that an address space may have (vm.max_map_count): as on Linux the last one splits no
+/// other, and one mapping more may be made.
+pub const MAX_AREAS: usize = 65530;
 
 /// The areas of one address space.
 #[derive(Default)]
@@ -82,6 +87,11 @@ impl VmaTree {
             at = vma.end;
         }
         at >= end
+    }
+
+    /// How many bytes of `[start, end)` are mapped.
+    pub fn mapped_in(&self, start: u64, end: u64) -> u64 {
+        self.range(start, end).map(|vma| vma.end.min(end) - vma.start.max(start)).sum()
     }
 
     /// The highest free range of `len` bytes in `[low, high)`, aligned to a page.
@@ -216,13 +226,13 @@ impl VmaTree {
 
     /// Changes everything that is mapped in `[start, end)`, area by area, splitting at the ends and
     /// merging what has changed with its neighbours. Stops at the first error; what was changed
-    /// stays (as Linux does).
-    pub fn update<E>(
+    /// stays (as Linux does). ENOMEM when there would be more than [`MAX_AREAS`].
+    pub fn update(
         &mut self,
         start: u64,
         end: u64,
-        mut change: impl FnMut(&mut Vma) -> Result<(), E>,
-    ) -> Result<(), E> {
+        mut change: impl FnMut(&mut Vma) -> Result<()>,
+    ) -> Result<()> {
         let mut at = start;
         while at < end
             && let Some(vma) = self.first_above(at).filter(|vma| vma.start < end)
@@ -233,8 +243,19 @@ impl VmaTree {
             self.split(to);
             let Some(piece) = self.areas.get_mut(&from) else { break };
             let (flags, policy) = (piece.flags, piece.policy.clone());
-            let outcome = change(piece);
-            if piece.flags == flags && same_policy(piece.policy.as_ref(), policy.as_ref()) {
+            let mut outcome = change(piece);
+            let whole = (from, to) == (low, high);
+            let mut same =
+                piece.flags == flags && same_policy(piece.policy.as_ref(), policy.as_ref());
+            // A part that becomes one with its neighbour is no area more.
+            if !same && !whole && self.areas.len() > MAX_AREAS && !self.joins(from, to) {
+                if let Some(piece) = self.areas.get_mut(&from) {
+                    (piece.flags, piece.policy) = (flags, policy);
+                }
+                outcome = Err(Errno::ENOMEM);
+                same = true;
+            }
+            if same {
                 // Nothing new: it stays what it was, whatever its neighbours are.
                 if to < high {
                     self.join(from, to);
@@ -242,7 +263,7 @@ impl VmaTree {
                 if low < from {
                     self.join(low, from);
                 }
-            } else if (from, to) != (low, high) || piece.may_vanish() {
+            } else if !whole || self.find(from).is_some_and(Vma::may_vanish) {
                 self.merge(from);
             }
             outcome?;
@@ -327,7 +348,7 @@ mod tests {
                         pages[a as usize..b as usize].fill(None);
                     }
                     Op::Protect(a, b, w) => {
-                        let done: Result<(), ()> = tree.update(a * PAGE, b * PAGE, |v| {
+                        let done = tree.update(a * PAGE, b * PAGE, |v| {
                             v.flags = flags(w);
                             Ok(())
                         });

@@ -64,6 +64,11 @@ impl VmaFlags {
         if promise { Self::ACCOUNTED } else { Self::empty() }
     }
 
+    /// Whether such memory counts as data (RLIMIT_DATA, VmData): private and writable, no stack.
+    pub fn is_data(self) -> bool {
+        self & (Self::WRITE | Self::SHARED | Self::GROWS_DOWN) == Self::WRITE
+    }
+
     /// READ, WRITE and EXEC of `prot` (the bits are the same).
     pub fn from_prot(prot: Prot) -> Self {
         Self::from_bits_truncate(prot.bits() & 7)

@@ -4,6 +4,7 @@ mod advise;
 mod brk;
 mod cow;
 mod files;
+mod limits;
 mod lock;
 mod map;
 mod protect;
@@ -23,6 +24,7 @@ pub const GROUPS: &[&[Test]] = &[
     protect::TESTS,
     stack::TESTS,
     brk::TESTS,
+    limits::TESTS,
     cow::TESTS,
     advise::TESTS,
     lock::TESTS,

@@ -26,6 +26,9 @@ pub const TESTS: &[Test] = tests![
     credentials_of_no_process_are_refused,
     locked_memory_grows_within_its_limit,
     threads_count_against_the_limit_of_processes,
+    descriptors_in_flight_are_limited_for_each_user,
+    a_descriptor_from_elsewhere_gives_its_file_no_name,
+    priorities_are_limited_for_those_without_privilege,
     memory_layout_is_set_with_a_capability_only,
 ];
 
@@ -357,6 +360,107 @@ fn threads_count_against_the_limit_of_processes() {
         steps.reach(1);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
+}
+
+/// Sends so many copies of a descriptor.
+fn send_descriptors(over: i32, fd: i32, count: usize) -> sys::Result<usize> {
+    let mut control = vec![(16 + 4 * count) as u64, (libc::SCM_RIGHTS as u64) << 32 | 1];
+    let pair = fd as u64 | (fd as u64) << 32;
+    control.extend(std::iter::repeat_n(pair, count.div_ceil(2)));
+    let data = [c"x".as_ptr() as usize, 1];
+    let at = control.as_ptr() as usize;
+    let message = [0, 0, data.as_ptr() as usize, 1, at, 16 + 4 * count, 0];
+    sys!(libc::SYS_sendmsg, over, message.as_ptr(), 0)
+}
+
+fn descriptors_in_flight_are_limited_for_each_user() {
+    let mut ends = [0i32; 2];
+    sys!(libc::SYS_socketpair, libc::AF_UNIX, libc::SOCK_DGRAM, 0, ends.as_mut_ptr()).unwrap();
+    let [to, from] = ends;
+    limit(libc::RLIMIT_NOFILE, 40);
+    for _ in 0..4 {
+        assert_eq!(send_descriptors(to, 0, 20), Ok(1), "the privileged send more");
+    }
+    let take = || sys!(libc::SYS_recvfrom, from, [0u8; 8].as_mut_ptr(), 8, 0, 0, 0);
+    for _ in 0..4 {
+        assert_eq!(take(), Ok(1));
+    }
+    super::credentials::become_user(4322);
+    // Refused once there are more than may be open, in another's queue or one's own; any files.
+    for _ in 0..3 {
+        assert_eq!(send_descriptors(to, 0, 20), Ok(1));
+    }
+    fails(send_descriptors(to, 0, 1), libc::ETOOMANYREFS);
+    run(|| fails(send_descriptors(to, 0, 1), libc::ETOOMANYREFS));
+    assert_eq!(sys::write(to, b"x"), Ok(1), "without files it goes on");
+    // A message that was taken, and one that was dropped, make room.
+    assert_eq!(take(), Ok(1));
+    assert_eq!(send_descriptors(to, 0, 1), Ok(1));
+    fails(send_descriptors(to, 0, 1), libc::ETOOMANYREFS);
+    sys::close(from);
+    sys!(libc::SYS_socketpair, libc::AF_UNIX, libc::SOCK_DGRAM, 0, ends.as_mut_ptr()).unwrap();
+    assert_eq!(send_descriptors(ends[0], 0, 20), Ok(1));
+}
+
+fn a_descriptor_from_elsewhere_gives_its_file_no_name() {
+    let dir = format!("/tmp/names-{}", sys::getpid());
+    std::fs::create_dir(&dir).unwrap();
+    std::os::unix::fs::chown(&dir, Some(ID), Some(ID)).unwrap();
+    let open = || sys::open(&dir, libc::O_TMPFILE | libc::O_RDWR, 0o600).unwrap();
+    let before = open();
+    let mut names = 0;
+    let mut link = |fd: i32| {
+        names += 1;
+        let (empty, name) = (c"".as_ptr(), sys::c(&format!("{dir}/{names}")));
+        let flags = libc::AT_EMPTY_PATH;
+        sys!(libc::SYS_linkat, fd, empty, libc::AT_FDCWD, name.as_ptr(), flags)
+    };
+    link(before).unwrap();
+    become_user();
+    let own = open();
+    link(own).unwrap();
+    let duplicate = sys!(libc::SYS_dup, own).unwrap() as i32;
+    link(duplicate).unwrap();
+    std::thread::scope(|scope| scope.spawn(|| link(own).unwrap()).join().unwrap());
+    fails(link(before), libc::ENOENT);
+    // A fork makes credentials of its own, and so does any change of them.
+    run(|| fails(link(own), libc::ENOENT));
+    sys!(libc::SYS_setresuid, -1, ID, -1).unwrap();
+    link(own).unwrap();
+    let clear = libc::PR_CAP_AMBIENT_CLEAR_ALL;
+    sys!(libc::SYS_prctl, libc::PR_CAP_AMBIENT, clear, 0, 0, 0).unwrap();
+    fails(link(own), libc::ENOENT);
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+fn priorities_are_limited_for_those_without_privilege() {
+    limit(libc::RLIMIT_RTPRIO, 10);
+    limit(libc::RLIMIT_NICE, 25);
+    limit(libc::RLIMIT_SIGPENDING, 3);
+    become_user();
+    let fifo = |priority: i32| {
+        let priority = [priority];
+        sys!(libc::SYS_sched_setscheduler, 0, libc::SCHED_FIFO, priority.as_ptr())
+    };
+    fails(fifo(11), EPERM);
+    fifo(10).unwrap();
+    let other = [0i32];
+    sys!(libc::SYS_sched_setscheduler, 0, libc::SCHED_OTHER, other.as_ptr()).unwrap();
+    let nice = |value: i32| sys!(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, value);
+    fails(nice(-6), EACCES);
+    nice(-5).unwrap();
+    nice(19).unwrap();
+    nice(-5).unwrap();
+    // Timers hold what their signal will need.
+    let mut id = 0i32;
+    let mut timer = || {
+        let at = &raw mut id;
+        sys!(libc::SYS_timer_create, libc::CLOCK_MONOTONIC, 0, at)
+    };
+    for _ in 0..3 {
+        timer().unwrap();
+    }
+    fails(timer(), libc::EAGAIN);
 }
 
 fn memory_layout_is_set_with_a_capability_only() {

@@ -11,7 +11,9 @@
 
 use super::transfer::Message;
 use super::{Phase, State, UnixSocket};
+use crate::env;
 use crate::file::File;
+use abi::{Errno, Result};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -27,16 +29,21 @@ struct Entry {
 #[derive(Default)]
 pub(super) struct Flight {
     sockets: BTreeMap<usize, Entry>,
+    /// Descriptors in flight, for each real user that has sent some.
+    sent: BTreeMap<u32, u64>,
     /// Sockets closed since the last collection.
     closed: usize,
 }
 
-static FLIGHT: Mutex<Flight> = Mutex::new(Flight { sockets: BTreeMap::new(), closed: 0 });
+static FLIGHT: Mutex<Flight> =
+    Mutex::new(Flight { sockets: BTreeMap::new(), sent: BTreeMap::new(), closed: 0 });
 
 /// Files of a message. While they are in flight their sockets are counted.
 #[derive(Default)]
 pub(super) struct Cargo {
     files: Vec<Arc<File>>,
+    /// The real user that sends them.
+    sender: u32,
     flying: bool,
 }
 
@@ -45,9 +52,17 @@ fn key(file: &Arc<File>) -> usize {
 }
 
 impl Cargo {
-    /// Files that are not in flight yet.
-    pub(super) fn new(files: Vec<Arc<File>>) -> Self {
-        Self { files, flying: false }
+    /// Files that are not in flight yet. ETOOMANYREFS when the running task's user has more than
+    /// RLIMIT_NOFILE in flight.
+    pub(super) fn load(files: Vec<Arc<File>>) -> Result<Self> {
+        if files.is_empty() {
+            return Ok(Self::default());
+        }
+        let (sender, most) = env::env().flight_limit();
+        if FLIGHT.lock().sent.get(&sender).is_some_and(|&sent| sent > most) {
+            return Err(Errno::ETOOMANYREFS);
+        }
+        Ok(Self { files, sender, flying: false })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -75,6 +90,9 @@ impl Cargo {
             let new = || Entry { file: Arc::downgrade(file), count: 0 };
             flight.sockets.entry(key(file)).or_insert_with(new).count += 1;
         }
+        if !self.files.is_empty() {
+            *flight.sent.entry(self.sender).or_default() += self.files.len() as u64;
+        }
         self.flying = true;
     }
 
@@ -86,6 +104,12 @@ impl Cargo {
                 if entry.count == 0 {
                     flight.sockets.remove(&key(file));
                 }
+            }
+        }
+        if let Some(sent) = flight.sent.get_mut(&self.sender) {
+            *sent = sent.saturating_sub(self.files.len() as u64);
+            if *sent == 0 {
+                flight.sent.remove(&self.sender);
             }
         }
         self.flying = false;

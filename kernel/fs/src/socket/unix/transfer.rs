@@ -181,7 +181,7 @@ impl UnixSocket {
                 Err(error) => return Err(error),
             }
             let len = data.len();
-            let cargo = Cargo::new(core::mem::take(&mut control.files));
+            let cargo = Cargo::load(core::mem::take(&mut control.files))?;
             let mut message = Message { data, start: 0, from: from.clone(), creds, cargo };
             loop {
                 message = match self.deliver(&target, message) {
