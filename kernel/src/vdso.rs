@@ -10,10 +10,13 @@ use vm::object::{MemObject, ObjectKind};
 use vm::vma::{Label, VmaFlags};
 use vm::{Mm, PAGE};
 
-/// Pages: clock data, headers, code.
-const PAGES: u64 = 3;
+/// Pages of vvar, of which the first is there: the clock's data.
+const DATA_PAGES: u64 = hal::vdso::DATA_PAGES;
+/// Pages of the vDSO: headers, code.
+const PAGES: u64 = 2;
 
-static OBJECT: Once<Arc<MemObject>> = Once::new();
+static DATA: Once<Arc<MemObject>> = Once::new();
+static IMAGE: Once<Arc<MemObject>> = Once::new();
 
 /// A version definition with its one name (Elf64_Verdef, Elf64_Verdaux); the last has none behind.
 fn definition(flags: u16, index: u16, name: &str, name_at: u64, last: bool) -> Vec<u8> {
@@ -138,19 +141,18 @@ fn image() -> Vec<u8> {
     out
 }
 
-fn object() -> Result<&'static Arc<MemObject>> {
-    OBJECT.try_call_once(|| {
-        let object = MemObject::new(ObjectKind::SharedAnon);
-        let image = image();
-        object.write_at(PAGE, &mut KernelSource(&image), image.len())?;
+/// An object of `pages` that begins with `bytes`.
+fn object(bytes: &[u8], pages: u64) -> Result<Arc<MemObject>> {
+    let object = MemObject::new(ObjectKind::SharedAnon);
+    object.write_at(0, &mut KernelSource(bytes), bytes.len())?;
+    object.set_len(pages * PAGE)?;
+    Ok(object)
+}
+
+fn data() -> Result<&'static Arc<MemObject>> {
+    DATA.try_call_once(|| {
         let (base, mult, wall) = hal::time::parameters();
-        object.write_at(
-            0,
-            &mut KernelSource(hal::user::slice_bytes(&[0u64, base, mult, wall])),
-            32,
-        )?;
-        object.set_len(PAGES * PAGE)?;
-        Ok(object)
+        object(hal::user::slice_bytes(&[0u64, base, mult, wall]), 1)
     })
 }
 
@@ -158,7 +160,7 @@ fn object() -> Result<&'static Arc<MemObject>> {
 pub fn change_clock(change: impl FnOnce()) {
     /// One change at a time.
     static CHANGING: IrqLock<()> = IrqLock::new(());
-    let page = object().and_then(|object| object.get(0));
+    let page = data().and_then(|object| object.get(0));
     let _alone = CHANGING.lock();
     match page {
         Ok(page) => hal::vdso::write_data(page.bytes_mut(), || {
@@ -171,25 +173,22 @@ pub fn change_clock(change: impl FnOnce()) {
 
 /// Maps it into `mm`; where its ELF header lies.
 pub fn map(mm: &Arc<Mm>) -> Result<u64> {
-    let object = object()?.clone();
-    let at = mm.reserve_gap(PAGES * PAGE)?;
-    let part = |pgoff: u64, pages: u64, flags: VmaFlags, label: Label| {
+    let image = IMAGE.try_call_once(|| object(&image(), PAGES))?;
+    let at = mm.reserve_gap((DATA_PAGES + PAGES) * PAGE)?;
+    let part = |at: u64, pages: u64, object: &Arc<MemObject>, flags: VmaFlags, label: Label| {
         let what = What::Object {
             object: object.clone(),
             file: None,
-            pgoff,
+            pgoff: 0,
             shared: false,
-            may_write: false,
+            // Debuggers set breakpoints in copies of its pages.
+            may_write: label == Label::Vdso,
         };
-        mm.map_labelled(
-            Place::Fixed(at + pgoff * PAGE),
-            pages * PAGE,
-            flags | VmaFlags::SPECIAL,
-            what,
-            label,
-        )
+        let flags = flags | VmaFlags::SPECIAL;
+        mm.map_labelled(Place::Fixed(at), pages * PAGE, flags, what, label)
     };
-    part(0, 1, VmaFlags::READ, Label::Vvar)?;
-    part(1, PAGES - 1, VmaFlags::READ | VmaFlags::EXEC, Label::Vdso)?;
-    Ok(at + PAGE)
+    let frames = VmaFlags::PFN_MAP | VmaFlags::NEVER_EXEC | VmaFlags::DONT_DUMP;
+    part(at, DATA_PAGES, data()?, VmaFlags::READ | frames, Label::Vvar)?;
+    let start = at + DATA_PAGES * PAGE;
+    part(start, PAGES, image, VmaFlags::READ | VmaFlags::EXEC, Label::Vdso)
 }

@@ -70,14 +70,13 @@ impl Advice {
 /// What an area does not let be done to its pages.
 fn refuse(vma: &Vma, advice: Advice) -> Result<()> {
     let locked = vma.flags.contains(VmaFlags::LOCKED);
-    let special = vma.flags.contains(VmaFlags::SPECIAL);
+    let frames = vma.flags.contains(VmaFlags::PFN_MAP);
     let writable = vma.shared() && vma.flags.contains(VmaFlags::MAY_WRITE);
     match advice {
-        Advice::DontNeed | Advice::Cold | Advice::PageOut if locked || special => {
-            Err(Errno::EINVAL)
-        }
+        Advice::DontNeed | Advice::Cold | Advice::PageOut if locked || frames => Err(Errno::EINVAL),
+        Advice::DontNeedLocked if frames => Err(Errno::EINVAL),
         Advice::Free if vma.object().is_some() || vma.shared() => Err(Errno::EINVAL),
-        Advice::Remove if locked || vma.object().is_none() => Err(Errno::EINVAL),
+        Advice::Remove if locked || vma.policy_object().is_none() => Err(Errno::EINVAL),
         Advice::Remove if !writable => Err(Errno::EACCES),
         _ => Ok(()),
     }
@@ -192,13 +191,14 @@ impl Mm {
             let (from, to) = (vma.start.max(start), vma.end.min(end));
             let mut at = from;
             while at < to {
+                // What no file is behind is there, whoever has looked.
                 let mapped = table::lookup(self.root(), at)
                     .is_some_and(|s| table::state(s.load()) != State::Empty);
                 let cached = || {
                     let index = vma.index(at);
                     vma.object().is_some_and(|o| o.next_used(index, index + 1).is_some())
                 };
-                out[((at - start) / PAGE) as usize] = u8::from(mapped || cached());
+                out[((at - start) / PAGE) as usize] = u8::from(vma.special() || mapped || cached());
                 at += PAGE;
             }
         }
@@ -218,7 +218,8 @@ impl Mm {
 
 fn change_flags(vma: &mut Vma, advice: Advice) -> Result<()> {
     use Advice as A;
-    let special = vma.flags.contains(VmaFlags::SPECIAL);
+    let special = vma.special();
+    let frames = vma.flags.contains(VmaFlags::PFN_MAP);
     let reading = VmaFlags::RANDOM | VmaFlags::SEQUENTIAL;
     let huge = VmaFlags::HUGE | VmaFlags::NO_HUGE;
     vma.flags = match advice {
@@ -226,12 +227,14 @@ fn change_flags(vma: &mut Vma, advice: Advice) -> Result<()> {
         A::Random => (vma.flags - reading) | VmaFlags::RANDOM,
         A::Sequential => (vma.flags - reading) | VmaFlags::SEQUENTIAL,
         A::DontFork => vma.flags | VmaFlags::DONT_FORK,
-        A::DoFork if special => return Err(Errno::EINVAL),
+        A::DoFork if frames => return Err(Errno::EINVAL),
         A::DoFork => vma.flags - VmaFlags::DONT_FORK,
         A::DontDump => vma.flags | VmaFlags::DONT_DUMP,
         A::DoDump if special => return Err(Errno::EINVAL),
         A::DoDump => vma.flags - VmaFlags::DONT_DUMP,
-        A::WipeOnFork if vma.object().is_some() || vma.shared() => return Err(Errno::EINVAL),
+        A::WipeOnFork if vma.object().is_some() && !special || vma.shared() => {
+            return Err(Errno::EINVAL);
+        }
         A::WipeOnFork => vma.flags | VmaFlags::WIPE_ON_FORK,
         A::KeepOnFork => vma.flags - VmaFlags::WIPE_ON_FORK,
         A::HugePage => (vma.flags - huge) | VmaFlags::HUGE,

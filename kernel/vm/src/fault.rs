@@ -223,6 +223,9 @@ impl Mm {
             }
             Backing::Object { object, .. } => {
                 let index = vma.index(addr);
+                if vma.flags.contains(VmaFlags::PFN_MAP) {
+                    return self.map_frame(vma, addr, slot, object);
+                }
                 // As on Linux this comes before the look at the length.
                 if !write {
                     self.map_around(vma, addr, object, bits);
@@ -246,6 +249,26 @@ impl Mm {
                 Ok(())
             }
         }
+    }
+
+    /// Maps a frame of a special mapping, whose object keeps it for good.
+    fn map_frame(
+        &self,
+        vma: &Vma,
+        addr: u64,
+        slot: Slot,
+        object: &MemObject,
+    ) -> Result<(), FaultError> {
+        let index = vma.index(addr);
+        if index >= object.len().div_ceil(PAGE) {
+            return Err(FaultError::BeyondEnd);
+        }
+        let page = object.get(index).map_err(|_| FaultError::NoMemory)?;
+        let bits = entry_bits(vma) | Pte::ACCESSED | SPECIAL;
+        let _lock = self.pt_lock(addr);
+        // Whoever was first has stored the same.
+        let _ = slot.replace(Pte::EMPTY, Pte::new(page.pfn(), bits));
+        Ok(())
     }
 
     /// Maps what the object already has around `addr`, so that reading on takes no faults: from the
@@ -279,7 +302,7 @@ impl Mm {
     fn private_page(&self, vma: &Vma, addr: u64) -> Result<Page, FaultError> {
         let index = vma.index(addr);
         let at = At::Offset(place::position(vma, addr));
-        let page = match vma.object() {
+        let page = match vma.policy_object() {
             // A private copy of an object's page follows the object's policy, as on Linux.
             Some(object) => place::page(object.policy_at(index).as_deref(), at, Kind::Anon),
             None => place::page(vma.policy.as_deref(), at, Kind::Anon),
@@ -407,7 +430,8 @@ impl Mm {
             let access = {
                 let vmas = self.vmas.read();
                 let Some(vma) = vmas.find(at) else { return Err(FaultError::NoArea) };
-                if write == Some(false) && !vma.flags.contains(VmaFlags::READ) {
+                let barred = vma.flags.contains(VmaFlags::PFN_MAP);
+                if barred || write == Some(false) && !vma.flags.contains(VmaFlags::READ) {
                     return Err(FaultError::NoAccess);
                 }
                 let writable = vma.flags.contains(VmaFlags::WRITE) && !vma.shared();

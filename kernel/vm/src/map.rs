@@ -262,7 +262,7 @@ impl Mm {
         self.unmap_locked(&mut vmas, addr, end)
     }
 
-    /// Unmaps `[start, end)` with the tree locked.
+    /// Unmaps `[start, end)` with the tree locked. EINVAL for a part of a special mapping.
     pub fn unmap_locked(&self, vmas: &mut VmaTree, start: u64, end: u64) -> Result<()> {
         if vmas.is_free(start, end) {
             return Ok(());
@@ -272,6 +272,9 @@ impl Mm {
             && vmas.find(start).is_some_and(|v| v.start < start && v.end > end)
         {
             return Err(Errno::ENOMEM);
+        }
+        if vmas.cuts_special(start, end) {
+            return Err(Errno::EINVAL);
         }
         self.split_counted(vmas, start);
         self.split_counted(vmas, end);

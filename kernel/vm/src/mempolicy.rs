@@ -33,7 +33,7 @@ impl MoveFlags {
 
 /// The policy of page `addr` of `vma`: the object's, for shared memory, else the area's own.
 pub fn policy_of(vma: &Vma, addr: u64) -> Option<Arc<Policy>> {
-    match vma.object() {
+    match vma.policy_object() {
         Some(object) => object.policy_at(vma.index(addr)),
         None => vma.policy.clone(),
     }
@@ -72,7 +72,7 @@ impl Mm {
                     return Err(Errno::EFAULT);
                 }
                 let misplaced = |node| request.is_misplaced(node);
-                if only_look && self.any_misplaced(vma.start.max(start), stop, misplaced) {
+                if only_look && self.any_misplaced(vma, vma.start.max(start), stop, misplaced) {
                     return Err(Errno::EIO);
                 }
             }
@@ -117,7 +117,7 @@ impl Mm {
             .filter_map(|vma| {
                 let (from, to) = (vma.start.max(start), vma.end.min(end));
                 let first = vma.index(from);
-                Some((vma.object()?.clone(), first, first + (to - from) / PAGE))
+                Some((vma.policy_object()?.clone(), first, first + (to - from) / PAGE))
             })
             .collect()
     }
@@ -142,11 +142,17 @@ impl Mm {
     }
 
     /// The area tree is locked.
-    fn any_misplaced(&self, start: u64, end: u64, misplaced: impl Fn(NodeId) -> bool) -> bool {
+    fn any_misplaced(
+        &self,
+        vma: &Vma,
+        start: u64,
+        end: u64,
+        misplaced: impl Fn(NodeId) -> bool,
+    ) -> bool {
         let mut found = false;
         table::for_each(self.root(), start, end, |_, slot| {
             if let State::Page(pfn) = table::state(slot.load()) {
-                found |= misplaced(frame(pfn).node());
+                found |= !vma.reserves(frame(pfn)) && misplaced(frame(pfn).node());
             }
             !found
         });
@@ -189,7 +195,8 @@ impl Mm {
                 }
                 // As for a debugger's look: memory that may not be read is not brought in for it,
                 // and the page of zeroes is not looked at there.
-                let readable = |vma: &Vma| vma.flags.contains(VmaFlags::READ);
+                let access = VmaFlags::READ | VmaFlags::PFN_MAP;
+                let readable = |vma: &Vma| vma.flags & access == VmaFlags::READ;
                 if !vmas.find(addr).is_some_and(readable) {
                     return Err(Errno::EFAULT);
                 }

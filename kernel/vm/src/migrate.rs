@@ -54,7 +54,7 @@ pub enum Outcome {
 
 /// True when pages of `vma` may move at all.
 pub fn movable(vma: &Vma) -> bool {
-    !vma.flags.contains(VmaFlags::SPECIAL)
+    !vma.flags.contains(VmaFlags::PFN_MAP)
 }
 
 /// An entry that the batch replaced: address space (by position), address, slot, what it was.

@@ -1,5 +1,6 @@
 //! move_pages(2): asking where single pages are, and moving them to named nodes.
 
+use crate::fault::zero_page;
 use crate::migrate::{BATCH, Candidate, Outcome, movable};
 use crate::mm::Mm;
 use crate::table::{self, State};
@@ -69,7 +70,7 @@ impl Queue {
 
 impl Mm {
     /// The node of the page at `addr`. EFAULT without an area or for the zero page, ENOENT without
-    /// a page.
+    /// a page (as behind a frame of vvar).
     pub fn page_node(&self, addr: u64) -> Result<NodeId> {
         let vmas = self.vmas.read();
         vmas.find(addr).ok_or(Errno::EFAULT)?;
@@ -80,8 +81,8 @@ impl Mm {
         let slot = table::lookup(self.root(), addr).ok_or(Errno::ENOENT)?;
         match table::state(slot.load()) {
             State::Page(pfn) | State::Migrating(pfn) => Ok(pfn),
-            State::Special(_) => Err(Errno::EFAULT),
-            State::Empty => Err(Errno::ENOENT),
+            State::Special(pfn) if pfn == zero_page() => Err(Errno::EFAULT),
+            State::Special(_) | State::Empty => Err(Errno::ENOENT),
         }
     }
 
@@ -107,7 +108,7 @@ impl Mm {
         }
         let addr = addr & !(PAGE - 1);
         let vmas = self.vmas.read();
-        vmas.find(addr).filter(|v| movable(v)).ok_or(Errno::EFAULT)?;
+        let vma = vmas.find(addr).filter(|v| movable(v)).ok_or(Errno::EFAULT)?;
         let pfn = self.find_page(addr)?;
         let meta = frame(pfn);
         if queue.before.has(addr, pfn) {
@@ -119,7 +120,7 @@ impl Mm {
         if meta.maps() > 1 && !all {
             return Err(Errno::EACCES);
         }
-        if queue.pages.iter().any(|page| page.1 == pfn) {
+        if vma.reserves(meta) || queue.pages.iter().any(|page| page.1 == pfn) {
             return Err(Errno::EBUSY);
         }
         queue.pages.push((addr, pfn));

@@ -69,8 +69,7 @@ impl Mm {
             let Some(vma) = vmas.find(at) else {
                 return Err(Errno::ENOMEM);
             };
-            if vma.flags.contains(VmaFlags::SPECIAL) && new.contains(VmaFlags::WRITE)
-                || new.contains(VmaFlags::EXEC) && vma.flags.contains(VmaFlags::NEVER_EXEC)
+            if new.contains(VmaFlags::EXEC) && vma.flags.contains(VmaFlags::NEVER_EXEC)
                 || new.contains(VmaFlags::WRITE) && !vma.flags.contains(VmaFlags::MAY_WRITE)
             {
                 return Err(Errno::EACCES);
@@ -187,7 +186,7 @@ impl Mm {
             let mut last = 0;
             let done = self.update_areas(&mut vmas, start, stop.min(end), |v| {
                 last = 0;
-                if v.flags.contains(VmaFlags::SPECIAL) {
+                if v.special() {
                     return Ok(());
                 }
                 let was = v.flags.contains(VmaFlags::LOCKED);
@@ -221,7 +220,7 @@ impl Mm {
                 let Some(vma) = vmas.first_above(at).filter(|v| v.start < end) else { break };
                 let any = VmaFlags::READ | VmaFlags::WRITE | VmaFlags::EXEC;
                 let stop = vma.end.min(end);
-                if vma.flags.contains(VmaFlags::SPECIAL) {
+                if vma.special() {
                     at = stop;
                     continue;
                 }

@@ -78,7 +78,10 @@ impl Mm {
         if old_end > vma.end {
             return Err(Errno::EFAULT);
         }
-        if vma.flags.contains(VmaFlags::SPECIAL) && new_len > old_len {
+        if vma.special() && how.keep_old {
+            return Err(Errno::EINVAL);
+        }
+        if vma.special() && new_len > old_len {
             return Err(Errno::EFAULT);
         }
         let locked = vma.flags.contains(VmaFlags::LOCKED);
@@ -115,6 +118,9 @@ impl Mm {
         }
         if vmas.len() >= MAX_AREAS - 3 {
             return Err(Errno::ENOMEM);
+        }
+        if vma.special() && (vma.start, vma.end) != (old, old_end) {
+            return Err(Errno::EINVAL);
         }
         let moved_len = old_len;
         let to = match how.to {

@@ -6,7 +6,7 @@
 //! may not be written are left alone.
 
 use crate::PAGE;
-use crate::fault::{Access, FaultError};
+use crate::fault::{Access, FaultError, zero_page};
 use crate::mm::Mm;
 use crate::table::{self, State};
 use crate::vma::{Vma, VmaFlags};
@@ -15,7 +15,7 @@ use frames::{Kind, Page, frame};
 use hal::Pfn;
 use hal::paging::Pte;
 
-/// A page to copy from or to: one that is held, or one that never goes away.
+/// What to copy from: a page that is held, or a frame that never goes away.
 enum Held {
     Page(Page),
     Fixed(Pfn),
@@ -27,6 +27,11 @@ impl Held {
             Self::Page(page) => page.pfn(),
             Self::Fixed(pfn) => *pfn,
         }
+    }
+
+    /// False for a frame that has no page (vvar): nobody looks at it from outside.
+    fn is_page(&self) -> bool {
+        !matches!(self, Self::Fixed(pfn) if *pfn != zero_page())
     }
 }
 
@@ -86,12 +91,14 @@ impl Mm {
             match self.fault(addr, Access { write: false, exec: false }) {
                 Ok(()) => {}
                 // Kept from the program itself, but there.
-                Err(FaultError::NoAccess) if force => return self.mapped(addr),
+                Err(FaultError::NoAccess) if force => {
+                    return self.mapped(addr).filter(Held::is_page);
+                }
                 Err(_) => return None,
             }
             // Gone again (unmapped, or moving): the next fault says which.
             if let Some(held) = self.mapped(addr) {
-                return Some(held);
+                return Some(held).filter(Held::is_page);
             }
         }
     }
@@ -110,7 +117,7 @@ impl Mm {
             };
             let vmas = self.vmas.read();
             let Some(vma) = vmas.find(addr) else { continue };
-            if vma.flags.contains(VmaFlags::SPECIAL) {
+            if vma.flags.contains(VmaFlags::PFN_MAP) {
                 return None;
             }
             if !vma.flags.contains(VmaFlags::WRITE) {

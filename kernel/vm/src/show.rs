@@ -9,7 +9,7 @@ use alloc::string::String;
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
 use frames::meta::{Why, flag};
-use frames::{Kind, frame};
+use frames::{Frame, Kind, frame};
 use hal::paging::Pte;
 use numa::policy::{Policy, show};
 use numa::{MAX_NODES, NodeId};
@@ -35,8 +35,17 @@ pub struct AreaPages {
 }
 
 impl Mm {
+    /// Counts the pages of `vma` that are not the kernel's. The tree is read-locked.
+    pub fn count_own_pages(&self, vma: &Vma) -> AreaPages {
+        self.count_pages_if(vma, |page| !vma.reserves(page))
+    }
+
     /// Counts the pages of `vma`. The tree is read-locked.
     pub fn count_pages(&self, vma: &Vma) -> AreaPages {
+        self.count_pages_if(vma, |_| true)
+    }
+
+    fn count_pages_if(&self, vma: &Vma, counts: impl Fn(&Frame) -> bool) -> AreaPages {
         let mut out = AreaPages {
             pages: 0,
             anon: 0,
@@ -52,13 +61,13 @@ impl Mm {
             most_maps: 0,
             nodes: [0; MAX_NODES],
         };
-        if vma.flags.contains(VmaFlags::SPECIAL) {
-            return out;
-        }
         table::for_each(self.root(), vma.start, vma.end, |_, slot| {
             let pte = slot.load();
             let State::Page(pfn) = table::state(pte) else { return true };
             let meta = frame(pfn);
+            if !counts(meta) {
+                return true;
+            }
             let maps = u64::from(meta.maps().max(1));
             let dirty = pte.has(Pte::DIRTY) || meta.has(flag::DIRTY);
             out.pages += 1;
@@ -100,7 +109,7 @@ impl Mm {
                     }
                 }
             }
-            let p = self.count_pages(vma);
+            let p = self.count_own_pages(vma);
             if p.pages > 0 {
                 for (name, n) in [("anon", p.anon), ("dirty", p.dirty)] {
                     if n > 0 {
@@ -135,7 +144,7 @@ impl Mm {
     /// node, policy in force, why the pages are where they are.
     pub fn write_numa_pages(&self, task: Option<&Policy>, out: &mut dyn Write) -> fmt::Result {
         let vmas = self.vmas.read();
-        for vma in vmas.iter().filter(|vma| !vma.flags.contains(VmaFlags::SPECIAL)) {
+        for vma in vmas.iter() {
             let mut run: Option<(u64, u64, NodeId, Why)> = None;
             let mut result = Ok(());
             let mut flush = |run: &Option<(u64, u64, NodeId, Why)>| -> fmt::Result {
@@ -157,6 +166,9 @@ impl Mm {
             };
             table::for_each(self.root(), vma.start, vma.end, |addr, slot| {
                 let State::Page(pfn) = table::state(slot.load()) else { return true };
+                if vma.reserves(frame(pfn)) {
+                    return true;
+                }
                 let (node, why) = (frame(pfn).node(), frame(pfn).why());
                 match &mut run {
                     Some((_, end, n, w)) if *end == addr && *n == node && *w == why => *end += PAGE,

@@ -1,6 +1,6 @@
 //! Moving what lies on the wrong nodes of a range: pages are found and moved batch by batch.
 
-use crate::migrate::{BATCH, Candidate, Outcome, movable};
+use crate::migrate::{BATCH, Candidate, Outcome};
 use crate::mm::Mm;
 use crate::table::{self, State};
 use crate::vma::Vma;
@@ -33,15 +33,16 @@ impl Sweep {
         all: bool,
         target: &mut impl FnMut(&Vma, u64, NodeId) -> Option<Placement<'static>>,
     ) {
+        if vma.reserves(frame(pfn)) {
+            return;
+        }
         let elsewhere = frame(pfn).maps() > 1;
         if elsewhere && self.met.contains(&pfn) {
             self.failed += 1;
             return;
         }
         let Some(to) = target(vma, addr, frame(pfn).node()) else { return };
-        if !movable(vma) {
-            self.failed += 1;
-        } else if all || !elsewhere {
+        if all || !elsewhere {
             // Pages of several processes are left alone without counting.
             if elsewhere {
                 self.met.insert(pfn);

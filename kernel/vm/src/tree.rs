@@ -216,6 +216,12 @@ impl VmaTree {
         }
     }
 
+    /// True when `[start, end)` begins or ends within a special mapping, which stays in one piece.
+    pub fn cuts_special(&self, start: u64, end: u64) -> bool {
+        let cut = |at: u64| self.find(at).is_some_and(|vma| vma.special() && vma.start < at);
+        cut(start) || cut(end)
+    }
+
     /// Takes everything in `[start, end)` out; what was there, by address.
     pub fn remove(&mut self, start: u64, end: u64) -> Vec<Vma> {
         self.split(start);
@@ -226,7 +232,8 @@ impl VmaTree {
 
     /// Changes everything that is mapped in `[start, end)`, area by area, splitting at the ends and
     /// merging what has changed with its neighbours. Stops at the first error; what was changed
-    /// stays (as Linux does). ENOMEM when there would be more than [`MAX_AREAS`].
+    /// stays (as Linux does). ENOMEM when there would be more than [`MAX_AREAS`], EINVAL for a part of
+    /// a special mapping that would become other than the rest.
     pub fn update(
         &mut self,
         start: u64,
@@ -239,6 +246,15 @@ impl VmaTree {
         {
             let (low, high) = (vma.start, vma.end);
             let (from, to) = (low.max(at), high.min(end));
+            if vma.special() && (from, to) != (low, high) {
+                let mut changed = vma.clone();
+                change(&mut changed)?;
+                if !changed.like(vma) {
+                    return Err(Errno::EINVAL);
+                }
+                at = to;
+                continue;
+            }
             self.split(from);
             self.split(to);
             let Some(piece) = self.areas.get_mut(&from) else { break };

@@ -6,6 +6,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use bitflags::bitflags;
 use core::sync::atomic::{AtomicU64, Ordering};
+use frames::{Frame, Kind};
 use numa::policy::Policy;
 
 bitflags! {
@@ -33,7 +34,7 @@ bitflags! {
         const DONT_DUMP = 1 << 10;
         /// MAP_NORESERVE.
         const NO_RESERVE = 1 << 11;
-        /// Pages that belong to the kernel (vDSO): never copied, moved or counted.
+        /// A special mapping (vDSO, vvar): one piece for good, of pages that belong to the kernel.
         const SPECIAL = 1 << 12;
         /// madvise SEQUENTIAL, RANDOM (kept and shown; there is no read-ahead to steer).
         const SEQUENTIAL = 1 << 13;
@@ -49,6 +50,8 @@ bitflags! {
         const ACCOUNTED = 1 << 18;
         /// mprotect may not add EXEC: a file of a file system that was mounted noexec.
         const NEVER_EXEC = 1 << 19;
+        /// Frames without pages behind its entries (vvar): read by the program only, in no count.
+        const PFN_MAP = 1 << 20;
     }
 }
 
@@ -184,6 +187,26 @@ impl Vma {
         self.flags.contains(VmaFlags::SHARED)
     }
 
+    /// True for a mapping that is never split and grows no further: what asks for a part of it is
+    /// EINVAL.
+    #[inline]
+    pub fn special(&self) -> bool {
+        self.flags.contains(VmaFlags::SPECIAL)
+    }
+
+    /// True when `page`, which it maps, is the kernel's own: it stays where it is, and nobody
+    /// counts that as a failure. A private copy of such a page is the program's.
+    #[inline]
+    pub fn reserves(&self, page: &Frame) -> bool {
+        self.special() && page.kind() != Kind::Anon
+    }
+
+    /// The object that has the policy of the area's pages; None: the area has it.
+    #[inline]
+    pub fn policy_object(&self) -> Option<&Arc<MemObject>> {
+        self.object().filter(|_| !self.special())
+    }
+
     /// The object behind it.
     pub fn object(&self) -> Option<&Arc<MemObject>> {
         match &self.backing {
@@ -221,11 +244,16 @@ impl Vma {
         self.anon.load(Ordering::Relaxed)
     }
 
+    /// True when both have the same properties, bounds and pages aside.
+    pub fn like(&self, other: &Self) -> bool {
+        self.flags == other.flags && same_policy(self.policy.as_ref(), other.policy.as_ref())
+    }
+
     /// True when `next` continues this area with the same properties, pages aside.
     fn continues(&self, next: &Self) -> bool {
         self.end == next.start
             && self.flags == next.flags
-            && !self.flags.contains(VmaFlags::SPECIAL)
+            && !self.special()
             && self.label == next.label
             && self.pgoff + self.pages() == next.pgoff
             && same_backing(&self.backing, &next.backing)

@@ -1,14 +1,17 @@
 //! Code that user space runs: clock_gettime, gettimeofday, time and getcpu without a system call.
 //!
-//! The functions are position independent and find their data in the page before the image. The
+//! The functions are position independent and find their data in the first of the pages before the image. The
 //! kernel builds the ELF image around them (see the kernel's `vdso` module). Data layout (u64 words):
 //! 0 sequence (odd while changing), 1 TSC at monotonic 0, 2 multiplier (ns x 2^32 per cycle),
 //! 3 wall-clock ns at monotonic 0.
 
 use core::arch::global_asm;
 
-// The image is one page of headers, then these functions: the data page lies 8192 bytes before
-// `vdso_code`.
+/// Pages before the image. As on Linux only the first is there: others are for virtual machines'
+/// clocks and time namespaces.
+pub const DATA_PAGES: u64 = 4;
+
+// The image is one page of headers, then these functions.
 global_asm!(
     r#"
 .section .vdso.text, "ax"
@@ -16,7 +19,7 @@ global_asm!(
 vdso_code:
 // rax = monotonic ns, r8 = wall-clock base; clobbers rcx, rdx, r9, r10, r11
 vdso_read:
-    lea r9, [rip + vdso_code - 8192]
+    lea r9, [rip + vdso_code - {data}]
 2:  mov r11, [r9]
     test r11d, 1
     jnz 3f
@@ -147,7 +150,8 @@ vdso_rt_sigreturn:
     syscall
     ud2
 .text
-"#
+"#,
+    data = const (DATA_PAGES + 1) * 4096,
 );
 
 unsafe extern "C" {

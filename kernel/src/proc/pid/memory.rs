@@ -139,7 +139,8 @@ fn flag_words(vma: &Vma, out: &mut Text) {
     let f = vma.flags;
     let private = !f.contains(VmaFlags::SHARED);
     let special = f.contains(VmaFlags::SPECIAL);
-    let may_write = private || f.contains(VmaFlags::MAY_WRITE);
+    let frames = f.contains(VmaFlags::PFN_MAP);
+    let may_write = private && !frames || f.contains(VmaFlags::MAY_WRITE);
     out.bytes(b"VmFlags: ");
     for (word, on) in [
         ("rd", f.contains(VmaFlags::READ)),
@@ -148,10 +149,12 @@ fn flag_words(vma: &Vma, out: &mut Text) {
         ("sh", f.contains(VmaFlags::SHARED)),
         ("mr", true),
         ("mw", may_write),
-        ("me", true),
+        ("me", !(frames && f.contains(VmaFlags::NEVER_EXEC))),
         ("ms", f.contains(VmaFlags::SHARED)),
         ("gd", f.contains(VmaFlags::GROWS_DOWN)),
+        ("pf", frames),
         ("lo", f.contains(VmaFlags::LOCKED)),
+        ("io", frames),
         ("sr", f.contains(VmaFlags::SEQUENTIAL)),
         ("rr", f.contains(VmaFlags::RANDOM)),
         ("dc", f.contains(VmaFlags::DONT_FORK)),

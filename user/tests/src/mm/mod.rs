@@ -12,6 +12,7 @@ mod remap;
 mod seals;
 pub mod shm;
 mod shootdown;
+mod special;
 mod stack;
 mod unmap;
 
@@ -31,5 +32,6 @@ pub const GROUPS: &[&[Test]] = &[
     files::TESTS,
     seals::TESTS,
     shm::TESTS,
+    special::TESTS,
     shootdown::TESTS,
 ];
