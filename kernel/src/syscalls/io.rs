@@ -7,7 +7,7 @@ use abi::{Errno, Result};
 use alloc::sync::Arc;
 use fs::{File, Whence};
 use hal::VirtAddr;
-use hal::user::UserIo;
+use hal::user::{Sink, Source, UserIo};
 
 crate::syscalls! {
     0 read(fd: i32, buf: VirtAddr, count: usize) => read;
@@ -90,12 +90,15 @@ fn write(c: &mut Ctx<'_>, fd: i32, buf: VirtAddr, count: usize) -> Result<usize>
 
 fn readv(c: &mut Ctx<'_>, fd: i32, iov: VirtAddr, count: usize) -> Result<usize> {
     let file = to_read(c, fd)?;
-    file.read(&mut UserIo::from_iovecs(iov, count)?)
+    let mut data = UserIo::from_iovecs(iov, count)?;
+    // Nothing into nowhere is not even asked for: an empty datagram stays.
+    if data.room() == 0 { Ok(0) } else { file.read(&mut data) }
 }
 
 fn writev(c: &mut Ctx<'_>, fd: i32, iov: VirtAddr, count: usize) -> Result<usize> {
     let file = to_write(c, fd)?;
-    let done = file.write(&mut UserIo::from_iovecs(iov, count)?);
+    let mut data = UserIo::from_iovecs(iov, count)?;
+    let done = if data.left() == 0 { Ok(0) } else { file.write(&mut data) };
     or_signal(done)
 }
 

@@ -77,18 +77,20 @@ fn check_claim(claim: Ucred, creds: &Creds) -> Result<()> {
     }
 }
 
+/// Adds a message, or what of it fits: true when that is all.
 fn push(out: &mut Vec<u8>, room: usize, kind: u32, data: &[u8]) -> bool {
-    let len = HEADER + data.len();
-    if out.len() + len > room {
+    let left = room - out.len();
+    if left < HEADER {
         return false;
     }
-    out.extend_from_slice(&(len as u64).to_le_bytes());
+    let fits = data.len().min(left - HEADER);
+    out.extend_from_slice(&((HEADER + fits) as u64).to_le_bytes());
     out.extend_from_slice(&SOL_SOCKET.to_le_bytes());
     out.extend_from_slice(&kind.to_le_bytes());
-    out.extend_from_slice(data);
+    out.extend_from_slice(&data[..fits]);
     // The padding may be cut off by the end of the buffer.
     out.resize(out.len().next_multiple_of(8).min(room), 0);
-    true
+    fits == data.len()
 }
 
 /// Builds the control data of a recvmsg(2) in at most `room` bytes: installs the files in `files`

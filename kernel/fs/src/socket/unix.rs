@@ -1,13 +1,15 @@
 //! AF_UNIX sockets.
 //!
 //! Messages stand in the receiver's inbox. Peers know each other weakly; each socket's state is
-//! under one spinlock, and no two of these are held at once. Whoever finds a full inbox enters its
+//! under one spinlock, and no two of these are held at once. What a socket has sent is charged to it
+//! until it is received. Whoever finds an inbox with too many datagrams of strangers enters its
 //! `stalled` list and is woken through his own queue when the inbox has drained.
 
 mod address;
 mod file;
 mod flight;
 mod options;
+mod space;
 mod transfer;
 
 use super::{Control, Kind, Received, Shutdown, SocketOps};
@@ -23,13 +25,13 @@ use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use hal::user::{Sink, Source};
 use options::Options;
+use space::{BUFFER, Space};
 use sync::{Mutex, SpinLock, WaitError, WaitQueue};
 use transfer::Message;
 
-/// Bytes that may wait in an inbox (Linux's default of SO_SNDBUF).
-const BUFFER: usize = 212_992;
 /// Datagrams from strangers that may wait in an inbox (net.unix.max_dgram_qlen).
 const DATAGRAMS: usize = 10;
 /// Longest backlog (net.core.somaxconn).
@@ -46,8 +48,10 @@ pub struct UnixSocket {
     reading: Mutex<()>,
     /// Something to receive or accept, an end of file, a change of state.
     readable: Arc<WaitQueue>,
-    /// Room at the peer, or a change of state.
-    writable: Arc<WaitQueue>,
+    /// Room to send, or a change of state.
+    space: Arc<Space>,
+    /// Made by a connect and not accepted yet.
+    embryo: AtomicBool,
 }
 
 #[derive(Default)]
@@ -64,8 +68,6 @@ struct State {
     /// SO_ERROR: reported once.
     error: Option<Errno>,
     inbox: VecDeque<Message>,
-    /// Bytes in the inbox, with overhead.
-    charge: usize,
     stalled: Vec<Weak<UnixSocket>>,
 }
 
@@ -79,8 +81,8 @@ enum Phase {
         creds: Ucred,
     },
     Connected(Weak<UnixSocket>),
-    /// Was connected; the peer is gone.
-    Orphaned,
+    /// Was connected; the peer is gone, and had this name.
+    Orphaned(Option<Arc<Address>>),
     Closed,
 }
 
@@ -95,7 +97,8 @@ impl UnixSocket {
             options: SpinLock::new(Options::default()),
             reading: Mutex::new(()),
             readable: Arc::new(WaitQueue::new()),
-            writable: Arc::new(WaitQueue::new()),
+            space: Space::new(),
+            embryo: AtomicBool::new(false),
         })
     }
 
@@ -113,7 +116,7 @@ impl UnixSocket {
 
     fn wake(&self) {
         self.readable.wake_all();
-        self.writable.wake_all();
+        self.space.queue.wake_all();
     }
 
     fn connection_oriented(&self) -> bool {
@@ -161,14 +164,14 @@ impl UnixSocket {
         match core::mem::replace(&mut old.phase, Phase::Closed) {
             Phase::Connected(peer) if self.connection_oriented() => {
                 if let Some(peer) = peer.upgrade() {
-                    peer.peer_closed(unread);
+                    peer.peer_closed(unread, old.address.clone());
                 }
             }
             Phase::Listening { backlog, .. } => {
                 // Those who connected and were not accepted: reset.
                 for server in backlog {
                     if let Some(client) = server.peer() {
-                        client.peer_closed(true);
+                        client.peer_closed(true, old.address.clone());
                     }
                     server.close();
                 }
@@ -176,7 +179,7 @@ impl UnixSocket {
             _ => {}
         }
         for sender in old.stalled.drain(..).filter_map(|sender| sender.upgrade()) {
-            sender.writable.wake_all();
+            sender.space.queue.wake_all();
         }
         self.wake();
         // Files in flight in the inbox are closed here, outside of every lock.
@@ -185,11 +188,12 @@ impl UnixSocket {
         flight::collect();
     }
 
-    fn peer_closed(&self, reset: bool) {
+    /// The peer, whose name was `address`, is gone.
+    fn peer_closed(&self, reset: bool, address: Option<Arc<Address>>) {
         {
             let mut state = self.state.lock();
             if matches!(state.phase, Phase::Connected(_)) {
-                state.phase = Phase::Orphaned;
+                state.phase = Phase::Orphaned(address);
                 state.read_shut = true;
                 state.write_shut = true;
                 if reset {
@@ -206,11 +210,15 @@ impl UnixSocket {
             return Err(if connected { Errno::EISCONN } else { Errno::EINVAL });
         }
         let server = Self::new(self.kind);
+        server.embryo.store(true, Relaxed);
         let creds = env::env().ucred();
         let nonblocking = file.nonblocking();
         let attempt = || {
             let mut state = listener.state.lock();
             let address = state.address.clone();
+            if state.read_shut {
+                return Some(Err(Errno::ECONNREFUSED));
+            }
             let Phase::Listening { backlog, limit, creds: theirs } = &mut state.phase else {
                 return Some(Err(Errno::ECONNREFUSED));
             };
@@ -230,7 +238,7 @@ impl UnixSocket {
             Some(Ok(theirs))
         };
         let timeout = self.options.lock().send_timeout;
-        let theirs = self.sleep(&listener.writable, timeout, attempt)??;
+        let theirs = self.sleep(&listener.space.queue, timeout, attempt)??;
         {
             let mut state = self.state.lock();
             state.phase = Phase::Connected(Arc::downgrade(&server));
@@ -251,11 +259,13 @@ impl UnixSocket {
         self.wake();
     }
 
-    /// Room at the peer for a poller; enters its stalled list when there is none.
+    /// True when the peer's inbox takes another message; enters its stalled list if it does not.
     fn peer_has_room(&self, peer: &Arc<Self>) -> bool {
+        if self.kind != Kind::Datagram {
+            return true;
+        }
         let mut state = peer.state.lock();
-        let from_stranger = self.kind == Kind::Datagram && !peer.is_peer_of(&state, self);
-        let full = state.charge * 4 > BUFFER || (from_stranger && state.inbox.len() > DATAGRAMS);
+        let full = !peer.is_peer_of(&state, self) && state.inbox.len() > DATAGRAMS;
         if full {
             state.stall(&self.me);
         }
@@ -280,7 +290,7 @@ impl SocketOps for UnixSocket {
         if self.state.lock().address.is_some() {
             return Err(Errno::EINVAL);
         }
-        let (bound, at) = address::bind(caller, address, &self.me)?;
+        let (bound, at) = address::bind(caller, address, self.base.mode(), &self.me)?;
         let mut state = self.state.lock();
         if state.address.is_some() {
             drop(state);
@@ -311,7 +321,7 @@ impl SocketOps for UnixSocket {
             _ => return Err(Errno::EINVAL),
         }
         drop(state);
-        self.writable.wake_all();
+        self.space.queue.wake_all();
         Ok(())
     }
 
@@ -319,9 +329,15 @@ impl SocketOps for UnixSocket {
         if !self.connection_oriented() {
             return Err(Errno::EOPNOTSUPP);
         }
-        let next = || match &mut self.state.lock().phase {
-            Phase::Listening { backlog, .. } => backlog.pop_front().map(Ok),
-            _ => Some(Err(Errno::EINVAL)),
+        let next = || {
+            let mut state = self.state.lock();
+            let shut = state.read_shut;
+            match &mut state.phase {
+                Phase::Listening { backlog, .. } => {
+                    backlog.pop_front().map(Ok).or(shut.then_some(Err(Errno::EINVAL)))
+                }
+                _ => Some(Err(Errno::EINVAL)),
+            }
         };
         let server = match next() {
             Some(server) => server?,
@@ -331,7 +347,11 @@ impl SocketOps for UnixSocket {
                 self.sleep(&self.readable, timeout, next)??
             }
         };
-        self.writable.wake_all();
+        self.space.queue.wake_all();
+        if self.options.lock().pass_creds {
+            server.options.lock().pass_creds = true;
+        }
+        server.embryo.store(false, Relaxed);
         let flags = crate::oflag::O_RDWR | (flags & crate::oflag::O_NONBLOCK);
         Ok(File::anonymous(server, flags))
     }
@@ -385,6 +405,9 @@ impl SocketOps for UnixSocket {
     }
 
     fn peer_address(&self) -> Result<Vec<u8>> {
+        if let Phase::Orphaned(address) = &self.state.lock().phase {
+            return Ok(Address::encode(address.as_deref()));
+        }
         let peer = self.peer().ok_or(Errno::ENOTCONN)?;
         Ok(peer.local_address())
     }

@@ -13,6 +13,7 @@ mod pipes;
 mod poll;
 mod pty;
 mod renaming;
+mod socket_room;
 mod sockets;
 mod status;
 
@@ -32,6 +33,7 @@ pub const GROUPS: &[&[Test]] = &[
     limits::TESTS,
     locks::TESTS,
     sockets::TESTS,
+    socket_room::TESTS,
     devices::TESTS,
     pty::TESTS,
 ];

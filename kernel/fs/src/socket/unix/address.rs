@@ -71,15 +71,16 @@ fn claim(name: &[u8], socket: &Weak<UnixSocket>) -> Result<()> {
 }
 
 /// Gives a socket a name: makes a socket node, or enters the abstract space (an address without a
-/// name gets a free abstract one). EADDRINUSE.
+/// name gets a free abstract one). A node gets the socket's own `mode`, less the umask. EADDRINUSE.
 pub(super) fn bind(
     caller: &Caller<'_>,
     address: &[u8],
+    mode: u32,
     socket: &Weak<UnixSocket>,
 ) -> Result<(Address, Option<Path>)> {
     match Address::decode(address)? {
         Some(Address::Path(path)) => {
-            let mode = g::S_IFSOCK | 0o777;
+            let mode = g::S_IFSOCK | mode & 0o7777;
             let made = caller.make_node(At::Cwd, &path, mode, DevId::default());
             let at = made.map_err(|error| match error {
                 Errno::EEXIST => Errno::EADDRINUSE,

@@ -31,6 +31,9 @@ impl FileOps for UnixSocket {
         Seek::Stream
     }
     fn read(&self, file: &File, dst: &mut dyn Sink, _at: u64) -> Result<usize> {
+        if dst.room() == 0 {
+            return Ok(0);
+        }
         self.receive(file, dst, 0).map(|received| received.len)
     }
     fn write(&self, file: &File, src: &mut dyn Source, _at: u64) -> Result<usize> {
@@ -49,7 +52,7 @@ impl FileOps for UnixSocket {
                 table.watch(&self.readable);
             }
             if interest.intersects(PollMask::WRITE_SIDE.difference(PollMask::ALWAYS)) {
-                table.watch(&self.writable);
+                table.watch(&self.space.queue);
             }
         }
         let mut ready = PollMask::empty();
@@ -83,7 +86,11 @@ impl FileOps for UnixSocket {
             }
         };
         let wants_out = interest.intersects(PollMask::WRITABLE);
-        if wants_out && !listening && peer.is_none_or(|peer| self.peer_has_room(&peer)) {
+        if wants_out
+            && !listening
+            && self.space.mostly_free()
+            && peer.is_none_or(|peer| self.peer_has_room(&peer))
+        {
             ready |= PollMask::WRITABLE | PollMask::WRBAND;
         }
         ready & (interest | PollMask::ALWAYS)
@@ -103,7 +110,12 @@ impl FileOps for UnixSocket {
                     _ => state.inbox.iter().map(Message::len).sum(),
                 }
             }
-            OUTQ => self.peer().map_or(0, |peer| peer.state.lock().charge),
+            OUTQ => {
+                if matches!(self.state.lock().phase, Phase::Listening { .. }) {
+                    return Err(Errno::EINVAL);
+                }
+                self.space.used()
+            }
             _ => return Err(Errno::ENOTTY),
         };
         hal::user::write(hal::VirtAddr::new(arg), &(bytes as i32))?;

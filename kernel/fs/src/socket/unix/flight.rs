@@ -265,7 +265,6 @@ pub(super) fn collect() {
         let dead = flight.unreachable(&mut seen);
         for socket in dead.iter().filter_map(|file| file.ops_as::<UnixSocket>()) {
             each_inbox(socket, &mut |state| {
-                state.charge = 0;
                 inboxes.append(&mut state.inbox);
             });
         }

@@ -16,8 +16,10 @@ const SNDBUF: u32 = 7;
 const RCVBUF: u32 = 8;
 const KEEPALIVE: u32 = 9;
 const OOBINLINE: u32 = 10;
+const NO_CHECK: u32 = 11;
 const PRIORITY: u32 = 12;
 const LINGER: u32 = 13;
+const BSDCOMPAT: u32 = 14;
 const REUSEPORT: u32 = 15;
 const PASSCRED: u32 = 16;
 const PEERCRED: u32 = 17;
@@ -29,14 +31,28 @@ const TIMESTAMP: u32 = 29;
 const ACCEPTCONN: u32 = 30;
 const SNDBUFFORCE: u32 = 32;
 const RCVBUFFORCE: u32 = 33;
+const PASSSEC: u32 = 34;
 const PROTOCOL: u32 = 38;
 const DOMAIN: u32 = 39;
+const RXQ_OVFL: u32 = 40;
+const SELECT_ERR_QUEUE: u32 = 45;
 
 /// Options that are numbers without an effect on AF_UNIX sockets, on Linux as here: they are kept
 /// and read back.
-const KEPT: [u32; 10] = [
-    DEBUG, REUSEADDR, DONTROUTE, BROADCAST, KEEPALIVE, OOBINLINE, PRIORITY, REUSEPORT, RCVLOWAT,
+const KEPT: [u32; 13] = [
+    DEBUG,
+    REUSEADDR,
+    DONTROUTE,
+    BROADCAST,
+    KEEPALIVE,
+    OOBINLINE,
+    NO_CHECK,
+    PRIORITY,
+    RCVLOWAT,
     TIMESTAMP,
+    PASSSEC,
+    RXQ_OVFL,
+    SELECT_ERR_QUEUE,
 ];
 
 /// Option values.
@@ -45,8 +61,7 @@ pub(super) struct Options {
     /// ns; None waits for ever.
     pub(super) receive_timeout: Option<u64>,
     pub(super) send_timeout: Option<u64>,
-    /// As set and doubled by Linux's rule; what is queued is limited by one constant.
-    send_buffer: u32,
+    /// SO_RCVBUF, which limits nothing: what waits is charged to its sender.
     receive_buffer: u32,
     linger: [i32; 2],
     kept: [i32; KEPT.len()],
@@ -63,7 +78,6 @@ impl Default for Options {
             pass_creds: false,
             receive_timeout: None,
             send_timeout: None,
-            send_buffer: BUFFER as u32,
             receive_buffer: BUFFER as u32,
             linger: [0; 2],
             kept,
@@ -104,9 +118,19 @@ fn timeval(ns: Option<u64>) -> Vec<u8> {
     out
 }
 
-/// Linux doubles what is asked for, within bounds.
-fn buffer(value: i32) -> u32 {
-    ((value.max(0) as u32).min(BUFFER as u32) * 2).max(2304)
+/// The least that buffers have (SOCK_MIN_SNDBUF, SOCK_MIN_RCVBUF).
+const MIN_SEND: u32 = 4608;
+const MIN_RECEIVE: u32 = 2304;
+
+/// Linux doubles what is asked for, within bounds, beyond which only who is allowed to may go.
+fn buffer(value: i32, forced: bool, least: u32) -> u32 {
+    let bytes = if forced {
+        value.clamp(0, i32::MAX / 2) as u32
+    } else {
+        // A negative number is a huge one.
+        (value as u32).min(BUFFER as u32)
+    };
+    (bytes * 2).max(least)
 }
 
 impl UnixSocket {
@@ -123,7 +147,7 @@ impl UnixSocket {
             let creds = {
                 let state = self.state.lock();
                 match &state.phase {
-                    Phase::Connected(_) | Phase::Orphaned => state.peer_creds,
+                    Phase::Connected(_) | Phase::Orphaned(_) => state.peer_creds,
                     Phase::Listening { creds, .. } => *creds,
                     _ => {
                         let nobody = u32::MAX;
@@ -143,10 +167,11 @@ impl UnixSocket {
             TYPE => word(self.kind.number()),
             PROTOCOL => word(0),
             DOMAIN => word(super::super::AF_UNIX),
-            SNDBUF => word(options.send_buffer),
+            SNDBUF => word(self.space.limit() as u32),
             RCVBUF => word(options.receive_buffer),
             PASSCRED => word(u32::from(options.pass_creds)),
             SNDLOWAT => word(1),
+            BSDCOMPAT | REUSEPORT => word(0),
             RCVTIMEO => Ok(timeval(options.receive_timeout)),
             SNDTIMEO => Ok(timeval(options.send_timeout)),
             LINGER => Ok(options.linger.into_iter().flat_map(i32::to_le_bytes).collect()),
@@ -174,8 +199,15 @@ impl UnixSocket {
         let mut options = self.options.lock();
         match name {
             PASSCRED => options.pass_creds = number != 0,
-            SNDBUF | SNDBUFFORCE => options.send_buffer = buffer(number),
-            RCVBUF | RCVBUFFORCE => options.receive_buffer = buffer(number),
+            BSDCOMPAT => {}
+            REUSEPORT if number == 0 => {}
+            REUSEPORT => return Err(Errno::EOPNOTSUPP),
+            SNDBUF | SNDBUFFORCE => {
+                self.space.set_limit(buffer(number, name == SNDBUFFORCE, MIN_SEND) as usize);
+            }
+            RCVBUF | RCVBUFFORCE => {
+                options.receive_buffer = buffer(number, name == RCVBUFFORCE, MIN_RECEIVE);
+            }
             RCVTIMEO => options.receive_timeout = timeout(value)?,
             SNDTIMEO => options.send_timeout = timeout(value)?,
             LINGER => {

@@ -2,21 +2,18 @@
 
 use super::address::{self, Address};
 use super::flight::{self, Cargo};
-use super::{BUFFER, DATAGRAMS, Phase, State, UnixSocket};
+use super::space::{self, Charge};
+use super::{DATAGRAMS, Phase, State, UnixSocket};
 use crate::context::Caller;
 use crate::env::{self, Ucred};
 use crate::file::File;
 use crate::socket::{Control, Kind, Received, msg};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
 use hal::user::{Sink, Source};
 
-/// What a message costs beyond its bytes, so that empty ones cannot pile up without end.
-const OVERHEAD: usize = 576;
-/// Bytes of one message of a stream.
-const CHUNK: usize = 32 * 1024;
 /// Sender when nobody asked for credentials (the overflow ids).
 const UNKNOWN: Ucred = Ucred { pid: 0, uid: 65534, gid: 65534 };
 
@@ -28,15 +25,13 @@ pub(super) struct Message {
     from: Option<Arc<Address>>,
     creds: Ucred,
     pub(super) cargo: Cargo,
+    _charge: Charge,
 }
 
 impl Message {
     /// Bytes that are left.
     pub(super) fn len(&self) -> usize {
         self.data.len() - self.start
-    }
-    fn charge(&self) -> usize {
-        self.len() + OVERHEAD
     }
 }
 
@@ -47,6 +42,14 @@ enum Delivery {
     Full(Message),
     /// Refused; the message, until its files can be let go.
     Failed(Errno, Option<Message>),
+}
+
+/// A message's bytes before they are copied. ENOBUFS.
+fn zeroes(len: usize) -> Result<Vec<u8>> {
+    let mut data = Vec::new();
+    data.try_reserve_exact(len).map_err(|_| Errno::ENOBUFS)?;
+    data.resize(len, 0);
+    Ok(data)
 }
 
 impl UnixSocket {
@@ -88,31 +91,50 @@ impl UnixSocket {
             // It is connected to somebody else.
             return Delivery::Failed(Errno::EPERM, Some(message));
         }
-        let full = state.charge >= BUFFER || (stranger && state.inbox.len() > DATAGRAMS);
-        if full {
+        if stranger && state.inbox.len() > DATAGRAMS {
             state.stall(&self.me);
             return Delivery::Full(message);
         }
-        state.charge += message.charge();
         state.inbox.push_back(message);
         drop(state);
         to.readable.wake_one();
         Delivery::Done
     }
 
-    fn has_room(&self, to: &Arc<Self>) -> bool {
-        let mut state = to.state.lock();
-        let stranger = self.kind == Kind::Datagram && !to.is_peer_of(&state, self);
-        let full = state.charge >= BUFFER || (stranger && state.inbox.len() > DATAGRAMS);
-        let alive = !matches!(state.phase, Phase::Closed) && !state.read_shut;
-        if full && alive {
-            state.stall(&self.me);
+    /// True when a datagram of a stranger need not wait any longer.
+    fn takes(&self, to: &Arc<Self>) -> bool {
+        let dead = {
+            let state = to.state.lock();
+            matches!(state.phase, Phase::Closed) || state.read_shut
+        };
+        dead || self.peer_has_room(to)
+    }
+
+    /// Sleeps until `ready`, or until nothing may be sent any more: EPIPE.
+    fn wait_to_send(&self, timeout: Option<u64>, mut ready: impl FnMut() -> bool) -> Result<()> {
+        let look = || {
+            let shut = self.state.lock().write_shut;
+            (shut || ready()).then_some(shut)
+        };
+        if self.sleep(&self.space.queue, timeout, look)? { Err(Errno::EPIPE) } else { Ok(()) }
+    }
+
+    /// Charges a message of `len` bytes to this socket, waiting for room if it may.
+    fn charge(&self, len: usize, nonblocking: bool, timeout: Option<u64>) -> Result<Charge> {
+        let bytes = space::cost(self.kind, len);
+        loop {
+            match self.space.charge(bytes) {
+                Some(charge) => return Ok(charge),
+                None if nonblocking => return Err(Errno::EAGAIN),
+                None => self.wait_to_send(timeout, || self.space.has_room())?,
+            }
         }
-        !full || !alive
     }
 
     fn target(&self, to: Option<(&Caller<'_>, &[u8])>) -> Result<Arc<Self>> {
-        if let Some((caller, address)) = to.filter(|(_, address)| !address.is_empty()) {
+        // Packets go to the peer, whatever name is given.
+        let named = |to: &(&Caller<'_>, &[u8])| !to.1.is_empty() && self.kind != Kind::SeqPacket;
+        if let Some((caller, address)) = to.filter(named) {
             if self.connection_oriented() {
                 let connected = matches!(self.state.lock().phase, Phase::Connected(_));
                 return Err(if connected { Errno::EISCONN } else { Errno::EOPNOTSUPP });
@@ -130,7 +152,7 @@ impl UnixSocket {
                 None if self.connection_oriented() => Err(Errno::EPIPE),
                 None => Err(Errno::ECONNREFUSED),
             },
-            Phase::Orphaned => Err(Errno::EPIPE),
+            Phase::Orphaned(_) => Err(Errno::EPIPE),
             _ => Err(Errno::ENOTCONN),
         }
     }
@@ -153,7 +175,10 @@ impl UnixSocket {
             return Err(Errno::EPIPE);
         }
         let nonblocking = file.nonblocking() || flags & msg::DONTWAIT != 0;
-        let wanted = self.options.lock().pass_creds || target.options.lock().pass_creds;
+        // Whoever accepts the connection may want them.
+        let wanted = self.options.lock().pass_creds
+            || target.options.lock().pass_creds
+            || target.embryo.load(Relaxed);
         let creds = match control.creds {
             Some(creds) => creds,
             None if wanted => env::env().ucred(),
@@ -162,16 +187,25 @@ impl UnixSocket {
         let from = self.state.lock().address.clone();
         let timeout = self.options.lock().send_timeout;
         let whole = self.kind != Kind::Stream;
-        if whole && src.left() > BUFFER - 32 {
+        if whole && src.left() > self.space.longest() {
             return Err(Errno::EMSGSIZE);
         }
         let mut done = 0;
         loop {
-            if !whole && src.left() == 0 && (done > 0 || control.files.is_empty()) {
+            if !whole && src.left() == 0 {
                 return Ok(done);
             }
-            let want = if whole { src.left() } else { src.left().min(CHUNK) };
-            let mut data = vec![0; want];
+            let want = if whole { src.left() } else { src.left().min(self.space.piece()) };
+            let charge = match self.charge(want, nonblocking, timeout) {
+                Ok(charge) => charge,
+                Err(_) if done > 0 => return Ok(done),
+                Err(error) => return Err(error),
+            };
+            let mut data = match zeroes(want) {
+                Ok(data) => data,
+                Err(_) if done > 0 => return Ok(done),
+                Err(error) => return Err(error),
+            };
             let got = if want == 0 { Ok(0) } else { src.get(&mut data) };
             match got {
                 Ok(n) if n == want => {}
@@ -182,27 +216,17 @@ impl UnixSocket {
             }
             let len = data.len();
             let cargo = Cargo::load(core::mem::take(&mut control.files))?;
-            let mut message = Message { data, start: 0, from: from.clone(), creds, cargo };
+            let from = from.clone();
+            let mut message = Message { data, start: 0, from, creds, cargo, _charge: charge };
             loop {
                 message = match self.deliver(&target, message) {
                     Delivery::Done => break,
                     Delivery::Failed(..) if done > 0 => return Ok(done),
                     Delivery::Failed(error, _) => return Err(error),
-                    Delivery::Full(_) if nonblocking => {
-                        return if done > 0 { Ok(done) } else { Err(Errno::EAGAIN) };
-                    }
+                    Delivery::Full(_) if nonblocking => return Err(Errno::EAGAIN),
                     Delivery::Full(message) => message,
                 };
-                let ready = || {
-                    let shut = self.state.lock().write_shut;
-                    (shut || self.has_room(&target)).then_some(shut)
-                };
-                match self.sleep(&self.writable, timeout, ready) {
-                    Ok(false) => {}
-                    Ok(true) | Err(_) if done > 0 => return Ok(done),
-                    Ok(true) => return Err(Errno::EPIPE),
-                    Err(error) => return Err(error),
-                }
+                self.wait_to_send(timeout, || self.takes(&target))?;
             }
             done += len;
             if whole {
@@ -225,7 +249,7 @@ impl UnixSocket {
             }
             match state.phase {
                 Phase::Connected(_) => None,
-                Phase::Orphaned | Phase::Closed => Some(Ok(false)),
+                Phase::Orphaned(_) | Phase::Closed => Some(Ok(false)),
                 _ if self.connection_oriented() => {
                     let seq = self.kind == Kind::SeqPacket;
                     Some(Err(if seq { Errno::ENOTCONN } else { Errno::EINVAL }))
@@ -243,18 +267,17 @@ impl UnixSocket {
         self.sleep(&self.readable, timeout, || look(&mut self.state.lock()))?
     }
 
-    /// Wakes senders when enough has drained.
+    /// Wakes strangers when the inbox takes their datagrams again.
     fn drained(&self) {
         let stalled = {
             let mut state = self.state.lock();
-            let strangers_fit = self.kind == Kind::Datagram && state.inbox.len() <= DATAGRAMS;
-            if state.stalled.is_empty() || (state.charge * 4 > BUFFER && !strangers_fit) {
+            if state.stalled.is_empty() || state.inbox.len() > DATAGRAMS {
                 return;
             }
             core::mem::take(&mut state.stalled)
         };
         for sender in stalled.iter().filter_map(|sender| sender.upgrade()) {
-            sender.writable.wake_one();
+            sender.space.queue.wake_one();
         }
     }
 
@@ -283,7 +306,6 @@ impl UnixSocket {
             let copied = if take == 0 { Ok(0) } else { dst.put(&message.data[..take]) };
             let mut received = Received::default();
             received.flags |= if take < full { msg::TRUNC } else { 0 };
-            received.flags |= if self.kind == Kind::SeqPacket { msg::EOR } else { 0 };
             received.len = if flags & msg::TRUNC != 0 { full } else { take };
             // A nameless sender has no address at all, not an empty one.
             received.from =
@@ -306,15 +328,12 @@ impl UnixSocket {
     fn pop(&self) -> Option<Message> {
         let mut state = self.state.lock();
         if state.inbox.front()?.cargo.is_empty() {
-            let message = state.inbox.pop_front()?;
-            state.charge -= message.charge();
-            return Some(message);
+            return state.inbox.pop_front();
         }
         drop(state);
         let mut flight = flight::lock();
         let mut state = self.state.lock();
         let mut message = state.inbox.pop_front()?;
-        state.charge -= message.charge();
         drop(state);
         message.cargo.land(&mut flight);
         Some(message)
@@ -333,7 +352,6 @@ impl UnixSocket {
         if let Some(flight) = &mut flight {
             message.cargo.fly(flight);
         }
-        state.charge += message.charge();
         state.inbox.push_front(message);
     }
 
@@ -402,9 +420,6 @@ impl UnixSocket {
                 self.push_front(message);
             }
             drop(reading);
-            if !peek {
-                self.drained();
-            }
             received.creds = pass_creds.then_some(sender).flatten();
             match outcome {
                 Err(error) if received.len == 0 => return Err(error),
