@@ -27,6 +27,12 @@ const LONG_LIMIT: u64 = 660;
 const GRACE: u64 = 15;
 /// Where the project's own suites run unless told otherwise.
 const TOPOLOGIES: &[&str] = &["one-node", "two-socket", "ring-4", "memoryless", "cxl"];
+/// Suites whose subject is no matter of the topology: where they run unless told otherwise.
+const ANYWHERE: &[(&str, &[&str])] = &[
+    ("task", &["one-node", "two-socket", "ring-4"]),
+    ("scarce", &["two-socket", "memoryless"]),
+    ("exhaustion", &["two-socket", "memoryless"]),
+];
 /// Somebody's tests: one machine with several nodes.
 const DIR_TOPOLOGIES: &[&str] = &["two-socket"];
 
@@ -35,7 +41,8 @@ pub struct TestOptions {
     /// Suites, or single tests as suite::name [default: all]
     #[arg(value_name = "SUITE")]
     pub suites: Vec<String>,
-    /// Topology to run on (repeat) [default: one-node, two-socket, ring-4, memoryless, cxl]
+    /// Topology to run on (repeat) [default: one-node, two-socket, ring-4, memoryless, cxl; suites
+    /// for which it does not matter on two or three of them]
     #[arg(long, value_name = "NAME|FILE.toml")]
     pub topology: Vec<String>,
     /// proxima, linux, both, or a kernel file
@@ -228,23 +235,31 @@ fn run(
         }
     }
     let parts = by_needs(plan.suite, &plan.tests);
-    let jobs: VecDeque<Job> = kernels
-        .iter()
-        .flat_map(|kernel| plan.topologies.iter().map(move |topology| (kernel, topology)))
-        .flat_map(|place| parts.iter().map(move |part| (place, part)))
-        .map(|(((kernel, file), (name, topology)), (needs, tests))| Job {
-            suite: plan.suite,
-            kernel: kernel.clone(),
-            kernel_file: file.clone(),
-            topology_name: name.clone(),
-            topology: topology.clone(),
-            tests: tests.clone(),
-            limit: Duration::from_secs(plan.limit.max(1)),
-            // Linux has no such words, and its tests will say what they miss.
-            clock: if kernel.is_linux() { Clock::Wall } else { needs.clock },
-            append: options.append.iter().cloned().chain(needs.word.map(String::from)).collect(),
-        })
-        .collect();
+    let sparing = options.topology.is_empty() && options.dir.is_none() && !options.long;
+    let mut jobs: VecDeque<Job> = VecDeque::new();
+    for (kernel, file) in &kernels {
+        for (name, topology) in &plan.topologies {
+            for (needs, tests) in &parts {
+                let here = |test: &&String| !sparing || belongs(test, name);
+                let tests: Vec<String> = tests.iter().filter(here).cloned().collect();
+                if tests.is_empty() {
+                    continue;
+                }
+                jobs.push_back(Job {
+                    suite: plan.suite,
+                    kernel: kernel.clone(),
+                    kernel_file: file.clone(),
+                    topology_name: name.clone(),
+                    topology: topology.clone(),
+                    tests,
+                    limit: Duration::from_secs(plan.limit.max(1)),
+                    // Linux has no such words, and its tests will say what they miss.
+                    clock: if kernel.is_linux() { Clock::Wall } else { needs.clock },
+                    append: append(options, needs),
+                });
+            }
+        }
+    }
     announce(&report, &jobs, skips);
     run_jobs(jobs, options.jobs, &report)?;
     let names: Vec<String> = kernels.iter().map(|(kernel, _)| kernel.name()).collect();
@@ -257,6 +272,17 @@ fn run(
         crate::suite::fuzz::run(options.long, &report)?;
     }
     finish(options, report, &names)
+}
+
+/// The words on the kernel's command line for tests with these needs.
+fn append(options: &TestOptions, needs: &Needs) -> Vec<String> {
+    options.append.iter().cloned().chain(needs.word.map(String::from)).collect()
+}
+
+/// Whether a test runs on a topology that nobody asked for by name.
+fn belongs(test: &str, topology: &str) -> bool {
+    let suite = test.split("::").next().unwrap_or_default();
+    ANYWHERE.iter().all(|(name, topologies)| *name != suite || topologies.contains(&topology))
 }
 
 /// The tests by what they need of the machine.
