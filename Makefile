@@ -61,8 +61,9 @@ install: build
 	$(CARGO) build --release -p boot_tester
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/proxima
 	install $(TARGET_DIR)/release/proxima $(DESTDIR)$(PREFIX)/bin/proxima
-	install -m 644 $(TARGET_DIR)/proxima $(TARGET_DIR)/proxima.debug $(DESTDIR)$(PREFIX)/share/proxima
-	for program in init tests bench perf demo fuzz; do \
+	install -m 644 $(TARGET_DIR)/proxima $(TARGET_DIR)/proxima.debug \
+		$(TARGET_DIR)/release/libtraffic_plugin.so $(DESTDIR)$(PREFIX)/share/proxima
+	for program in init tests bench perf demo fuzz traffic; do \
 		file=$(TARGET_DIR)/x86_64-unknown-linux-musl/release/$$program; \
 		if [ -e $$file ]; then install $$file $(DESTDIR)$(PREFIX)/share/proxima; fi; \
 	done

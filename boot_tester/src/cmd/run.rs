@@ -26,13 +26,18 @@ use crate::image::libs::Finder;
 use crate::image::runfile::{self, Mode, Program, RunFile};
 use crate::image::{base, program};
 use crate::progress::Progress;
+use crate::traffic;
 
 /// gdb's and QEMU's customary port.
 const GDB_PORT: u16 = 1234;
 
 pub fn run(options: &RunOptions) -> Result<u8> {
     let mode = if options.interactive { Mode::Tty } else { Mode::Pipe };
-    let wishes = Wishes { placement: options.placement, perf: Perf::of(options) };
+    let wishes = Wishes {
+        placement: options.placement,
+        perf: Perf::of(options),
+        traffic: options.traffic.clone(),
+    };
     start(&options.machine, &options.guest, mode, &options.command, &wishes)
 }
 
@@ -45,6 +50,7 @@ pub fn shell(options: &ShellOptions) -> Result<u8> {
 struct Wishes {
     placement: bool,
     perf: Option<Perf>,
+    traffic: traffic::Options,
 }
 
 /// An empty `command` is a login shell.
@@ -65,6 +71,7 @@ fn start(
     let progress = Progress::new(machine.verbose);
     prepare::check_append(&machine.append)?;
     let topology = prepare::topology(machine)?;
+    let counting = traffic::Wish::of(&wishes.traffic, &topology)?;
     let kernel = Choice::parse(&machine.kernel)?;
     let console = machine
         .console
@@ -75,9 +82,17 @@ fn start(
     let image = work.path().join("image.cpio");
     write_image(&image, guest, mode, command, wishes, &progress)?;
     let file = kernel.locate(&progress)?;
-    let append = &machine.append;
+    let mut append = machine.append.clone();
+    let library = counting.as_ref().map(|_| build::plugin(&progress)).transpose()?;
+    if counting.is_some() {
+        append.push(traffic::WORD.into());
+    }
     let clock = if guest.icount { Clock::Instructions } else { Clock::Wall };
-    let mut ready = prepare::machine(topology, &kernel, &file, clock, append, &image);
+    let mut ready = prepare::machine(topology, &kernel, &file, clock, &append, &image);
+    let counts = traffic::raw_file(work.path());
+    if let (Some(counting), Some(library)) = (&counting, &library) {
+        ready.plugin = Some(counting.argument(library, &ready.topology, &counts));
+    }
     ready.cpu.clone_from(&machine.cpu);
     ready.gdb = guest.gdb.then_some(GDB_PORT);
     if guest.dry_run {
@@ -120,8 +135,13 @@ fn start(
     for line in &streams.placement {
         eprintln!("{line}");
     }
-    // The record of what was missing is the last file.
+    // The record of what was missing is the last file, before it the address space.
     let record = streams.files.pop().unwrap_or_default();
+    let space = if counting.is_some() {
+        streams.files.split_off(streams.files.len() - 2)
+    } else {
+        Vec::new()
+    };
     if !guest.quiet {
         let record = String::from_utf8_lossy(&record);
         missing::lines(&record, Path::exists).iter().for_each(|line| eprintln!("{line}"));
@@ -129,12 +149,21 @@ fn start(
     if let Some(perf) = &wishes.perf {
         perf.keep(&streams.files)?;
     }
+    if let (Some(counting), Outcome::Status(_)) = (&counting, &outcome) {
+        let text = std::fs::read_to_string(&counts).context("the traffic plugin's counts")?;
+        let name = command.first().map(|word| word.to_string_lossy()).unwrap_or_default();
+        let run = traffic::join(&name, &ready.topology, counting, &text, &space[0], &space[1])?;
+        traffic::lines(&run).iter().for_each(|line| eprintln!("{line}"));
+    }
     Ok(report(&outcome, &session, machine))
 }
 
 /// The guest's files that come back at the end.
 fn fetched(wishes: &Wishes) -> Vec<PathBuf> {
     let mut files = wishes.perf.as_ref().map_or(Vec::new(), Perf::files);
+    if wishes.traffic.traffic.is_some() {
+        files.extend(traffic::GUEST_FILES.map(PathBuf::from));
+    }
     files.push(missing::FILE.into());
     files
 }
@@ -213,6 +242,7 @@ fn write_image(
         timeout: 0,
         nonce: String::new(),
         placement: wishes.placement,
+        traffic: wishes.traffic.traffic.is_some(),
         fetch: fetched(wishes),
         programs: vec![program],
     };

@@ -14,6 +14,7 @@ use crate::observe;
 use crate::pump::{Stdin, to_port};
 use crate::session;
 use crate::spec::{Program, Spec};
+use crate::traffic;
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,10 @@ pub fn piped(spec: &Spec, out: File, err: File, control: &mut Control) -> Result
     let in_port = out.try_clone().map_err(|e| e.to_string())?;
     let program = &spec.programs[0];
     let mut command =
-        if spec.placement { observe::command(spec, program)? } else { command(spec, program) };
+        if spec.is_observed() { observe::command(spec, program)? } else { command(spec, program) };
+    if spec.traffic {
+        traffic::learn()?;
+    }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {
         Ok(child) => child,
@@ -67,8 +71,8 @@ pub fn piped(spec: &Spec, out: File, err: File, control: &mut Control) -> Result
             }
         });
     }
-    let end = if spec.placement {
-        let (end, table) = observe::wait_and_look(&child, program)?;
+    let end = if spec.is_observed() {
+        let (end, table) = observe::wait_and_look(&child, spec)?;
         for line in table {
             control.send(&format!("placement {line}"))?;
         }
