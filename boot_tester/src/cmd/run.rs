@@ -32,7 +32,12 @@ use crate::traffic;
 const GDB_PORT: u16 = 1234;
 
 pub fn run(options: &RunOptions) -> Result<u8> {
-    let mode = if options.interactive { Mode::Tty } else { Mode::Pipe };
+    let mode = match options.interactive {
+        true => Mode::Tty,
+        // Bytes that come when the host has them would make each run another one.
+        false if options.guest.icount && options.traffic.traffic.is_some() => Mode::Direct,
+        false => Mode::Pipe,
+    };
     let wishes = Wishes {
         placement: options.placement,
         perf: Perf::of(options),

@@ -40,7 +40,7 @@ pub struct RunFile {
     pub nonce: String,
     /// Pipe mode only: the guest tells where the program's pages lay at its end.
     pub placement: bool,
-    /// Pipe mode only: the guest tells the traffic plugin what it needs to know.
+    /// Pipe and direct mode: the guest tells the traffic plugin what it needs to know.
     pub traffic: bool,
     /// Files of the guest that come back when the program has ended.
     pub fetch: Vec<PathBuf>,

@@ -3,7 +3,7 @@
 //! One `key value` pair a line; values are percent-encoded where they hold bytes outside printable
 //! ASCII, spaces at either end, or a percent sign. Keys that hold for the whole file: `mode`,
 //! `env NAME=VALUE`, `cwd`, `winsize ROWS COLUMNS`, `timeout SECONDS` (batch, per program),
-//! `nonce` (batch), `placement` and `traffic` (pipe mode), `fetch PATH` (a file to
+//! `nonce` (batch), `placement` (pipe mode), `traffic` (pipe and direct mode), `fetch PATH` (a file to
 //! send to the host at the end). `program PATH` begins a program, and its `arg`s (the first is argv[0]) and in
 //! batch mode its `name` follow.
 
@@ -39,7 +39,7 @@ pub struct Spec {
     pub nonce: String,
     /// Tell where the program's pages lay at its end (pipe mode).
     pub placement: bool,
-    /// Tell the emulator's plugin about memory, and when the program runs (pipe mode).
+    /// Tell the emulator's plugin about memory, and when the program runs (pipe and direct mode).
     pub traffic: bool,
     /// Files to send to the host when the program has ended.
     pub fetch: Vec<OsString>,
