@@ -27,6 +27,7 @@ test: setup
 	@$(PROXIMA) test boot --kernel checked --topology ring-4
 	@$(PROXIMA) test --host
 	@$(PROXIMA) cpus --quick
+	@$(PROXIMA) test --traffic --filter 'scale|falsely|two_runs'
 
 # Everything, on every topology, on both kernels.
 test-all: setup
@@ -39,6 +40,7 @@ test-all: setup
 	@$(PROXIMA) test sched --kernel both --filter 'every_cpu_runs|beyond_64|without_memory' \
 		--topology crowd-96
 	@$(PROXIMA) cpus
+	@$(PROXIMA) test --traffic --kernel both
 	@sh scripts/perf-suite.sh $(PROXIMA)
 	@sh scripts/commands.sh $(PROXIMA)
 

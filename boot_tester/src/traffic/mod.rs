@@ -13,6 +13,6 @@ pub const WORD: &str = "proxima.traffic";
 /// What init saves of the program's address space.
 pub const GUEST_FILES: [&str; 2] = ["/run/proxima.numa_maps", "/run/proxima.numa_pages"];
 
-pub use result::join;
+pub use result::{Run, join};
 pub use table::lines;
-pub use wish::{CacheFile, LatencyFile, Levels, Options, Wish, raw_file};
+pub use wish::{CacheFile, How, LatencyFile, Levels, Options, Wish, raw_file};

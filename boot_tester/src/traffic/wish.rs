@@ -184,6 +184,12 @@ impl Wish {
         Ok(Some(Self { how, caches, caches_name: name, latencies }))
     }
 
+    /// A count with these caches.
+    pub fn with(how: How, caches: Option<Caches>, name: &str, topology: &Topology) -> Self {
+        let latencies = Latencies::of_distances(&topology.distances, None);
+        Self { how, caches, caches_name: name.into(), latencies }
+    }
+
     /// QEMU's -plugin argument: `library` counts, and writes to `out`.
     pub fn argument(&self, library: &Path, topology: &Topology, out: &Path) -> String {
         let plus = |numbers: &mut dyn Iterator<Item = u64>| {
@@ -266,12 +272,8 @@ mod tests {
     #[test]
     fn the_plugin_is_told_the_whole_machine() {
         let topology = Topology::even(2, 4, 1 << 30).unwrap();
-        let wish = Wish {
-            how: How { caches: true, sample: 3, user_only: true },
-            caches: geometry::named("small"),
-            caches_name: "small".into(),
-            latencies: Latencies::of_distances(&topology.distances, None),
-        };
+        let how = How { caches: true, sample: 3, user_only: true };
+        let wish = Wish::with(how, geometry::named("small"), "small", &topology);
         assert_eq!(
             wish.argument(Path::new("/p,q.so"), &topology, Path::new("/o")),
             "/p,,q.so,out=/o,memory=536870912+536870912,cpus=0+0+1+1,distances=10+20/20+10,\

@@ -56,7 +56,7 @@ fn one(kernel: &str, node: usize, words: usize, rounds: usize) {
     match kernel {
         "read" => (0..rounds).for_each(|_| {
             a.each(|i| {
-                black_box(a.get(i));
+                let _ = a.get(i);
             })
         }),
         "write" => (0..rounds).for_each(|round| a.each(|i| a.set(i, round as u64))),
