@@ -41,6 +41,7 @@ test-all: setup
 		--topology crowd-96
 	@$(PROXIMA) cpus
 	@$(PROXIMA) test --traffic --kernel both
+	@sh scripts/cachegrind.sh $(PROXIMA)
 	@sh scripts/perf-suite.sh $(PROXIMA)
 	@sh scripts/commands.sh $(PROXIMA)
 

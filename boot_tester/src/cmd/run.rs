@@ -43,11 +43,37 @@ pub fn run(options: &RunOptions) -> Result<u8> {
         perf: Perf::of(options),
         traffic: options.traffic.clone(),
     };
-    start(&options.machine, &options.guest, mode, &options.command, &wishes)
+    let (code, run) = start(&options.machine, &options.guest, mode, &options.command, &wishes)?;
+    match (options.traffic.advice, run) {
+        (Some(_), Some(run)) => apply(options, mode, wishes, &run),
+        _ => Ok(code),
+    }
+}
+
+/// Runs the program again as the best advice says, and tells what came of it.
+fn apply(options: &RunOptions, mode: Mode, mut wishes: Wishes, first: &traffic::Run) -> Result<u8> {
+    let Some(best) = traffic::best_command(&first.advice) else {
+        eprintln!("proxima: there is no advice that numactl could express");
+        return Ok(0);
+    };
+    let mut command: Vec<OsString> = vec!["numactl".into()];
+    command.extend(best.command.iter().flatten().map(OsString::from));
+    command.push("--".into());
+    command.extend(options.command.iter().cloned());
+    eprintln!(
+        "proxima: again, with numactl {}",
+        best.command.iter().flatten().cloned().collect::<Vec<_>>().join(" ")
+    );
+    wishes.traffic.json = None;
+    let (code, second) = start(&options.machine, &options.guest, mode, &command, &wishes)?;
+    if let Some(second) = second {
+        eprintln!("{}", traffic::verdict(best, &second));
+    }
+    Ok(code)
 }
 
 pub fn shell(options: &ShellOptions) -> Result<u8> {
-    start(&options.machine, &options.guest, Mode::Tty, &[], &Wishes::default())
+    start(&options.machine, &options.guest, Mode::Tty, &[], &Wishes::default()).map(|end| end.0)
 }
 
 /// What is asked for beside running the program.
@@ -65,7 +91,7 @@ fn start(
     mode: Mode,
     command: &[OsString],
     wishes: &Wishes,
-) -> Result<u8> {
+) -> Result<(u8, Option<traffic::Run>)> {
     let started = Instant::now();
     if let Some(word) = command.first().filter(|word| word.as_encoded_bytes().starts_with(b"-")) {
         return Err(Fail::usage(format!(
@@ -102,7 +128,7 @@ fn start(
     ready.gdb = guest.gdb.then_some(GDB_PORT);
     if guest.dry_run {
         progress.clear();
-        return dry_run(&mut ready, work);
+        return dry_run(&mut ready, work).map(|code| (code, None));
     }
     progress.say("booting");
     let mut session = Session::start(&ready, console)?;
@@ -135,7 +161,7 @@ fn start(
     }
     if left.load(Ordering::SeqCst) {
         eprintln!("\nproxima: left the guest");
-        return Ok(0);
+        return Ok((0, None));
     }
     for line in &streams.placement {
         eprintln!("{line}");
@@ -154,13 +180,27 @@ fn start(
     if let Some(perf) = &wishes.perf {
         perf.keep(&streams.files)?;
     }
+    let mut counted = None;
     if let (Some(counting), Outcome::Status(_)) = (&counting, &outcome) {
         let text = std::fs::read_to_string(&counts).context("the traffic plugin's counts")?;
-        let name = command.first().map(|word| word.to_string_lossy()).unwrap_or_default();
-        let run = traffic::join(&name, &ready.topology, counting, &text, &space[0], &space[1])?;
+        let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+        let symbols = ready.kernel.with_extension("debug");
+        let run = traffic::join(&traffic::Parts {
+            program: &words.join(" "),
+            topology: &ready.topology,
+            wish: counting,
+            raw: &text,
+            files: &space,
+            kernel: (!kernel.is_linux()).then_some(&symbols),
+        })?;
+        if let Some(path) = &wishes.traffic.json {
+            let text = format!("{}\n", traffic::json(&run));
+            std::fs::write(path, text).context(path.display())?;
+        }
         traffic::lines(&run).iter().for_each(|line| eprintln!("{line}"));
+        counted = Some(run);
     }
-    Ok(report(&outcome, &session, machine))
+    Ok((report(&outcome, &session, machine), counted))
 }
 
 /// The guest's files that come back at the end.

@@ -282,8 +282,14 @@ impl Kit {
             }
         }
         let text = std::fs::read_to_string(&counts).context("the traffic plugin's counts")?;
-        let [maps, pages] = &quiet.files[..] else { return Err(Fail::broken("no files")) };
-        traffic::join("traffic", &self.topology, &self.wish, &text, maps, pages)
+        traffic::join(&traffic::Parts {
+            program: "traffic",
+            topology: &self.topology,
+            wish: &self.wish,
+            raw: &text,
+            files: &quiet.files,
+            kernel: None,
+        })
     }
 
     fn image(&self, args: &[String], to: &Path) -> Result<()> {

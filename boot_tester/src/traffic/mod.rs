@@ -3,8 +3,12 @@
 //! [`wish`] reads the options and makes QEMU's words of them, [`result`] reads what the plugin
 //! counted and joins it with what the guest knows, [`table`] shows it to a person.
 
+mod advice;
+mod json;
 mod mappings;
 mod result;
+mod shared;
+mod symbols;
 mod table;
 mod wish;
 
@@ -13,6 +17,8 @@ pub const WORD: &str = "proxima.traffic";
 /// What init saves of the program's address space.
 pub const GUEST_FILES: [&str; 2] = ["/run/proxima.numa_maps", "/run/proxima.numa_pages"];
 
-pub use result::{Run, join};
+pub use advice::{best_command, verdict};
+pub use json::value as json;
+pub use result::{Parts, Run, join};
 pub use table::lines;
 pub use wish::{CacheFile, How, LatencyFile, Levels, Options, Wish, raw_file};

@@ -1,13 +1,17 @@
 //! A run's counts, joined with the machine's shape and the guest's mappings.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use traffic::estimate::{self, Time};
 use traffic::raw::{self, Raw};
-use traffic::recorder::Heat;
+use traffic::recorder::{Heat, heat};
 use traffic::sums::{Sums, Who, all, node};
 
+use super::advice::{self, Advice};
 use super::mappings::Space;
+use super::shared::{self, SharedLine};
+use super::symbols::{Function, Symbols};
 use super::wish::Wish;
 use crate::error::{Fail, Result};
 use crate::topology::Topology;
@@ -23,6 +27,10 @@ pub struct Run {
     pub nodes: Vec<Sums>,
     pub tasks: Vec<Task>,
     pub mappings: Vec<MappingHeat>,
+    /// Most accesses first.
+    pub functions: Vec<(Function, Heat)>,
+    pub shared: Vec<SharedLine>,
+    pub advice: Vec<Advice>,
 }
 
 /// A task that did something.
@@ -94,16 +102,23 @@ pub const END_NAMES: [&str; 9] = [
     "another node's memory",
 ];
 
+/// What a run is joined from.
+pub struct Parts<'a> {
+    pub program: &'a str,
+    pub topology: &'a Topology,
+    pub wish: &'a Wish,
+    /// What the plugin wrote.
+    pub raw: &'a str,
+    /// What the guest handed back: numa_maps and numa_pages.
+    pub files: &'a [Vec<u8>],
+    /// A file that has the kernel's symbols.
+    pub kernel: Option<&'a Path>,
+}
+
 /// Joins what the plugin wrote with what the guest handed back.
-pub fn join(
-    program: &str,
-    topology: &Topology,
-    wish: &Wish,
-    raw: &str,
-    maps: &[u8],
-    pages: &[u8],
-) -> Result<Run> {
-    let mut raw = Raw::parse(raw).ok_or_else(|| {
+pub fn join(parts: &Parts) -> Result<Run> {
+    let (topology, wish) = (parts.topology, parts.wish);
+    let mut raw = Raw::parse(parts.raw).ok_or_else(|| {
         Fail::broken("the plugin's counts are not whole: QEMU did not end by itself")
     })?;
     if let Some(problem) = raw.problems.first() {
@@ -113,16 +128,21 @@ pub fn join(
         return Err(Fail::broken("the program was not begun: nothing is counted"));
     }
     scale(&mut raw);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let space = Space::parse(&text(maps), &text(pages));
+    let text = |number: usize| {
+        parts.files.get(number).map_or(String::new(), |bytes| String::from_utf8_lossy(bytes).into())
+    };
+    let space = Space::parse(&text(0), &text(1));
     let count = topology.nodes.len();
     let mut run = Run {
-        program: program.into(),
+        program: parts.program.into(),
         topology: topology.clone(),
         wish: wish.clone(),
         nodes: vec![Sums::new(count); count],
         tasks: Vec::new(),
         mappings: Vec::new(),
+        functions: Vec::new(),
+        shared: Vec::new(),
+        advice: Vec::new(),
         space,
         raw,
     };
@@ -133,6 +153,11 @@ pub fn join(
         }
     }
     run.mappings = mappings(&run);
+    let mut symbols = Symbols::new(&run.space, parts.kernel);
+    let functions = functions(&run, &mut symbols);
+    let shared = shared::lines(&run, &mut symbols);
+    (run.functions, run.shared) = (functions, shared);
+    run.advice = advice::all(&run);
     Ok(run)
 }
 
@@ -168,6 +193,17 @@ fn tasks(run: &Run) -> Vec<Task> {
         task.time.add(estimate::time(sums, from, &run.wish.latencies));
     }
     tasks.into_values().collect()
+}
+
+fn functions(run: &Run, symbols: &mut Symbols) -> Vec<(Function, Heat)> {
+    let mut heats: BTreeMap<Function, Heat> = BTreeMap::new();
+    for (code, by_node) in run.raw.codes.values() {
+        let sum = heats.entry(symbols.find(code.address)).or_default();
+        by_node.values().for_each(|heat| raw::add(sum, heat));
+    }
+    let mut functions: Vec<_> = heats.into_iter().collect();
+    functions.sort_by(|(a, x), (b, y)| (y[heat::ACCESSES], a).cmp(&(x[heat::ACCESSES], b)));
+    functions
 }
 
 fn mappings(run: &Run) -> Vec<MappingHeat> {

@@ -28,6 +28,9 @@ pub fn lines(run: &Run) -> Vec<String> {
         tasks(run, &mut out);
     }
     mappings(run, &mut out);
+    functions(run, &mut out);
+    shared(run, &mut out);
+    advice(run, &mut out);
     notes(run, &mut out);
     out
 }
@@ -224,6 +227,77 @@ fn mappings(run: &Run, out: &mut Vec<String>) {
     if rows.len() > MOST_ROWS {
         out.push(format!("(and {} more mappings)", rows.len() - MOST_ROWS));
     }
+}
+
+/// Functions shown.
+const MOST_FUNCTIONS: usize = 10;
+/// Shared lines shown.
+const MOST_LINES: usize = 8;
+/// A line that moves less often is not worth a row.
+const LEAST_MOVES: u64 = 20;
+
+fn functions(run: &Run, out: &mut Vec<String>) {
+    let own =
+        |row: &&(super::symbols::Function, traffic::recorder::Heat)| row.0.object != "[kernel]";
+    let rows: Vec<_> = run.functions.iter().filter(own).take(MOST_FUNCTIONS).collect();
+    out.push(format!(
+        "{:<62} {:>15} {:>8} {:>13} {:>8}",
+        "FUNCTION", "accesses", "remote", "lines", "remote"
+    ));
+    for (function, heat) in rows {
+        let name: String = function.name.chars().take(60).collect();
+        out.push(format!(
+            "{name:<62} {:>15} {:>8} {:>13} {:>8}",
+            group(heat[heat::ACCESSES]),
+            share(heat[heat::REMOTE], heat[heat::ACCESSES]),
+            group(heat[heat::LINES]),
+            share(heat[heat::REMOTE_LINES], heat[heat::LINES])
+        ));
+    }
+}
+
+fn shared(run: &Run, out: &mut Vec<String>) {
+    for line in run.shared.iter().filter(|l| l.moves >= LEAST_MOVES).take(MOST_LINES) {
+        let kind = if line.truly { "true" } else { "false" };
+        out.push(format!(
+            "shared line {:#x} in {}: moved {} times, {kind} sharing",
+            line.address,
+            line.mapping,
+            group(line.moves)
+        ));
+        for side in &line.sides {
+            let functions: Vec<&str> =
+                side.functions.iter().map(|(f, _)| f.name.as_str()).collect();
+            out.push(format!(
+                "  CPU {:<4} {:>12} reads {:>12} writes, bytes {}: {}",
+                side.cpu,
+                group(side.reads),
+                group(side.writes),
+                bytes(side.read_bytes | side.written_bytes),
+                functions.join(", ")
+            ));
+        }
+    }
+}
+
+fn advice(run: &Run, out: &mut Vec<String>) {
+    let unit = if run.wish.caches.is_some() { "lines" } else { "accesses" };
+    for advice in &run.advice {
+        out.push(format!(
+            "advice: {}: remote {} of {} {unit} would be {}: {}",
+            advice.what,
+            share(advice.remote, advice.lines),
+            group(advice.lines),
+            share(advice.then, advice.lines),
+            advice.how
+        ));
+    }
+}
+
+/// The bits of a mask, as ranges.
+fn bytes(mask: u64) -> String {
+    let list: Vec<usize> = (0..64).filter(|bit| mask >> bit & 1 != 0).collect();
+    crate::topology::show::cpu_list(&list)
 }
 
 fn notes(run: &Run, out: &mut Vec<String>) {

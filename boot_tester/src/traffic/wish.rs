@@ -10,6 +10,7 @@ use traffic::geometry::{self, Caches, Geometry};
 
 use crate::error::{Context, Fail, Result};
 use crate::guest::machine::{QEMU, qemu};
+use crate::paths;
 use crate::size;
 use crate::topology::Topology;
 
@@ -33,6 +34,18 @@ pub struct Options {
     /// With --traffic: the caches, by name (server, desktop, small), none, or a TOML file
     #[arg(long, value_name = "NAME|FILE", requires = "traffic")]
     pub caches: Option<String>,
+    /// With --traffic: write all that was counted as JSON (docs/traffic.schema.json)
+    #[arg(long, value_name = "FILE", requires = "traffic", value_parser = paths::output())]
+    pub json: Option<PathBuf>,
+    /// With --traffic: run again with the best advice that numactl can express, and compare
+    #[arg(long, value_name = "apply", requires = "traffic", require_equals = true)]
+    pub advice: Option<Apply>,
+}
+
+/// What to do with advice.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apply {
+    Apply,
 }
 
 /// How to count.

@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod advice;
 pub mod bell;
 pub mod cache;
 pub mod contended;
