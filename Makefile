@@ -27,6 +27,7 @@ test: setup
 	@$(PROXIMA) test boot --kernel checked --topology ring-4
 	@$(PROXIMA) test --host
 	@$(PROXIMA) cpus --quick
+	@$(PROXIMA) test --traffic --filter 'scale|falsely|two_runs'
 
 # Everything, on every topology, on both kernels.
 test-all: setup
@@ -39,6 +40,8 @@ test-all: setup
 	@$(PROXIMA) test sched --kernel both --filter 'every_cpu_runs|beyond_64|without_memory' \
 		--topology crowd-96
 	@$(PROXIMA) cpus
+	@$(PROXIMA) test --traffic --kernel both
+	@sh scripts/cachegrind.sh $(PROXIMA)
 	@sh scripts/perf-suite.sh $(PROXIMA)
 	@sh scripts/commands.sh $(PROXIMA)
 
@@ -61,8 +64,9 @@ install: build
 	$(CARGO) build --release -p boot_tester
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/proxima
 	install $(TARGET_DIR)/release/proxima $(DESTDIR)$(PREFIX)/bin/proxima
-	install -m 644 $(TARGET_DIR)/proxima $(TARGET_DIR)/proxima.debug $(DESTDIR)$(PREFIX)/share/proxima
-	for program in init tests bench perf demo fuzz; do \
+	install -m 644 $(TARGET_DIR)/proxima $(TARGET_DIR)/proxima.debug \
+		$(TARGET_DIR)/release/libtraffic_plugin.so $(DESTDIR)$(PREFIX)/share/proxima
+	for program in init tests bench perf demo fuzz traffic; do \
 		file=$(TARGET_DIR)/x86_64-unknown-linux-musl/release/$$program; \
 		if [ -e $$file ]; then install $$file $(DESTDIR)$(PREFIX)/share/proxima; fi; \
 	done

@@ -164,6 +164,8 @@ pub struct RunOptions {
         conflicts_with_all = ["interactive", "placement"]
     )]
     pub flame: Option<PathBuf>,
+    #[command(flatten)]
+    pub traffic: crate::traffic::Options,
     /// Connect the terminal: line editing, job control, window size (leave with Ctrl-A x)
     #[arg(long, short)]
     pub interactive: bool,

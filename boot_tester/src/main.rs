@@ -19,6 +19,7 @@ mod progress;
 mod size;
 mod suite;
 mod topology;
+mod traffic;
 
 use std::process::ExitCode;
 

@@ -209,6 +209,7 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     }
     crate::perf::on_clone(&child, thread);
     crate::perf::on_fork(&child);
+    crate::traffic::cloned(&child);
     crate::sched::start(&child);
     if let Some(vfork) = vfork {
         let done = || vfork.done.load(Ordering::Acquire).then_some(());

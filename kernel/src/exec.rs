@@ -172,6 +172,7 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
     }
     hal::switch::load_user_bases(0, 0);
     crate::perf::on_exec();
+    crate::traffic::executed();
     if task.process.dumpable.load(Ordering::Relaxed) != 1 {
         crate::perf::forget();
     }

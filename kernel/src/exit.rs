@@ -56,6 +56,7 @@ pub fn exit_thread(status: i32) -> ! {
     release_memory();
     handle.files.lock().clone_from(&crate::files::no_files());
     crate::perf::on_exit();
+    crate::traffic::ended();
     let last = leave_group(&process, &handle);
     if last {
         end_process(&process, status);

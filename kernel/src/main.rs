@@ -36,6 +36,7 @@ mod sys;
 mod syscalls;
 mod task;
 mod time;
+mod traffic;
 mod trap;
 mod tty;
 mod uts;
@@ -52,6 +53,7 @@ pub fn main(start_info: u64) -> ! {
     let info = boot::cmdline::keep(&pvh::read(start_info));
     console::configure(&info);
     panic::unless_able();
+    traffic::init();
     log::info!("Proxima {} booting", env!("CARGO_PKG_VERSION"));
     let firmware = boot::memory::init(&info);
     boot::cpus::prepare(&firmware);

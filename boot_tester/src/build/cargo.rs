@@ -23,6 +23,13 @@ pub fn checked_kernel(top: &Path, target: &Path, progress: &Progress) -> Result<
     Ok(target.join(toolchain::KERNEL).join("checked/kernel"))
 }
 
+/// Builds QEMU's plugin, for this machine.
+pub fn plugin(top: &Path, target: &Path, progress: &Progress) -> Result<()> {
+    let mut command = Command::new("cargo");
+    command.args(["build", "--release", "-p", "traffic_plugin"]).current_dir(top);
+    run(command, target, "the traffic plugin", progress)
+}
+
 /// Builds a guest program.
 pub fn user(top: &Path, target: &Path, name: &str, progress: &Progress) -> Result<()> {
     let mut command = choose(toolchain::USER)?.cargo_build(toolchain::USER)?;

@@ -77,6 +77,23 @@ pub fn user(name: &str, progress: &Progress) -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// QEMU's plugin that counts memory traffic, built if anything it is made of has changed.
+pub fn plugin(progress: &Progress) -> Result<PathBuf> {
+    const NAME: &str = "libtraffic_plugin.so";
+    let Some(top) = paths::source() else { return from_share(NAME) };
+    let target = target()?;
+    let library = target.join("release").join(NAME);
+    let sources = ["traffic", "kernel/abi", "Cargo.toml", "Cargo.lock"].map(|name| top.join(name));
+    let stamp = Stamp::of(&target.join(".proxima-traffic"), &sources);
+    if stamp.is_current() && library.exists() {
+        return Ok(library);
+    }
+    progress.say("building the traffic plugin");
+    cargo::plugin(top, &target, progress)?;
+    stamp.write();
+    Ok(library)
+}
+
 /// Writes the bootable file beside the one for debuggers; both appear whole or not at all.
 fn seal(elf: &Path, sealed: &Path) -> Result<()> {
     let data = fs::read(elf).context(elf.display())?;

@@ -106,6 +106,7 @@ fn write_image(init: &Path, image: &Path) -> Result<()> {
         timeout: 0,
         nonce: String::new(),
         placement: false,
+        traffic: false,
         fetch: Vec::new(),
         programs: vec![Program {
             path: "/bin/busybox".into(),

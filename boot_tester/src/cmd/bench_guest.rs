@@ -120,6 +120,7 @@ impl Bench {
             timeout: 0,
             nonce: String::new(),
             placement: false,
+            traffic: false,
             fetch: Vec::new(),
             programs: vec![Program { path: GUEST_PATH.into(), args, name: String::new() }],
         };

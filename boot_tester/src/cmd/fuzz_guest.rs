@@ -137,6 +137,7 @@ impl Fuzzer {
             timeout: 0,
             nonce: String::new(),
             placement: false,
+            traffic: false,
             fetch: Vec::new(),
             programs: vec![Program {
                 path: GUEST_PATH.into(),

@@ -27,7 +27,7 @@ use crate::paths;
 use crate::progress::Progress;
 
 /// Guest programs, of which those that exist are built.
-pub const PROGRAMS: &[&str] = &["init", "tests", "bench", "perf", "demo", "fuzz"];
+pub const PROGRAMS: &[&str] = &["init", "tests", "bench", "perf", "demo", "fuzz", "traffic"];
 
 /// `proxima build`: everything a guest boots.
 pub fn build(options: &BuildOptions) -> Result<u8> {
@@ -44,6 +44,9 @@ pub fn build(options: &BuildOptions) -> Result<u8> {
         if source.is_none_or(|manifest| manifest.exists()) {
             files.push(build::user(name, &progress)?);
         }
+    }
+    if !options.programs {
+        files.push(build::plugin(&progress)?);
     }
     progress.clear();
     if options.programs {

@@ -87,6 +87,7 @@ pub fn machine(
         cmdline: cmdline(kernel, clock, append),
         clock,
         cpu: None,
+        plugin: None,
         gdb: None,
     }
 }

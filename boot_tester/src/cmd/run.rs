@@ -26,18 +26,54 @@ use crate::image::libs::Finder;
 use crate::image::runfile::{self, Mode, Program, RunFile};
 use crate::image::{base, program};
 use crate::progress::Progress;
+use crate::traffic;
 
 /// gdb's and QEMU's customary port.
 const GDB_PORT: u16 = 1234;
 
 pub fn run(options: &RunOptions) -> Result<u8> {
-    let mode = if options.interactive { Mode::Tty } else { Mode::Pipe };
-    let wishes = Wishes { placement: options.placement, perf: Perf::of(options) };
-    start(&options.machine, &options.guest, mode, &options.command, &wishes)
+    let mode = match options.interactive {
+        true => Mode::Tty,
+        // Bytes that come when the host has them would make each run another one.
+        false if options.guest.icount && options.traffic.traffic.is_some() => Mode::Direct,
+        false => Mode::Pipe,
+    };
+    let wishes = Wishes {
+        placement: options.placement,
+        perf: Perf::of(options),
+        traffic: options.traffic.clone(),
+    };
+    let (code, run) = start(&options.machine, &options.guest, mode, &options.command, &wishes)?;
+    match (options.traffic.advice, run) {
+        (Some(_), Some(run)) => apply(options, mode, wishes, &run),
+        _ => Ok(code),
+    }
+}
+
+/// Runs the program again as the best advice says, and tells what came of it.
+fn apply(options: &RunOptions, mode: Mode, mut wishes: Wishes, first: &traffic::Run) -> Result<u8> {
+    let Some(best) = traffic::best_command(&first.advice) else {
+        eprintln!("proxima: there is no advice that numactl could express");
+        return Ok(0);
+    };
+    let mut command: Vec<OsString> = vec!["numactl".into()];
+    command.extend(best.command.iter().flatten().map(OsString::from));
+    command.push("--".into());
+    command.extend(options.command.iter().cloned());
+    eprintln!(
+        "proxima: again, with numactl {}",
+        best.command.iter().flatten().cloned().collect::<Vec<_>>().join(" ")
+    );
+    wishes.traffic.json = None;
+    let (code, second) = start(&options.machine, &options.guest, mode, &command, &wishes)?;
+    if let Some(second) = second {
+        eprintln!("{}", traffic::verdict(best, &second));
+    }
+    Ok(code)
 }
 
 pub fn shell(options: &ShellOptions) -> Result<u8> {
-    start(&options.machine, &options.guest, Mode::Tty, &[], &Wishes::default())
+    start(&options.machine, &options.guest, Mode::Tty, &[], &Wishes::default()).map(|end| end.0)
 }
 
 /// What is asked for beside running the program.
@@ -45,6 +81,7 @@ pub fn shell(options: &ShellOptions) -> Result<u8> {
 struct Wishes {
     placement: bool,
     perf: Option<Perf>,
+    traffic: traffic::Options,
 }
 
 /// An empty `command` is a login shell.
@@ -54,7 +91,7 @@ fn start(
     mode: Mode,
     command: &[OsString],
     wishes: &Wishes,
-) -> Result<u8> {
+) -> Result<(u8, Option<traffic::Run>)> {
     let started = Instant::now();
     if let Some(word) = command.first().filter(|word| word.as_encoded_bytes().starts_with(b"-")) {
         return Err(Fail::usage(format!(
@@ -65,6 +102,7 @@ fn start(
     let progress = Progress::new(machine.verbose);
     prepare::check_append(&machine.append)?;
     let topology = prepare::topology(machine)?;
+    let counting = traffic::Wish::of(&wishes.traffic, &topology)?;
     let kernel = Choice::parse(&machine.kernel)?;
     let console = machine
         .console
@@ -75,14 +113,22 @@ fn start(
     let image = work.path().join("image.cpio");
     write_image(&image, guest, mode, command, wishes, &progress)?;
     let file = kernel.locate(&progress)?;
-    let append = &machine.append;
+    let mut append = machine.append.clone();
+    let library = counting.as_ref().map(|_| build::plugin(&progress)).transpose()?;
+    if counting.is_some() {
+        append.push(traffic::WORD.into());
+    }
     let clock = if guest.icount { Clock::Instructions } else { Clock::Wall };
-    let mut ready = prepare::machine(topology, &kernel, &file, clock, append, &image);
+    let mut ready = prepare::machine(topology, &kernel, &file, clock, &append, &image);
+    let counts = traffic::raw_file(work.path());
+    if let (Some(counting), Some(library)) = (&counting, &library) {
+        ready.plugin = Some(counting.argument(library, &ready.topology, &counts));
+    }
     ready.cpu.clone_from(&machine.cpu);
     ready.gdb = guest.gdb.then_some(GDB_PORT);
     if guest.dry_run {
         progress.clear();
-        return dry_run(&mut ready, work);
+        return dry_run(&mut ready, work).map(|code| (code, None));
     }
     progress.say("booting");
     let mut session = Session::start(&ready, console)?;
@@ -115,13 +161,18 @@ fn start(
     }
     if left.load(Ordering::SeqCst) {
         eprintln!("\nproxima: left the guest");
-        return Ok(0);
+        return Ok((0, None));
     }
     for line in &streams.placement {
         eprintln!("{line}");
     }
-    // The record of what was missing is the last file.
+    // The record of what was missing is the last file, before it the address space.
     let record = streams.files.pop().unwrap_or_default();
+    let space = if counting.is_some() {
+        streams.files.split_off(streams.files.len() - 2)
+    } else {
+        Vec::new()
+    };
     if !guest.quiet {
         let record = String::from_utf8_lossy(&record);
         missing::lines(&record, Path::exists).iter().for_each(|line| eprintln!("{line}"));
@@ -129,12 +180,35 @@ fn start(
     if let Some(perf) = &wishes.perf {
         perf.keep(&streams.files)?;
     }
-    Ok(report(&outcome, &session, machine))
+    let mut counted = None;
+    if let (Some(counting), Outcome::Status(_)) = (&counting, &outcome) {
+        let text = std::fs::read_to_string(&counts).context("the traffic plugin's counts")?;
+        let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+        let symbols = ready.kernel.with_extension("debug");
+        let run = traffic::join(&traffic::Parts {
+            program: &words.join(" "),
+            topology: &ready.topology,
+            wish: counting,
+            raw: &text,
+            files: &space,
+            kernel: (!kernel.is_linux()).then_some(&symbols),
+        })?;
+        if let Some(path) = &wishes.traffic.json {
+            let text = format!("{}\n", traffic::json(&run));
+            std::fs::write(path, text).context(path.display())?;
+        }
+        traffic::lines(&run).iter().for_each(|line| eprintln!("{line}"));
+        counted = Some(run);
+    }
+    Ok((report(&outcome, &session, machine), counted))
 }
 
 /// The guest's files that come back at the end.
 fn fetched(wishes: &Wishes) -> Vec<PathBuf> {
     let mut files = wishes.perf.as_ref().map_or(Vec::new(), Perf::files);
+    if wishes.traffic.traffic.is_some() {
+        files.extend(traffic::GUEST_FILES.map(PathBuf::from));
+    }
     files.push(missing::FILE.into());
     files
 }
@@ -213,6 +287,7 @@ fn write_image(
         timeout: 0,
         nonce: String::new(),
         placement: wishes.placement,
+        traffic: wishes.traffic.traffic.is_some(),
         fetch: fetched(wishes),
         programs: vec![program],
     };

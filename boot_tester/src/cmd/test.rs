@@ -16,7 +16,7 @@ use crate::suite::dir::DirSuite;
 use crate::suite::guest_tests::GuestTests;
 use crate::suite::report::{Report, table};
 use crate::suite::runner::{Job, select};
-use crate::suite::{Needs, Record, Suite, Verdict, host, junit, suite_of};
+use crate::suite::{Needs, Record, Suite, Verdict, host, junit, suite_of, traffic};
 use crate::topology::{Topology, file};
 
 /// Seconds a single test may take unless told otherwise.
@@ -63,6 +63,9 @@ pub struct TestOptions {
     /// Run the test programs in a directory (its proxima.toml may say which and with what)
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Count the traffic of programs of which it is known, and run nothing else
+    #[arg(long, conflicts_with_all = ["dir", "host", "host_only", "list", "topology"])]
+    pub traffic: bool,
     /// Run the crates' own tests on this machine first
     #[arg(long)]
     pub host: bool,
@@ -107,6 +110,14 @@ pub fn test(options: &TestOptions) -> Result<u8> {
         run_host(&report)?;
     }
     if options.host_only {
+        return finish(options, report, &[]);
+    }
+    if options.traffic {
+        let kernels = Choice::parse_all(&options.kernel)?;
+        progress.clear();
+        for kernel in &kernels {
+            traffic::run(kernel, filter.as_ref(), &report)?;
+        }
         return finish(options, report, &[]);
     }
     match &options.dir {

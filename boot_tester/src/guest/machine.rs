@@ -27,6 +27,8 @@ pub struct Machine {
     pub clock: Clock,
     /// The CPU in QEMU's words; None is everything that the accelerator has.
     pub cpu: Option<String>,
+    /// A plugin with its arguments: TCG alone has them.
+    pub plugin: Option<String>,
     /// Wait for a debugger on this TCP port of the loopback interface.
     pub gdb: Option<u16>,
 }
@@ -77,6 +79,9 @@ impl Machine {
                 args.push("none".into());
             }
         }
+        if let Some(plugin) = &self.plugin {
+            args.extend(["-plugin".into(), plugin.clone()]);
+        }
         if let Some(port) = self.gdb {
             args.push("-S".into());
             args.push("-gdb".into());
@@ -106,7 +111,9 @@ impl Machine {
                 "-cpu",
                 "max,la57=off,erms=off",
             ],
-            Clock::Wall if kvm_works() => &["-accel", "kvm", "-cpu", "max"],
+            Clock::Wall if self.plugin.is_none() && kvm_works() => {
+                &["-accel", "kvm", "-cpu", "max"]
+            }
             Clock::Wall => &["-accel", "tcg,thread=multi", "-cpu", "max"],
         };
         let mut words: Vec<String> = list.iter().map(|word| word.to_string()).collect();
@@ -169,6 +176,7 @@ mod tests {
             cmdline: "a b".into(),
             clock,
             cpu: None,
+            plugin: None,
             gdb: None,
         }
     }

@@ -40,6 +40,8 @@ pub struct RunFile {
     pub nonce: String,
     /// Pipe mode only: the guest tells where the program's pages lay at its end.
     pub placement: bool,
+    /// Pipe and direct mode: the guest tells the traffic plugin what it needs to know.
+    pub traffic: bool,
     /// Files of the guest that come back when the program has ended.
     pub fetch: Vec<PathBuf>,
     pub programs: Vec<Program>,
@@ -62,6 +64,9 @@ impl RunFile {
         }
         if self.placement {
             text.push_str("placement\n");
+        }
+        if self.traffic {
+            text.push_str("traffic\n");
         }
         for path in &self.fetch {
             let _ = writeln!(text, "fetch {}", encode(path.as_os_str()));
@@ -109,6 +114,7 @@ mod tests {
             timeout: 0,
             nonce: String::new(),
             placement: false,
+            traffic: false,
             fetch: Vec::new(),
             programs: vec![Program {
                 path: "/bin/x".into(),

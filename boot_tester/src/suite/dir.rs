@@ -164,6 +164,7 @@ impl Suite for DirSuite {
             timeout: self.manifest.timeout.unwrap_or(crate::cmd::test::LIMIT),
             nonce: self.nonce.clone(),
             placement: false,
+            traffic: false,
             fetch: Vec::new(),
             programs,
         };

@@ -63,6 +63,7 @@ impl Suite for GuestTests {
             timeout: 0,
             nonce: String::new(),
             placement: false,
+            traffic: false,
             fetch: Vec::new(),
             programs: vec![Program { path: GUEST_PATH.into(), args, name: String::new() }],
         };

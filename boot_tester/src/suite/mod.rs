@@ -12,6 +12,7 @@ pub mod junit;
 pub mod lines;
 pub mod report;
 pub mod runner;
+pub mod traffic;
 
 use std::path::Path;
 

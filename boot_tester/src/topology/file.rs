@@ -23,6 +23,7 @@ use serde::Deserialize;
 use super::{CpuShape, Node, Topology, default_distances};
 use crate::error::Fail;
 use crate::size;
+use crate::traffic::{CacheFile, LatencyFile, Levels};
 
 macro_rules! shipped {
     ($($name:literal),* $(,)?) => {
@@ -54,6 +55,8 @@ struct File {
     #[serde(default)]
     distances: FileDistances,
     cpu: Option<FileShape>,
+    caches: Option<Levels>,
+    latency: Option<LatencyFile>,
 }
 
 #[derive(Deserialize)]
@@ -172,6 +175,7 @@ pub fn parse(name: &str, text: &str) -> Result<Topology, String> {
         distances: file.distances.matrix.unwrap_or_else(|| default_distances(nodes.len())),
         nodes,
         shape,
+        model: CacheFile { caches: file.caches, latency: file.latency },
     };
     topology.check()?;
     let between: Vec<_> =

@@ -10,6 +10,7 @@ pub mod show;
 use std::collections::BTreeMap;
 
 use crate::size;
+use crate::traffic::CacheFile;
 
 /// ACPI 6.5, 5.2.17: 10 is local by definition, 255 means unreachable.
 pub const LOCAL: u32 = 10;
@@ -43,7 +44,7 @@ pub struct CpuShape {
     pub threads: usize,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Topology {
     pub name: String,
     pub description: String,
@@ -51,6 +52,8 @@ pub struct Topology {
     /// `distances[from][to]`; need not be symmetric.
     pub distances: Vec<Vec<u32>>,
     pub shape: CpuShape,
+    /// Caches and latencies for counting traffic, where the file names them.
+    pub model: CacheFile,
 }
 
 impl Topology {
@@ -80,6 +83,7 @@ impl Topology {
             distances: default_distances(nodes),
             shape: CpuShape::guess(&list),
             nodes: list,
+            model: CacheFile::default(),
         };
         topology.check()?;
         Ok(topology)

@@ -6,6 +6,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod doorbell;
 mod errno;
 pub mod flags;
 pub mod uapi;

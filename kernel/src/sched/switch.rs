@@ -114,6 +114,7 @@ fn switch(preempted: bool) {
         hal::switch::load_user_bases(fs, gs);
     }
     set_current(&next);
+    crate::traffic::switched(&next);
     let to = next.saved_sp.load(Ordering::Relaxed);
     // The queue keeps both alive: the next as its running task, the previous as `before`.
     drop(next);

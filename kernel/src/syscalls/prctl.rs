@@ -157,6 +157,7 @@ fn set_name(ctx: &Ctx<'_>, at: VirtAddr) -> Result<u64> {
     };
     ctx.task.set_name(&name);
     crate::perf::on_rename(&ctx.task);
+    crate::traffic::renamed(&ctx.task);
     Ok(0)
 }
 

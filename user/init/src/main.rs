@@ -25,6 +25,7 @@ mod pump;
 mod run;
 mod session;
 mod spec;
+mod traffic;
 mod tsc;
 
 use std::fmt::Display;
@@ -41,7 +42,8 @@ fn main() {
     let entry = tsc::read();
     let mut args = std::env::args_os();
     match args.next().as_deref().and_then(std::ffi::OsStr::to_str) {
-        Some(observe::OBSERVED_ARG0) => observe::become_observed(args),
+        Some(observe::OBSERVED_ARG0) => observe::become_observed(args, false),
+        Some(observe::MEASURED_ARG0) => observe::become_observed(args, true),
         Some(session::LEADER_ARG0) => session::lead(args),
         Some(session::PROGRAM_ARG0) => session::become_program(args),
         Some(cpus::SPIN_ARG0) => cpus::spin(),

@@ -18,8 +18,11 @@ use crate::placement;
 use crate::ptrace;
 use crate::run::{End, end_of, wait_for};
 use crate::spec::{Program, Spec};
+use crate::traffic;
 
 pub const OBSERVED_ARG0: &str = "proxima-observed";
+/// As [`OBSERVED_ARG0`], and its memory traffic is counted.
+pub const MEASURED_ARG0: &str = "proxima-measured";
 const GATE: &str = "/dev/proxima-gate";
 
 /// How this kernel is asked.
@@ -32,9 +35,10 @@ enum Means {
 pub fn command(spec: &Spec, program: &Program) -> Result<Command, String> {
     mknodat(CWD, GATE, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
         .map_err(|e| format!("{GATE}: {e}"))?;
+    let name = if spec.traffic { MEASURED_ARG0 } else { OBSERVED_ARG0 };
     let become_observed = Program {
         path: "/proc/self/exe".into(),
-        args: [OBSERVED_ARG0.into(), program.path.clone()]
+        args: [name.into(), program.path.clone()]
             .into_iter()
             .chain(program.args.iter().cloned())
             .collect(),
@@ -44,17 +48,20 @@ pub fn command(spec: &Spec, program: &Program) -> Result<Command, String> {
 }
 
 /// The process that becomes the program once somebody watches it.
-pub fn become_observed(args: impl Iterator<Item = std::ffi::OsString>) -> ! {
+pub fn become_observed(args: impl Iterator<Item = std::ffi::OsString>, measured: bool) -> ! {
     let opened = fs::File::open(GATE).and_then(|mut gate| gate.read(&mut [0]));
     if let Err(error) = opened {
         eprintln!("init: {GATE}: {error}");
         std::process::exit(126);
     }
+    if measured {
+        traffic::start();
+    }
     crate::session::exec(args)
 }
 
 /// Lets the program of [`command`] begin, waits for its end, and tells where its pages lay then.
-pub fn wait_and_look(child: &Child, program: &Program) -> Result<(End, Vec<String>), String> {
+pub fn wait_and_look(child: &Child, spec: &Spec) -> Result<(End, Vec<String>), String> {
     let pid = child.id();
     let means = if Path::new("/proc/self/keep_memory").exists() {
         fs::write(format!("/proc/{pid}/keep_memory"), "1")
@@ -66,7 +73,6 @@ pub fn wait_and_look(child: &Child, program: &Program) -> Result<(End, Vec<Strin
     };
     fs::write(GATE, "!").map_err(|e| format!("{GATE}: {e}"))?;
     let _ = fs::remove_file(GATE);
-    let name = program.path.to_string_lossy().into_owned();
     match means {
         Means::KeptMemory => {
             let id = Pid::from_raw(pid as i32).ok_or("a process without a number")?;
@@ -76,15 +82,27 @@ pub fn wait_and_look(child: &Child, program: &Program) -> Result<(End, Vec<Strin
                     return Err(format!("waitid: {error}"));
                 }
             }
-            let table = look(pid, &name);
+            let table = look(pid, spec);
             Ok((wait_for(child)?, table))
         }
-        Means::Trace => trace(pid, &name),
+        Means::Trace => trace(pid, spec),
     }
 }
 
-/// The table of a process; `name` is what it was started as.
-fn look(pid: u32, name: &str) -> Vec<String> {
+/// What is to be seen of a process at its end: the table, and the texts that the host wants.
+fn look(pid: u32, spec: &Spec) -> Vec<String> {
+    if spec.traffic {
+        traffic::end();
+        for name in ["numa_maps", "numa_pages"] {
+            // What a kernel does not have the host misses by itself.
+            let _ = fs::read(format!("/proc/{pid}/{name}"))
+                .and_then(|text| fs::write(format!("/run/proxima.{name}"), text));
+        }
+    }
+    if !spec.placement {
+        return Vec::new();
+    }
+    let name = &spec.programs[0].path.to_string_lossy();
     // It may have become another program.
     let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name = if comm.trim().is_empty() { name } else { comm.trim() };
@@ -96,7 +114,7 @@ fn look(pid: u32, name: &str) -> Vec<String> {
 }
 
 /// Waits for a traced program, handing it its signals.
-fn trace(pid: u32, name: &str) -> Result<(End, Vec<String>), String> {
+fn trace(pid: u32, spec: &Spec) -> Result<(End, Vec<String>), String> {
     let mut table = Vec::new();
     loop {
         let (who, status) = match wait(WaitOptions::empty()) {
@@ -110,13 +128,13 @@ fn trace(pid: u32, name: &str) -> Result<(End, Vec<String>), String> {
         if let Some(end) = end_of(status) {
             return Ok((end, table));
         }
-        table = resume(pid, name, status, table)?;
+        table = resume(pid, spec, status, table)?;
     }
 }
 
 fn resume(
     pid: u32,
-    name: &str,
+    spec: &Spec,
     status: WaitStatus,
     table: Vec<String>,
 ) -> Result<Vec<String>, String> {
@@ -124,7 +142,7 @@ fn resume(
     let signal = status.stopping_signal().unwrap_or(0);
     match event {
         ptrace::EVENT_EXIT => {
-            let table = look(pid, name);
+            let table = look(pid, spec);
             ptrace::go_on(pid, 0)?;
             return Ok(table);
         }

@@ -14,6 +14,7 @@ use crate::observe;
 use crate::pump::{Stdin, to_port};
 use crate::session;
 use crate::spec::{Program, Spec};
+use crate::traffic;
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +49,7 @@ pub fn piped(spec: &Spec, out: File, err: File, control: &mut Control) -> Result
     let mut err_port = err.try_clone().map_err(|e| e.to_string())?;
     let in_port = out.try_clone().map_err(|e| e.to_string())?;
     let program = &spec.programs[0];
-    let mut command =
-        if spec.placement { observe::command(spec, program)? } else { command(spec, program) };
+    let mut command = prepared(spec, program)?;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {
         Ok(child) => child,
@@ -67,15 +67,10 @@ pub fn piped(spec: &Spec, out: File, err: File, control: &mut Control) -> Result
             }
         });
     }
-    let end = if spec.placement {
-        let (end, table) = observe::wait_and_look(&child, program)?;
-        for line in table {
-            control.send(&format!("placement {line}"))?;
-        }
-        end
-    } else {
-        wait_for(&child)?
-    };
+    let (end, table) = end_of_program(spec, &child)?;
+    for line in table {
+        control.send(&format!("placement {line}"))?;
+    }
     // Whoever still holds the pipes would keep the pumps waiting; the machine ends here anyway.
     kill_the_rest();
     let count =
@@ -86,13 +81,13 @@ pub fn piped(spec: &Spec, out: File, err: File, control: &mut Control) -> Result
 
 pub fn direct(spec: &Spec, out: File, mut err: File) -> Result<String, String> {
     let copy = |file: &File| file.try_clone().map(Stdio::from).map_err(|e| e.to_string());
-    let mut command = command(spec, &spec.programs[0]);
+    let mut command = prepared(spec, &spec.programs[0])?;
     command.stdin(Stdio::null()).stdout(copy(&out)?).stderr(copy(&err)?);
     let child = match command.spawn() {
         Ok(child) => child,
         Err(error) => return Ok(not_started(&mut err, &spec.programs[0], &error)),
     };
-    let end = wait_for(&child)?;
+    let (end, _) = end_of_program(spec, &child)?;
     kill_the_rest();
     tcdrain(&out).and_then(|()| tcdrain(&err)).map_err(|e| format!("serial port: {e}"))?;
     Ok(end.to_string())
@@ -115,6 +110,23 @@ pub fn terminal(spec: &Spec, tty: File, control: &mut Control) -> Result<String,
     let end = session::run(spec, crate::ports::OUT)?;
     tcdrain(&tty).map_err(|e| format!("serial port: {e}"))?;
     Ok(end.to_string())
+}
+
+/// The command of a program that may have to wait until somebody watches it.
+fn prepared(spec: &Spec, program: &Program) -> Result<Command, String> {
+    if spec.traffic {
+        traffic::learn()?;
+    }
+    if spec.is_observed() { observe::command(spec, program) } else { Ok(command(spec, program)) }
+}
+
+/// Waits for the program; the table of its pages, where it was asked for.
+fn end_of_program(spec: &Spec, child: &Child) -> Result<(End, Vec<String>), String> {
+    if spec.is_observed() {
+        observe::wait_and_look(child, spec)
+    } else {
+        Ok((wait_for(child)?, Vec::new()))
+    }
 }
 
 /// The program with the run file's environment and directory; standard streams are the caller's.

@@ -3,7 +3,7 @@
 //! One `key value` pair a line; values are percent-encoded where they hold bytes outside printable
 //! ASCII, spaces at either end, or a percent sign. Keys that hold for the whole file: `mode`,
 //! `env NAME=VALUE`, `cwd`, `winsize ROWS COLUMNS`, `timeout SECONDS` (batch, per program),
-//! `nonce` (batch), `placement` (pipe mode), `fetch PATH` (a file to
+//! `nonce` (batch), `placement` (pipe mode), `traffic` (pipe and direct mode), `fetch PATH` (a file to
 //! send to the host at the end). `program PATH` begins a program, and its `arg`s (the first is argv[0]) and in
 //! batch mode its `name` follow.
 
@@ -39,6 +39,8 @@ pub struct Spec {
     pub nonce: String,
     /// Tell where the program's pages lay at its end (pipe mode).
     pub placement: bool,
+    /// Tell the emulator's plugin about memory, and when the program runs (pipe and direct mode).
+    pub traffic: bool,
     /// Files to send to the host when the program has ended.
     pub fetch: Vec<OsString>,
     pub programs: Vec<Program>,
@@ -54,6 +56,7 @@ impl Spec {
             timeout: 60,
             nonce: String::new(),
             placement: false,
+            traffic: false,
             fetch: Vec::new(),
             programs: Vec::new(),
         };
@@ -66,6 +69,11 @@ impl Spec {
             return Err("the run file names no program".into());
         }
         Ok(spec)
+    }
+
+    /// Whether somebody looks at the program's memory before it is gone.
+    pub fn is_observed(&self) -> bool {
+        self.placement || self.traffic
     }
 
     fn take(&mut self, key: &str, value: &str) -> Option<()> {
@@ -93,6 +101,7 @@ impl Spec {
             "timeout" => self.timeout = value.parse().ok()?,
             "nonce" => self.nonce = value.to_string(),
             "placement" => self.placement = true,
+            "traffic" => self.traffic = true,
             "fetch" => self.fetch.push(os(decode(value)?)),
             "program" => {
                 let path = os(decode(value)?);

@@ -29,6 +29,7 @@ pub fn set_comm(who: &Who, data: &[u8]) -> Result<()> {
     }
     task.set_name(data);
     crate::perf::on_rename(&task);
+    crate::traffic::renamed(&task);
     Ok(())
 }
 
