@@ -4,11 +4,11 @@ use crate::signal::attention::{KILL, STOP};
 use crate::signal::{ProcessSignals, TaskSignals};
 use crate::task::process::{Place, Use};
 use crate::task::stack::KernelStack;
-use crate::task::{NewTask, Process, Task, TaskRef, VforkDone, current, process, table};
+use crate::task::{NewTask, Process, Task, TaskRef, Threads, VforkDone, current, process, table};
 use abi::raw::general as g;
 use abi::{Errno, Result};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use hal::VirtAddr;
 use hal::trap::TrapFrame;
@@ -182,7 +182,7 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
             }
             return Err(Errno::ERESTARTNOINTR);
         }
-        process.place.lock().threads.push(child.clone());
+        process.place.lock().threads.join(child.clone());
         if !thread {
             let real_parent = if has(f, g::CLONE_PARENT) {
                 parent.process.place.lock().parent.upgrade()
@@ -194,12 +194,14 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
                 let from = parent.process.place.lock();
                 let (pgid, sid) = (from.pgid, from.sid);
                 drop(from);
-                let mut place = process.place.lock();
-                place.parent = Arc::downgrade(&real_parent);
-                place.pgid = pgid;
-                place.sid = sid;
+                {
+                    let mut place = process.place.lock();
+                    place.parent = Arc::downgrade(&real_parent);
+                    place.sid = sid;
+                }
+                table::join_group(&process, pgid);
             }
-            real_parent.place.lock().children.push(process.clone());
+            real_parent.place.lock().children.insert(process.pid, process.clone());
             table::add_process(&process);
         }
         table::add_task(&child);
@@ -293,8 +295,9 @@ fn bare_process(pid: i32) -> Arc<Process> {
         pid,
         place: SpinLock::new(Place {
             parent: alloc::sync::Weak::new(),
-            children: Vec::new(),
-            threads: Vec::new(),
+            children: BTreeMap::new(),
+            dead: BTreeMap::new(),
+            threads: Threads::new(pid),
             pgid: 0,
             sid: 0,
             subreaper: false,
@@ -340,6 +343,7 @@ pub fn kernel_process() -> Arc<Process> {
 pub fn first_process() -> Arc<Process> {
     let process = bare_process(table::alloc_tid());
     table::add_process(&process);
+    table::join_group(&process, 0);
     process
 }
 

@@ -358,7 +358,7 @@ fn shares_directories() -> bool {
     let tree = table::TREE.lock();
     all = table::processes();
     let shared = all.iter().filter(|p| !Arc::ptr_eq(p, &task.process)).any(|process| {
-        let threads = process.place.lock().threads.clone();
+        let threads = process.threads();
         threads.iter().any(|thread| Arc::ptr_eq(&thread.fs.lock(), &own))
     });
     drop(tree);

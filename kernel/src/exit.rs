@@ -116,8 +116,11 @@ fn leave_group(process: &Arc<Process>, task: &TaskRef) -> bool {
         let remains = Remains { comm, creds: task.credentials(), cpu: task.last_cpu() };
         *process.remains.lock() = Some(remains);
         let mut place = process.place.lock();
-        place.threads.retain(|t| t.tid() != task.tid());
-        place.threads.is_empty()
+        let gone = place.threads.leave(task.tid());
+        let last = place.threads.is_empty();
+        drop(place);
+        drop(gone);
+        last
     };
     table::remove_task(task.tid());
     process.thread_events.wake_all();
@@ -145,7 +148,11 @@ fn end_process(process: &Arc<Process>, status: i32) {
         reparent_children(process);
         process.zombie.store(true, Ordering::Release);
         process.ended.wake_all();
-        process.place.lock().parent.upgrade()
+        let parent = process.place.lock().parent.upgrade();
+        if let Some(parent) = &parent {
+            parent.place.lock().dead.insert(process.pid, process.clone());
+        }
+        parent
     };
     let Some(parent) = parent else { return };
     crate::wait::notify_parent(process, &parent);
@@ -153,7 +160,11 @@ fn end_process(process: &Arc<Process>, status: i32) {
 
 /// Gives the children to the nearest subreaper above, or to init. The tree is locked.
 fn reparent_children(process: &Arc<Process>) {
-    let children = core::mem::take(&mut process.place.lock().children);
+    let children = {
+        let mut place = process.place.lock();
+        place.dead.clear();
+        core::mem::take(&mut place.children)
+    };
     if children.is_empty() {
         return;
     }
@@ -169,7 +180,7 @@ fn reparent_children(process: &Arc<Process>) {
         heir = parent;
     }
     let Some(heir) = heir.or_else(|| table::process(1)) else { return };
-    for child in children {
+    for child in children.into_values() {
         child.place.lock().parent = Arc::downgrade(&heir);
         for thread in child.threads() {
             let signal = thread.parent_death_signal.load(Ordering::Relaxed);
@@ -180,7 +191,13 @@ fn reparent_children(process: &Arc<Process>) {
         }
         child.exit_signal.store(17, Ordering::Relaxed);
         let zombie = child.zombie.load(Ordering::Acquire);
-        heir.place.lock().children.push(child.clone());
+        {
+            let mut theirs = heir.place.lock();
+            theirs.children.insert(child.pid, child.clone());
+            if zombie {
+                theirs.dead.insert(child.pid, child.clone());
+            }
+        }
         if zombie {
             crate::wait::notify_parent(&child, &heir);
         }

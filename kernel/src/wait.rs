@@ -82,7 +82,12 @@ fn total_use(process: &Process) -> Use {
 
 fn reap(parent: &Process, child: &Arc<Process>, used: Use) {
     parent.reaped_children.lock().add(&used);
-    parent.place.lock().children.retain(|c| c.pid != child.pid);
+    {
+        let mut place = parent.place.lock();
+        let gone = (place.children.remove(&child.pid), place.dead.remove(&child.pid));
+        drop(place);
+        drop(gone);
+    }
     table::remove_process(child.pid);
     if let Some(kept) = child.kept.lock().take() {
         kept::discard(kept);
@@ -104,50 +109,103 @@ pub fn wait(which: Which, options: Options) -> Result<Option<Report>> {
     found
 }
 
+/// What a wait found: an event, or that a child may still have one.
+enum Found {
+    Event(Report),
+    NoneYet,
+    NoSuchChild,
+}
+
+impl Options {
+    /// Children that are waited for, whichever ids are asked for.
+    fn wanted(&self, child: &Process) -> bool {
+        let foreign = child.maker.load(Ordering::Relaxed) != current().tid();
+        let is_clone = child.exit_signal.load(Ordering::Relaxed) != 17;
+        !(self.own_thread && foreign) && self.clone_children.is_none_or(|wanted| wanted == is_clone)
+    }
+}
+
+impl Which {
+    fn includes(self, child: &Process) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Pid(pid) => child.pid == pid,
+            Self::Group(pgid) => child.place.lock().pgid == pgid,
+        }
+    }
+}
+
+/// The children, or those that have ended, by id. The tree is locked, so nobody comes or goes.
+fn each_child(process: &Process, dead: bool) -> impl Iterator<Item = Arc<Process>> {
+    let mut after = 0;
+    core::iter::from_fn(move || {
+        let place = process.place.lock();
+        let children = if dead { &place.dead } else { &place.children };
+        let (&pid, child) = children.range(after + 1..).next()?;
+        after = pid;
+        Some(child.clone())
+    })
+}
+
+/// Looks for an event, in the order of the children's ids. Who waits for ends only looks at those
+/// that have ended, and at the others only until one will do.
 fn look(process: &Arc<Process>, which: Which, options: Options) -> Result<Option<Report>> {
     let _tree = table::TREE.lock();
-    let children = process.place.lock().children.clone();
-    let mut any = false;
-    for child in children {
-        let matches = match which {
-            Which::Any => true,
-            Which::Pid(pid) => child.pid == pid,
-            Which::Group(pgid) => child.place.lock().pgid == pgid,
-        };
-        let foreign = child.maker.load(Ordering::Relaxed) != current().tid();
-        if options.own_thread && foreign {
-            continue;
-        }
-        let is_clone = child.exit_signal.load(Ordering::Relaxed) != 17;
-        if !matches || options.clone_children.is_some_and(|wanted| wanted != is_clone) {
-            continue;
-        }
-        let uid = child.uid.load(Ordering::Relaxed);
-        if child.zombie.load(Ordering::Acquire) {
-            // It will not stop or go on any more, so for who waits for that it is no child.
-            if !options.exited {
-                continue;
-            }
-            let status = child.exit_status.load(Ordering::Acquire);
-            let used = total_use(&child);
-            if !options.keep {
-                reap(process, &child, used);
-            }
-            let event = ended(status);
-            return Ok(Some(Report { pid: child.pid, uid, event, status, used }));
-        }
-        any = true;
-        let mut change = child.change.lock();
-        let (event, status) = match *change {
-            Some(event @ Event::Stopped(signal)) if options.stopped => (event, signal << 8 | 0x7f),
-            Some(event @ Event::Continued) if options.continued => (event, 0xffff),
-            _ => continue,
-        };
-        if !options.keep {
-            *change = None;
-        }
-        let used = Use::default();
-        return Ok(Some(Report { pid: child.pid, uid, event, status, used }));
+    if let Which::Pid(pid) = which {
+        let child = process.place.lock().children.get(&pid).cloned();
+        return outcome(
+            child.map_or(Found::NoSuchChild, |child| examine(process, &child, options)),
+        );
     }
-    if any { Ok(None) } else { Err(Errno::ECHILD) }
+    let mut any = false;
+    let only_ends = !options.stopped && !options.continued;
+    for dead in if only_ends { [true, false].as_slice() } else { &[false] } {
+        for child in each_child(process, *dead).filter(|child| which.includes(child)) {
+            match examine(process, &child, options) {
+                Found::Event(report) => return Ok(Some(report)),
+                Found::NoneYet if only_ends => return Ok(None),
+                Found::NoneYet => any = true,
+                Found::NoSuchChild => {}
+            }
+        }
+    }
+    outcome(if any { Found::NoneYet } else { Found::NoSuchChild })
+}
+
+fn outcome(found: Found) -> Result<Option<Report>> {
+    match found {
+        Found::Event(report) => Ok(Some(report)),
+        Found::NoneYet => Ok(None),
+        Found::NoSuchChild => Err(Errno::ECHILD),
+    }
+}
+
+/// Looks at one child; takes its event unless that is to be reported again.
+fn examine(process: &Arc<Process>, child: &Arc<Process>, options: Options) -> Found {
+    if !options.wanted(child) {
+        return Found::NoSuchChild;
+    }
+    let uid = child.uid.load(Ordering::Relaxed);
+    if child.zombie.load(Ordering::Acquire) {
+        // It will not stop or go on any more, so for who waits for that it is no child.
+        if !options.exited {
+            return Found::NoSuchChild;
+        }
+        let status = child.exit_status.load(Ordering::Acquire);
+        let used = total_use(child);
+        if !options.keep {
+            reap(process, child, used);
+        }
+        return Found::Event(Report { pid: child.pid, uid, event: ended(status), status, used });
+    }
+    let mut change = child.change.lock();
+    let (event, status) = match *change {
+        Some(event @ Event::Stopped(signal)) if options.stopped => (event, signal << 8 | 0x7f),
+        Some(event @ Event::Continued) if options.continued => (event, 0xffff),
+        _ => return Found::NoneYet,
+    };
+    if !options.keep {
+        *change = None;
+    }
+    Found::Event(Report { pid: child.pid, uid, event, status, used: Use::default() })
 }

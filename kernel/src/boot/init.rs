@@ -50,7 +50,7 @@ pub fn start() {
         comm,
         kernel_thread: false,
     });
-    process.place.lock().threads.push(task.clone());
+    process.place.lock().threads.join(task.clone());
     table::add_task(&task);
     let at = hal::switch::place_frame(task.stack_top(), &TrapFrame::default());
     let sp = hal::switch::new_stack(at, run, at);

@@ -41,7 +41,12 @@ pub fn end_other_threads() -> Result<()> {
         let _tree = table::TREE.lock();
         let old = task.tid();
         table::remove_task(old);
-        task.take_leaders_tid();
+        {
+            let mut place = process.place.lock();
+            place.threads.leave(old);
+            task.take_leaders_tid();
+            place.threads.join(task.handle());
+        }
         table::adopt_task(&task.handle());
         table::free_tid(old);
     }
@@ -73,9 +78,9 @@ pub fn on_thread_exit() {
 /// that its end orphans are told if members of them are stopped.
 pub fn on_process_end(process: &Arc<Process>) {
     stop::forget(process);
-    let (pgid, sid, children) = {
+    let (pgid, sid) = {
         let place = process.place.lock();
-        (place.pgid, place.sid, place.children.clone())
+        (place.pgid, place.sid)
     };
     if sid == process.pid {
         fs::tty::session_ended(sid as u32);
@@ -92,6 +97,7 @@ pub fn on_process_end(process: &Arc<Process>) {
     if parent_outside {
         groups.push(pgid);
     }
+    let children: Vec<_> = process.place.lock().children.values().cloned().collect();
     for child in children {
         let theirs = child.place.lock();
         if theirs.sid == sid && theirs.pgid != pgid && !groups.contains(&theirs.pgid) {

@@ -92,8 +92,8 @@ pub struct Group {
     stop: stop::Stop,
     /// A thread is becoming the only one (exec).
     execing: bool,
-    /// Whose turn it is among the threads that would take a signal.
-    turn: usize,
+    /// Whose turn it is among the threads that would take a signal: of this id, or the next.
+    turn: i32,
 }
 
 /// A process's signal state.

@@ -161,7 +161,7 @@ fn choose(
     let place = process.place.lock();
     let threads = &place.threads;
     if let Some(wanted) = preferred.filter(|t| takes(t, signal))
-        && threads.iter().any(|t| Arc::ptr_eq(&t.0, &wanted.0))
+        && threads.get(wanted.tid()).is_some_and(|t| Arc::ptr_eq(&t.0, &wanted.0))
     {
         return Some(wanted.clone());
     }
@@ -171,14 +171,12 @@ fn choose(
     if let Some(first) = threads.first().filter(|t| free(t)) {
         return Some(first.clone());
     }
-    let from = group.turn % threads.len().max(1);
-    let mut in_turn = (0..threads.len()).map(|i| (from + i) % threads.len());
-    let at = in_turn
-        .clone()
-        .find(|&i| free(&threads[i]))
-        .or_else(|| in_turn.find(|&i| takes(&threads[i], signal)))?;
-    group.turn = at + 1;
-    Some(threads[at].clone())
+    let mut in_turn = threads.from(group.turn);
+    let taker = in_turn
+        .find(|t| free(t))
+        .or_else(|| threads.from(group.turn).find(|t| takes(t, signal)))?;
+    group.turn = taker.tid() + 1;
+    Some(taker.clone())
 }
 
 /// Sends a signal of the kernel to a process.

@@ -9,7 +9,7 @@ use super::set::{STOPS, SigSet, bit, sig};
 use super::{Group, send};
 use crate::sched;
 use crate::task::process::Event;
-use crate::task::{Process, State, current};
+use crate::task::{Process, State, Threads, current};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -148,7 +148,7 @@ pub fn before_send(process: &Process, group: &mut Group, signal: i32) -> Option<
     resume(process, group, &place.threads)
 }
 
-fn resume(process: &Process, group: &mut Group, threads: &[crate::task::TaskRef]) -> Option<Event> {
+fn resume(process: &Process, group: &mut Group, threads: &Threads) -> Option<Event> {
     let was_complete = core::mem::take(&mut group.stop).complete;
     let signal = process.signals.stopping.swap(0, Ordering::SeqCst);
     if signal == 0 {

@@ -56,7 +56,7 @@ fn setpgid(c: &mut Ctx<'_>, pid: i32, pgid: i32) -> Result<()> {
             return Err(Errno::EPERM);
         }
     }
-    process.place.lock().pgid = pgid;
+    table::join_group(&process, pgid);
     Ok(())
 }
 
@@ -80,8 +80,7 @@ fn setsid(c: &mut Ctx<'_>) -> Result<i32> {
     if process.place.lock().sid == pid || !table::group(pid).is_empty() {
         return Err(Errno::EPERM);
     }
-    let mut place = process.place.lock();
-    place.sid = pid;
-    place.pgid = pid;
+    process.place.lock().sid = pid;
+    table::join_group(process, pid);
     Ok(pid)
 }

@@ -6,9 +6,11 @@ pub mod kept;
 pub mod process;
 pub mod stack;
 pub mod table;
+mod threads;
 
 pub use current::{Current, current};
 pub use process::Process;
+pub use threads::Threads;
 
 use crate::signal::TaskSignals;
 use alloc::string::String;

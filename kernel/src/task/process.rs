@@ -1,8 +1,9 @@
 //! A process: threads that share an address space, signals, limits and a place in the tree.
 
-use super::TaskRef;
 use super::kept::KeptMemory;
+use super::{TaskRef, Threads};
 use crate::signal::ProcessSignals;
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64};
@@ -54,8 +55,11 @@ pub fn initial_limits() -> [Rlimit; LIMITS] {
 /// Place in the tree of processes. Guarded by [`super::table::TREE`].
 pub struct Place {
     pub parent: Weak<Process>,
-    pub children: Vec<Arc<Process>>,
-    pub threads: Vec<TaskRef>,
+    /// The children by their ids, which is mostly by age.
+    pub children: BTreeMap<i32, Arc<Process>>,
+    /// Those of them that have ended and wait to be reaped.
+    pub dead: BTreeMap<i32, Arc<Process>>,
+    pub threads: Threads,
     pub pgid: i32,
     pub sid: i32,
     /// PR_SET_CHILD_SUBREAPER.
@@ -186,7 +190,7 @@ pub struct Process {
 impl Process {
     /// The threads, as a snapshot.
     pub fn threads(&self) -> Vec<TaskRef> {
-        self.place.lock().threads.clone()
+        self.place.lock().threads.iter().cloned().collect()
     }
 
     /// The parent's id; 0 for none.

@@ -17,6 +17,8 @@ struct Ids {
 
 static IDS: SpinLock<Ids> = SpinLock::new(Ids { last: 0, used: BTreeMap::new() });
 static TASKS: SpinLock<BTreeMap<i32, TaskRef>> = SpinLock::new(BTreeMap::new());
+/// The members of each process group, by the group's and their own ids.
+static GROUPS: SpinLock<BTreeMap<(i32, i32), Arc<Process>>> = SpinLock::new(BTreeMap::new());
 static PROCESSES: SpinLock<BTreeMap<i32, Arc<Process>>> = SpinLock::new(BTreeMap::new());
 /// Tasks ever made (`processes` of /proc/stat).
 pub static FORKS: AtomicU64 = AtomicU64::new(0);
@@ -85,8 +87,20 @@ pub fn add_process(process: &Arc<Process>) {
 
 /// Makes a process unfindable.
 pub fn remove_process(pid: i32) {
-    let gone = PROCESSES.lock().remove(&pid);
-    drop(gone);
+    let Some(gone) = PROCESSES.lock().remove(&pid) else { return };
+    let pgid = gone.place.lock().pgid;
+    let member = GROUPS.lock().remove(&(pgid, pid));
+    drop((gone, member));
+}
+
+/// Puts a process into a group. The tree is locked.
+pub fn join_group(process: &Arc<Process>, pgid: i32) {
+    let old = core::mem::replace(&mut process.place.lock().pgid, pgid);
+    let mut groups = GROUPS.lock();
+    let before = groups.remove(&(old, process.pid));
+    groups.insert((pgid, process.pid), process.clone());
+    drop(groups);
+    drop(before);
 }
 
 /// The process with this id.
@@ -111,5 +125,5 @@ pub fn task_count() -> usize {
 
 /// The processes of a process group.
 pub fn group(pgid: i32) -> Vec<Arc<Process>> {
-    processes().into_iter().filter(|p| p.place.lock().pgid == pgid).collect()
+    GROUPS.lock().range((pgid, 0)..=(pgid, i32::MAX)).map(|(_, p)| p.clone()).collect()
 }

@@ -67,7 +67,28 @@ pub struct WaitQueue {
 
 struct Entries {
     next_id: usize,
+    /// Those that every wake-up tells, then the exclusive ones: a wake-up of one stops there,
+    /// however many wait behind it.
     list: VecDeque<Entry>,
+}
+
+impl Waiter {
+    fn is_exclusive(&self) -> bool {
+        match self {
+            Self::Task { exclusive, .. } | Self::Notify { exclusive, .. } => *exclusive,
+        }
+    }
+}
+
+impl Entries {
+    /// Where an entry is: looked for from both ends, as entries leave where they were woken, at
+    /// the front, or, if that moved them, from the back.
+    fn position(&self, id: usize) -> Option<usize> {
+        let len = self.list.len();
+        (0..len.div_ceil(2))
+            .flat_map(|near| [near, len - 1 - near])
+            .find(|&at| self.list[at].id == id)
+    }
 }
 
 impl Default for WaitQueue {
@@ -90,7 +111,11 @@ impl WaitQueue {
         let mut entries = self.entries.lock();
         let id = entries.next_id;
         entries.next_id = id.wrapping_add(1);
-        entries.list.push_back(Entry { id, waiter });
+        if waiter.is_exclusive() {
+            entries.list.push_back(Entry { id, waiter });
+        } else {
+            entries.list.push_front(Entry { id, waiter });
+        }
         self.count.store(entries.list.len(), Ordering::Relaxed);
         drop(entries);
         // Pairs with the fence of `wake`: either the waker sees the entry, or we, who look at the
@@ -102,8 +127,7 @@ impl WaitQueue {
     /// Removes an entry, if it is still there.
     pub fn remove(&self, id: usize) {
         let mut entries = self.entries.lock();
-        // Entries leave mostly from the front (woken in order) or are the only one.
-        if let Some(at) = entries.list.iter().position(|e| e.id == id) {
+        if let Some(at) = entries.position(id) {
             entries.list.remove(at);
         }
         self.count.store(entries.list.len(), Ordering::Relaxed);
@@ -134,20 +158,21 @@ impl WaitQueue {
         let mut slept = false;
         let mut woken_exclusive = None;
         for (at, entry) in entries.list.iter().enumerate() {
+            if exclusive == 0 && entry.waiter.is_exclusive() {
+                break;
+            }
             match &entry.waiter {
                 Waiter::Notify { target, exclusive: false } => target.notify(),
                 Waiter::Notify { target, exclusive: true } => {
-                    if exclusive > 0 && target.notify_exclusive() {
+                    if target.notify_exclusive() {
                         exclusive -= 1;
                     }
                 }
                 Waiter::Task { task, exclusive: false } => slept |= task.unpark(),
                 Waiter::Task { task, exclusive: true } => {
-                    if exclusive > 0 {
-                        slept |= task.unpark();
-                        exclusive -= 1;
-                        woken_exclusive = Some(at);
-                    }
+                    slept |= task.unpark();
+                    exclusive -= 1;
+                    woken_exclusive = Some(at);
                 }
             }
         }

@@ -16,9 +16,10 @@ extern crate alloc;
 
 pub mod env;
 pub mod flush;
+mod gaps;
 pub mod home;
 pub mod object;
-pub mod tree;
+mod tree;
 pub mod vma;
 
 #[cfg(target_os = "none")]

@@ -3,11 +3,15 @@
 //! Pure: no page is touched here. Areas never overlap.
 
 use crate::PAGE;
+use crate::gaps::Gaps;
 use crate::vma::{Changed, Vma, same_policy};
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Bound::{Excluded, Included, Unbounded};
+
+/// Where the last free range ends: above all that can be mapped.
+const TOP: u64 = 1 << 63;
 
 /// Areas that an address space may have (vm.max_map_count): as on Linux the last one splits no
 /// other, and one mapping more may be made.
@@ -17,12 +21,17 @@ pub const MAX_AREAS: usize = 65530;
 #[derive(Default)]
 pub struct VmaTree {
     areas: BTreeMap<u64, Vma>,
+    /// Free ranges by size, once there are many areas: few are looked through as quickly.
+    gaps: Option<Gaps>,
 }
+
+/// Areas from which on an index of the free ranges is kept.
+const MANY: usize = if cfg!(test) { 3 } else { 64 };
 
 impl VmaTree {
     /// No areas.
     pub const fn new() -> Self {
-        Self { areas: BTreeMap::new() }
+        Self { areas: BTreeMap::new(), gaps: None }
     }
 
     /// Number of areas.
@@ -94,8 +103,49 @@ impl VmaTree {
         self.range(start, end).map(|vma| vma.end.min(end) - vma.start.max(start)).sum()
     }
 
+    /// Makes the index of free ranges if there are areas enough for it.
+    fn index_gaps(&mut self) {
+        if self.gaps.is_some() || self.areas.len() < MANY {
+            return;
+        }
+        let mut gaps = Gaps::default();
+        let mut at = 0;
+        for vma in self.areas.values() {
+            gaps.add(at, vma.start);
+            at = vma.end;
+        }
+        gaps.add(at, TOP);
+        self.gaps = Some(gaps);
+    }
+
+    /// The free range around `[start, end)`, in which nothing is mapped.
+    fn gap_around(&self, start: u64, end: u64) -> (u64, u64) {
+        let below = self.areas.range(..start).next_back().map_or(0, |(_, vma)| vma.end);
+        let above = self.areas.range(end..).next().map_or(TOP, |(&start, _)| start);
+        (below, above)
+    }
+
+    /// Notes that `[start, end)`, which is free, is about to be mapped.
+    fn note_mapped(&mut self, start: u64, end: u64) {
+        if self.gaps.is_none() {
+            return;
+        }
+        let (below, above) = self.gap_around(start, end);
+        let Some(gaps) = &mut self.gaps else { return };
+        gaps.take(below, above);
+        gaps.add(below, start);
+        gaps.add(end, above);
+    }
+
     /// The highest free range of `len` bytes in `[low, high)`, aligned to a page.
     pub fn gap_below(&self, len: u64, low: u64, high: u64) -> Option<u64> {
+        match &self.gaps {
+            Some(gaps) => gaps.highest(len, low, high),
+            None => self.search_below(len, low, high),
+        }
+    }
+
+    fn search_below(&self, len: u64, low: u64, high: u64) -> Option<u64> {
         let mut top = high;
         for (_, vma) in self.areas.range(..high).rev() {
             if vma.end <= top && top - vma.end >= len {
@@ -112,6 +162,13 @@ impl VmaTree {
 
     /// The lowest free range of `len` bytes in `[low, high)`.
     pub fn gap_above(&self, len: u64, low: u64, high: u64) -> Option<u64> {
+        match &self.gaps {
+            Some(gaps) => gaps.lowest(len, low, high),
+            None => self.search_above(len, low, high),
+        }
+    }
+
+    fn search_above(&self, len: u64, low: u64, high: u64) -> Option<u64> {
         let mut at = low;
         let from = self.find(low).map_or(low, |v| v.start);
         for (_, vma) in self.areas.range((Included(from), Unbounded)) {
@@ -130,14 +187,17 @@ impl VmaTree {
         );
         debug_assert!(self.is_free(vma.start, vma.end));
         let start = vma.start;
+        self.note_mapped(start, vma.end);
         self.areas.insert(start, vma);
         self.merge(start);
+        self.index_gaps();
     }
 
     /// Adds a copied area where nothing is mapped. It stays apart from neighbours that it could be
     /// one with, as it did where it was copied from.
     pub fn insert_apart(&mut self, vma: Vma) {
         debug_assert!(self.is_free(vma.start, vma.end));
+        self.note_mapped(vma.start, vma.end);
         self.areas.insert(vma.start, vma);
     }
 
@@ -227,7 +287,26 @@ impl VmaTree {
         self.split(start);
         self.split(end);
         let keys: Vec<u64> = self.areas.range(start..end).map(|(&k, _)| k).collect();
-        keys.iter().filter_map(|k| self.areas.remove(k)).collect()
+        let gone: Vec<Vma> = keys.iter().filter_map(|k| self.areas.remove(k)).collect();
+        self.note_removed(&gone);
+        gone
+    }
+
+    /// Ranges that were mapped are free now, each with what lay free beside it.
+    fn note_removed(&mut self, gone: &[Vma]) {
+        let (Some(first), Some(last)) = (gone.first(), gone.last()) else { return };
+        if self.gaps.is_none() {
+            return;
+        }
+        let (below, above) = self.gap_around(first.start, last.end);
+        let Some(gaps) = &mut self.gaps else { return };
+        let mut at = below;
+        for vma in gone {
+            gaps.take(at, vma.start);
+            at = vma.end;
+        }
+        gaps.take(at, above);
+        gaps.add(below, above);
     }
 
     /// Changes everything that is mapped in `[start, end)`, area by area, splitting at the ends and
@@ -291,6 +370,7 @@ impl VmaTree {
     /// Moves the lower bound of the area that begins at `start` down to `new_start` (a stack that
     /// grows); the range between is free.
     pub fn grow_down(&mut self, start: u64, new_start: u64) {
+        self.note_mapped(new_start, start);
         if let Some(mut vma) = self.areas.remove(&start) {
             // The page index goes down with the address; stacks are made with room below.
             vma.pgoff -= (start - new_start) / PAGE;
@@ -301,6 +381,8 @@ impl VmaTree {
 
     /// Moves the upper bound of the area that begins at `start`; what lies between is free.
     pub fn grow_up(&mut self, start: u64, new_end: u64) {
+        let Some(end) = self.areas.get(&start).map(|vma| vma.end) else { return };
+        self.note_mapped(end, new_end);
         if let Some(vma) = self.areas.get_mut(&start) {
             vma.end = new_end;
         }

@@ -23,6 +23,8 @@ pub const TESTS: &[Test] = tests![
     sockets_in_each_others_queues_are_closed_however_deep,
     a_cycle_of_descriptors_in_flight_is_collected,
     two_thousand_threads_end_in_a_moment,
+    thousands_of_processes_cost_no_more_each_than_hundreds,
+    thousands_of_threads_cost_no_more_each_than_hundreds,
 ];
 
 fn limit(which: i32, value: u64) {
@@ -310,4 +312,79 @@ fn two_thousand_threads_end_in_a_moment() {
     assert_eq!(join(pid), 128 + libc::SIGKILL);
     let took = start.elapsed();
     assert!(took.as_secs() < 8, "{took:?}");
+}
+
+fn wait_for(count: usize, at: usize) {
+    while word(at).load(std::sync::atomic::Ordering::SeqCst) < count as u32 {
+        let pause = [0i64, 1_000_000];
+        let _ = sys!(libc::SYS_nanosleep, pause.as_ptr(), 0);
+    }
+}
+
+fn sleep_for_ever() -> ! {
+    loop {
+        let _ = sys!(libc::SYS_pause);
+    }
+}
+
+/// Microseconds for each of `count`: made, killed together and reaped. In a process of its own.
+fn each(count: usize, make: impl Fn(usize, usize)) -> u32 {
+    let ready = map_shared(1);
+    let start = Instant::now();
+    make(count, ready);
+    (start.elapsed().as_micros() / count as u128) as u32
+}
+
+fn processes(count: usize, ready: usize) {
+    let parent = spawn(|| {
+        sys!(libc::SYS_setpgid, 0, 0).unwrap();
+        crate::signal::ignore(libc::SIGTERM);
+        for _ in 0..count {
+            spawn(|| {
+                sys::on_signal_with(libc::SIGTERM, libc::SIG_DFL, 0);
+                word(ready).fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                sleep_for_ever()
+            });
+        }
+        wait_for(count, ready);
+        sys::kill(0, libc::SIGTERM).unwrap();
+        for _ in 0..count {
+            let mut status = 0i32;
+            sys!(libc::SYS_wait4, -1, &raw mut status, 0, 0).unwrap();
+            assert_eq!(libc::WTERMSIG(status), libc::SIGTERM);
+        }
+    });
+    assert_eq!(join(parent), 0);
+}
+
+fn threads(count: usize, ready: usize) {
+    let pid = spawn(|| {
+        for _ in 0..count {
+            let sleeper = move || {
+                word(ready).fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                sleep_for_ever()
+            };
+            std::thread::Builder::new().stack_size(32768).spawn(sleeper).unwrap();
+        }
+        sleep_for_ever()
+    });
+    wait_for(count, ready);
+    sys::kill(pid, libc::SIGKILL).unwrap();
+    assert_eq!(join(pid), 128 + libc::SIGKILL);
+}
+
+/// Ten times as many cost ten times as much each where the work grows by their square, and less
+/// than half of that where it does not, also on a host that is elsewhere now and then.
+fn is_linear(make: fn(usize, usize)) {
+    let few = (0..3).map(|_| each(200, make)).min().expect("three");
+    let many = each(2000, make);
+    assert!(many < few * 5, "{few} us each of 200, {many} us each of 2000");
+}
+
+fn thousands_of_processes_cost_no_more_each_than_hundreds() {
+    is_linear(processes);
+}
+
+fn thousands_of_threads_cost_no_more_each_than_hundreds() {
+    is_linear(threads);
 }

@@ -26,7 +26,7 @@ impl DirSource for Threads {
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
         let tid = parse_id(name).ok_or(Errno::ENOENT)?;
         let process = self.who.find()?;
-        if !process.place.lock().threads.iter().any(|t| t.tid() == tid) {
+        if process.place.lock().threads.get(tid).is_none() {
             return Err(Errno::ENOENT);
         }
         who_directory(&self.fs, Who::thread(&process, tid))
@@ -36,7 +36,7 @@ impl DirSource for Threads {
         let Ok(process) = self.who.find() else { return Ok(None) };
         let next = {
             let place = process.place.lock();
-            place.threads.iter().map(|t| t.tid()).filter(|&tid| tid as u64 >= from).min()
+            i32::try_from(from).ok().and_then(|from| place.threads.next(from)).map(|t| t.tid())
         };
         Ok(next.map(|tid| {
             let name = format!("{tid}").into_bytes();
@@ -50,11 +50,8 @@ impl DirSource for Threads {
 pub fn children(who: &Who, out: &mut Text) -> Result<()> {
     let task = who.task()?;
     if task.is_leader() {
-        let mut pids: alloc::vec::Vec<i32> = {
-            let place = task.process.place.lock();
-            place.children.iter().map(|child| child.pid).collect()
-        };
-        pids.sort_unstable();
+        let pids: alloc::vec::Vec<i32> =
+            task.process.place.lock().children.keys().copied().collect();
         for pid in pids {
             put!(out, "{pid} ");
         }

@@ -58,7 +58,7 @@ impl Who {
     fn thread_of(&self, process: &Process) -> Option<TaskRef> {
         let place = process.place.lock();
         let wanted = self.id();
-        let exact = place.threads.iter().find(|t| t.tid() == wanted).cloned();
+        let exact = place.threads.get(wanted).cloned();
         match self.tid {
             Some(_) => exact,
             // A first thread that ended before the others leaves them to speak for the process.
