@@ -12,6 +12,7 @@ mod opening;
 mod pipes;
 mod poll;
 mod pty;
+mod pty_control;
 mod renaming;
 mod socket_room;
 mod sockets;
@@ -36,6 +37,7 @@ pub const GROUPS: &[&[Test]] = &[
     socket_room::TESTS,
     devices::TESTS,
     pty::TESTS,
+    pty_control::TESTS,
 ];
 
 /// An empty directory of the test's own.
