@@ -11,6 +11,7 @@ mod locks;
 mod opening;
 mod pipes;
 mod poll;
+mod pseudo;
 mod pty;
 mod pty_control;
 mod renaming;
@@ -36,6 +37,7 @@ pub const GROUPS: &[&[Test]] = &[
     sockets::TESTS,
     socket_room::TESTS,
     devices::TESTS,
+    pseudo::TESTS,
     pty::TESTS,
     pty_control::TESTS,
 ];
