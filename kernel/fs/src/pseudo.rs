@@ -12,6 +12,7 @@ pub use dir::{Dir, DirSource, DynDir, Listed};
 pub use file::{Records, Store, Text, TextFile};
 pub use link::DynLink;
 
+use crate::file::Llseek;
 use crate::inode::{Inode, InodeBase};
 use crate::mount::{FileSystem, Super};
 use crate::stat::{DevId, Statfs};
@@ -30,13 +31,46 @@ pub struct Style {
     pub refuses_open: bool,
     /// What writing to such a file answers: EIO in procfs.
     pub write_error: Errno,
+    /// Where its files may be read, and who may wait for them.
+    pub access: Access,
+}
+
+/// Where a text file may be read, and who may wait for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    pub llseek: Llseek,
+    /// epoll(7) takes it, though it is always ready; else it is EPERM there.
+    pub pollable: bool,
+}
+
+impl Access {
+    /// Text that is made while it is read, as nearly all in procfs: it has no end to count from.
+    pub const SEQUENCE: Self = Self { llseek: Llseek::Sequence, pollable: true };
+    /// A setting of sysctl(5).
+    pub const SETTING: Self = Self { llseek: Llseek::File, pollable: true };
+
+    /// A file about a process: nobody waits for it.
+    #[must_use]
+    pub const fn of_process(llseek: Llseek) -> Self {
+        Self { llseek, pollable: false }
+    }
 }
 
 impl Style {
     /// As procfs.
-    pub const PROC: Self = Self { file_size: 0, refuses_open: false, write_error: Errno::EIO };
+    pub const PROC: Self = Self {
+        file_size: 0,
+        refuses_open: false,
+        write_error: Errno::EIO,
+        access: Access::SEQUENCE,
+    };
     /// As sysfs.
-    pub const SYSFS: Self = Self { file_size: 4096, refuses_open: true, write_error: Errno::EIO };
+    pub const SYSFS: Self = Self {
+        file_size: 4096,
+        refuses_open: true,
+        write_error: Errno::EIO,
+        access: Access { llseek: Llseek::Small, pollable: true },
+    };
 }
 
 /// A file system of this kind.

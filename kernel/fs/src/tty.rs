@@ -9,6 +9,7 @@ mod discipline;
 mod file;
 mod ioctl;
 mod job;
+mod packet;
 mod pty;
 mod termios;
 
@@ -25,13 +26,19 @@ use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{
-    AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicBool, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+    Ordering::Release,
 };
 use discipline::{Discipline, Effects};
 use sync::{IrqLock, Mutex, SpinLock, WaitQueue};
 
 /// Bytes that may wait between the interrupt and the line discipline; more are lost.
 const RAW_RING: usize = 8192;
+/// Bytes that may wait in front of the line discipline where the sender can wait: with what the
+/// discipline holds as many as Linux takes in one large write.
+const AHEAD: usize = 7681;
+/// A tab is the longest that one byte can become.
+const EXPANSION: usize = 8;
 /// Bytes handed to the line discipline at a time (and put back when it is full).
 const CHUNK: usize = 64;
 
@@ -55,6 +62,8 @@ pub trait TtyDriver: Send + Sync {
     fn opened(&self) {}
     /// The last opening of the terminal was closed.
     fn closed(&self) {}
+    /// Tells packet mode (ioctl_tty(2), TIOCPKT) of the bits `news`, of which `old` are undone.
+    fn tell(&self, _news: u8, _old: u8) {}
     /// True for a pseudo terminal.
     fn is_pty(&self) -> bool {
         false
@@ -77,6 +86,8 @@ pub struct Tty {
     name: String,
     driver: Arc<dyn TtyDriver>,
     termios: SpinLock<Termios>,
+    /// Set where a setting may not be changed (TIOCSLCKTRMIOS).
+    locks: SpinLock<Termios>,
     window: SpinLock<WindowSize>,
     raw: IrqLock<VecDeque<u8>>,
     /// One at a time hands received bytes on: they keep their order.
@@ -112,6 +123,7 @@ impl Tty {
             name: String::from(name),
             driver,
             termios: SpinLock::new(termios),
+            locks: SpinLock::new(Termios::unlocked()),
             window: SpinLock::new(WindowSize::default()),
             raw: IrqLock::new(VecDeque::with_capacity(RAW_RING + CHUNK)),
             feeding: Mutex::new(()),
@@ -213,6 +225,17 @@ impl Tty {
         }
     }
 
+    /// Input from a sender that can wait: how many bytes were taken. Task context.
+    fn push(&self, data: &[u8]) -> usize {
+        let _feeding = self.feeding.lock();
+        let none_waits = self.raw.lock().is_empty();
+        let taken = if none_waits { self.input(data) } else { 0 };
+        let mut raw = self.raw.lock();
+        let more = (data.len() - taken).min(AHEAD.saturating_sub(raw.len()));
+        raw.extend(&data[taken..taken + more]);
+        taken + more
+    }
+
     /// Hands bytes to the line discipline; how many it took (fewer when the reader is behind).
     /// Task context.
     pub fn input(&self, data: &[u8]) -> usize {
@@ -239,6 +262,7 @@ impl Tty {
         }
         if effects.flush_output {
             self.driver.flush_output();
+            self.driver.tell(packet::FLUSH_READ | packet::FLUSH_WRITE, 0);
         }
         if !effects.echo.is_empty() {
             let mut out = Vec::with_capacity(effects.echo.len());
@@ -254,7 +278,10 @@ impl Tty {
     }
 
     fn set_stopped(&self, stop: bool) {
-        self.stopped.store(stop, Release);
+        if self.stopped.swap(stop, AcqRel) != stop {
+            let (news, old) = packet::flow(stop);
+            self.driver.tell(news, old);
+        }
         if !stop {
             self.writable.wake_all();
         }
@@ -327,11 +354,15 @@ impl Tty {
     }
 
     /// Changes the settings; the discipline keeps what was typed.
-    fn set_termios(&self, new: Termios) {
+    fn set_termios(&self, mut new: Termios) {
+        let locks = *self.locks.lock();
         let old = {
             let mut termios = self.termios.lock();
+            new.keep_locked(&termios, &locks);
             core::mem::replace(&mut *termios, new)
         };
+        let (news, undone) = packet::settings(&old, &new);
+        self.driver.tell(news, undone);
         self.discipline.lock().mode_changed(&old, &new);
         if new.iflag & termios::IXON == 0 {
             self.set_stopped(false);
@@ -361,7 +392,7 @@ impl Tty {
         {
             ready |= PollMask::READABLE;
         }
-        if self.driver.room() > 0 && !self.stopped.load(Acquire) {
+        if self.driver.room() >= EXPANSION && !self.stopped.load(Acquire) {
             ready |= PollMask::WRITABLE;
         }
         ready
@@ -369,7 +400,10 @@ impl Tty {
 
     /// Input would be taken now.
     fn accepts_input(&self) -> bool {
-        self.hung_up.load(Acquire) || self.discipline.lock().accepts(&self.termios())
+        let waiting = self.raw.lock().len();
+        self.hung_up.load(Acquire)
+            || waiting < AHEAD
+            || waiting == 0 && self.discipline.lock().accepts(&self.termios())
     }
 
     fn check_alive(&self) -> Result<()> {

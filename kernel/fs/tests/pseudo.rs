@@ -9,7 +9,7 @@ use common::{World, err, get, put};
 use fs::inode::Link;
 use fs::oflag::*;
 use fs::pseudo::{
-    Dir, DirSource, DynDir, DynLink, Listed, PseudoFs, Records, Style, Text, TextFile,
+    Access, Dir, DirSource, DynDir, DynLink, Listed, PseudoFs, Records, Style, Text, TextFile,
 };
 use fs::{FileType, Inode, Place, Whence, memfd};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -28,7 +28,7 @@ impl DirSource for Numbers {
                     text.put(format_args!("number {}\n", digit as char));
                     Ok(())
                 };
-                Ok(TextFile::with_base(&self.0, base, Box::new(show), None))
+                Ok(TextFile::with_base(&self.0, base, Access::SEQUENCE, Box::new(show), None))
             }
             _ => Err(Errno::ENOENT),
         }

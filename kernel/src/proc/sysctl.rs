@@ -13,7 +13,7 @@ use abi::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use fs::inode::OpenArgs;
-use fs::pseudo::{Dir, PseudoFs, Store, Text, TextFile};
+use fs::pseudo::{Access, Dir, PseudoFs, Store, Text, TextFile};
 
 /// What a setting is.
 pub enum Setting {
@@ -50,7 +50,11 @@ fn enter(fs: &Arc<PseudoFs>, top: &Dir, settings: &'static [(&'static str, Setti
 }
 
 fn put_in(fs: &Arc<PseudoFs>, dir: &Dir, name: &str, setting: &'static Setting) {
-    let read_only = |show: Made| Guarded::read_only(TextFile::new(fs, 0o444, show, None));
+    let file = |mode: u32, show: Made, store: Option<Store>| {
+        let base = fs.base(abi::raw::general::S_IFREG | mode);
+        TextFile::with_base(fs, base, Access::SETTING, show, store)
+    };
+    let read_only = |show: Made| Guarded::read_only(file(0o444, show, None));
     match setting {
         Setting::Fixed(text) => {
             let show = move |out: &mut Text| {
@@ -62,7 +66,7 @@ fn put_in(fs: &Arc<PseudoFs>, dir: &Dir, name: &str, setting: &'static Setting) 
         Setting::Read(show) => dir.add(name, read_only(Box::new(*show))),
         Setting::Write(mode, show, store) => {
             let store: Store = Box::new(*store);
-            let file = TextFile::new(fs, *mode, Box::new(*show), Some(store));
+            let file = file(*mode, Box::new(*show), Some(store));
             let mode = *mode;
             dir.add(name, Guarded::new(file, move |args| check(mode, args)));
         }

@@ -1,7 +1,7 @@
 //! Files of text.
 
-use super::{PseudoFs, Style};
-use crate::file::{File, FileOps};
+use super::{Access, PseudoFs, Style};
+use crate::file::{File, FileOps, Llseek};
 use crate::inode::{Inode, InodeBase, OpenArgs, SetAttr};
 use crate::oflag;
 use crate::poll::{PollMask, PollTable};
@@ -68,17 +68,20 @@ pub struct TextFile {
 impl TextFile {
     /// A file with the next free inode number. `mode`: permission bits.
     pub fn new(fs: &Arc<PseudoFs>, mode: u32, show: Show, store: Option<Store>) -> Arc<Self> {
-        Self::with_base(fs, fs.base(g::S_IFREG | mode), show, store)
+        let access = fs.style().access;
+        Self::with_base(fs, fs.base(g::S_IFREG | mode), access, show, store)
     }
 
     /// A file with attributes of the caller's choice.
     pub fn with_base(
         fs: &Arc<PseudoFs>,
         base: InodeBase,
+        access: Access,
         show: Show,
         store: Option<Store>,
     ) -> Arc<Self> {
-        Arc::new(Self { base, style: fs.style(), content: Content::Whole(show), store })
+        let style = Style { access, ..fs.style() };
+        Arc::new(Self { base, style, content: Content::Whole(show), store })
     }
 
     /// A file made piece by piece while it is read.
@@ -162,6 +165,14 @@ impl Window {
 }
 
 impl FileOps for Opened {
+    fn llseek(&self) -> Llseek {
+        self.file.style.access.llseek
+    }
+
+    fn pollable(&self) -> bool {
+        self.file.style.access.pollable
+    }
+
     fn read(&self, _file: &File, dst: &mut dyn Sink, at: u64) -> Result<usize> {
         let mut window = self.window.lock();
         let mut done = 0;

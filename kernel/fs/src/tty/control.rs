@@ -2,7 +2,6 @@
 
 use super::Tty;
 use abi::{Errno, Result};
-use core::sync::atomic::Ordering::Release;
 
 impl Tty {
     /// TCFLSH: 0 input, 1 output, 2 both; EINVAL.
@@ -26,11 +25,7 @@ impl Tty {
     pub(super) fn flow(&self, action: u64) -> Result<()> {
         let cc = self.termios().cc;
         match action {
-            0 => self.stopped.store(true, Release),
-            1 => {
-                self.stopped.store(false, Release);
-                self.writable.wake_all();
-            }
+            0 | 1 => self.set_stopped(action == 0),
             2 | 3 => {
                 let byte =
                     cc[if action == 2 { super::termios::VSTOP } else { super::termios::VSTART }];

@@ -58,7 +58,8 @@ impl Discipline {
 
     /// A byte would be taken now.
     pub(super) fn accepts(&self, termios: &Termios) -> bool {
-        self.free() > 0 || (termios.canonical() && self.ends.is_empty())
+        // One place stays free, but for the end of a line.
+        self.free() > 1 || (termios.canonical() && self.ends.is_empty())
     }
 
     /// Handles bytes; how many. In raw mode it takes no more than fit; in canonical mode what does
@@ -266,16 +267,11 @@ impl Discipline {
 
     /// Removes the last character of the line and its picture.
     fn erase_one(&mut self, termios: &Termios, effects: &mut Effects) {
-        let Some(mut byte) = self.line.pop() else { return };
-        if termios.iflag & IUTF8 != 0 {
-            // Continuation bytes go with the byte that starts the character.
-            while byte & 0xc0 == 0x80 {
-                match self.line.pop() {
-                    Some(before) => byte = before,
-                    None => break,
-                }
-            }
-        }
+        // Continuation bytes go with the byte that starts the character; without one they stay.
+        let inside = |byte: &u8| termios.iflag & IUTF8 != 0 && byte & 0xc0 == 0x80;
+        let Some(start) = self.line.iter().rposition(|byte| !inside(byte)) else { return };
+        let byte = self.line[start];
+        self.line.truncate(start);
         if !termios.local(ECHO) {
             return;
         }
@@ -321,7 +317,11 @@ impl Discipline {
                 break;
             }
             seen |= word(byte);
+            let before = self.line.len();
             self.erase_one(termios, effects);
+            if self.line.len() == before {
+                break;
+            }
         }
     }
 
@@ -331,7 +331,9 @@ impl Discipline {
             && termios.local(ECHOK)
             && termios.local(ECHOKE)
         {
-            while !self.line.is_empty() {
+            let mut before = usize::MAX;
+            while self.line.len() < before {
+                before = self.line.len();
                 self.erase_one(termios, effects);
             }
             return;

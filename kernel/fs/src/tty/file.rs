@@ -2,7 +2,7 @@
 
 use super::job::{self, SIGTTIN, SIGTTOU};
 use super::termios::{TOSTOP, VMIN, VTIME};
-use super::{Tty, pty};
+use super::{EXPANSION, Tty, pty};
 use crate::creds::Cap;
 use crate::dev::{CharDevice, register_char};
 use crate::file::{File, FileOps, Seek};
@@ -176,8 +176,6 @@ impl Tty {
 
     /// write(2).
     pub(super) fn write(&self, src: &mut dyn Source, nonblocking: bool) -> Result<usize> {
-        /// A tab is the longest that one byte can become.
-        const EXPANSION: usize = 8;
         if self.termios().local(TOSTOP) {
             job::check(self, SIGTTOU)?;
         }

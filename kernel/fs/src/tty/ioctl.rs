@@ -1,8 +1,8 @@
 //! ioctl(2) on terminals.
 
 use super::job::{self, SIGTTOU};
-use super::termios::Termios;
-use super::{Tty, WindowSize};
+use super::termios::{CLOCAL, Termios};
+use super::{Tty, WindowSize, packet};
 use crate::file::File;
 use abi::raw::ioctl as i;
 use abi::{Errno, Result};
@@ -14,6 +14,18 @@ const SIGWINCH: u32 = 28;
 /// Setters of `struct termios2` after draining, and after flushing.
 const TCSETSW2: u32 = 0x402c_542c;
 const TCSETSF2: u32 = 0x402c_542d;
+
+/// What TCFLSH throws away, by its argument.
+const FLUSHED: [u8; 3] =
+    [packet::FLUSH_READ, packet::FLUSH_WRITE, packet::FLUSH_READ | packet::FLUSH_WRITE];
+
+/// The byte of a TIOCSTI. EIO for who may not (as with dev.tty.legacy_tiocsti off).
+pub(super) fn faked_input(at: VirtAddr) -> Result<u8> {
+    if !crate::env::env().capable(crate::Cap::SysAdmin) {
+        return Err(Errno::EIO);
+    }
+    user::read(at)
+}
 
 impl WindowSize {
     fn words(self) -> [u16; 4] {
@@ -37,6 +49,7 @@ impl Tty {
         }
         if when == When::Flushed {
             self.flush(0)?;
+            self.driver.tell(packet::FLUSH_READ, 0);
         }
         self.set_termios(new);
         Ok(())
@@ -77,6 +90,38 @@ impl Tty {
                     _ => When::Flushed,
                 };
                 self.put_settings(Termios::from_bytes2(&bytes), when)?;
+            }
+            i::TCGETA => user::copy_to(at, &self.termios().old_bytes())?,
+            i::TCSETA | i::TCSETAW | i::TCSETAF => {
+                let mut bytes = [0; Termios::OLD_SIZE];
+                user::copy_from(&mut bytes, at)?;
+                let when = match cmd {
+                    i::TCSETA => When::Now,
+                    i::TCSETAW => When::Drained,
+                    _ => When::Flushed,
+                };
+                self.put_settings(self.termios().with_old_bytes(&bytes), when)?;
+            }
+            i::TIOCGSOFTCAR => {
+                let local = self.termios().cflag & CLOCAL != 0;
+                user::write(at, &i32::from(local))?;
+            }
+            i::TIOCSSOFTCAR => {
+                let on: i32 = user::read(at)?;
+                let mut new = self.termios();
+                new.cflag = if on != 0 { new.cflag | CLOCAL } else { new.cflag & !CLOCAL };
+                self.set_termios(new);
+            }
+            i::TIOCGLCKTRMIOS => {
+                let bytes = self.locks.lock().bytes();
+                user::copy_to(at, &bytes[..Termios::SIZE])?;
+            }
+            i::TIOCSLCKTRMIOS => {
+                if !crate::env::env().capable(crate::Cap::SysAdmin) {
+                    return Err(Errno::EPERM);
+                }
+                let locks = Termios::from_bytes(&user::read(at)?);
+                *self.locks.lock() = locks;
             }
             i::TIOCGWINSZ => {
                 let size = *self.window.lock();
@@ -124,6 +169,7 @@ impl Tty {
             i::TCFLSH => {
                 job::check(self, SIGTTOU)?;
                 self.flush(arg)?;
+                self.driver.tell(FLUSHED[arg as usize % FLUSHED.len()], 0);
             }
             i::TCXONC => {
                 job::check(self, SIGTTOU)?;
@@ -145,7 +191,10 @@ impl Tty {
             }
             i::TIOCGDEV => user::write(at, &(self.device().encode() as u32))?,
             // Pushing input is a way to attack a terminal's other users.
-            i::TIOCSTI => return Err(Errno::EIO),
+            i::TIOCSTI => {
+                let byte = faked_input(at)?;
+                self.push(&[byte]);
+            }
             i::TIOCVHANGUP => self.hang_up(),
             _ => return Err(Errno::ENOTTY),
         }

@@ -18,7 +18,7 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{
-    AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicBool, AtomicU8, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 use hal::VirtAddr;
 use hal::user::{self, Sink, Source};
@@ -47,6 +47,8 @@ struct Link {
     /// The slave was open and is not any more.
     slave_gone: AtomicBool,
     packet: AtomicBool,
+    /// What packet mode has to tell.
+    news: AtomicU8,
     readable: Arc<WaitQueue>,
     writable: Arc<WaitQueue>,
 }
@@ -70,6 +72,13 @@ impl TtyDriver for Link {
     }
     fn flush_output(&self) {
         self.output.lock().clear();
+    }
+    fn tell(&self, news: u8, old: u8) {
+        if news != 0 && self.packet.load(Relaxed) {
+            let both = |bits: u8| Some(bits & !old | news);
+            let _ = self.news.fetch_update(Release, Relaxed, both);
+            self.readable.wake_all();
+        }
     }
     fn is_pty(&self) -> bool {
         true
@@ -102,6 +111,7 @@ pub(super) fn open_master(_args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
         unlocked: AtomicBool::new(false),
         slave_gone: AtomicBool::new(false),
         packet: AtomicBool::new(false),
+        news: AtomicU8::new(0),
         readable: Arc::new(WaitQueue::new()),
         writable: Arc::new(WaitQueue::new()),
     });
@@ -157,7 +167,7 @@ impl Master {
     /// Some when there is output, or the slave is gone (EIO).
     fn look(&self) -> Option<Result<()>> {
         let link = &self.pty.link;
-        if !link.output.lock().is_empty() {
+        if link.news.load(Acquire) != 0 || !link.output.lock().is_empty() {
             return Some(Ok(()));
         }
         link.slave_gone.load(Acquire).then_some(Err(Errno::EIO))
@@ -181,8 +191,12 @@ impl FileOps for Master {
         }
         let mut done = 0;
         if link.packet.load(Relaxed) {
-            // TIOCPKT_DATA: ordinary output follows.
-            done += dst.put(&[0])?;
+            let news = link.news.swap(0, Acquire);
+            // 0 is TIOCPKT_DATA: ordinary output follows.
+            done += dst.put(&[news])?;
+            if news != 0 {
+                return Ok(done);
+            }
         }
         while dst.room() > 0 {
             let mut chunk = [0; 256];
@@ -222,7 +236,7 @@ impl FileOps for Master {
             };
             let mut sent = 0;
             while sent < n {
-                let taken = tty.input(&chunk[sent..n]);
+                let taken = tty.push(&chunk[sent..n]);
                 sent += taken;
                 done += taken;
                 if taken > 0 {
@@ -250,6 +264,9 @@ impl FileOps for Master {
         if !link.output.lock().is_empty() {
             ready |= PollMask::READABLE;
         }
+        if link.news.load(Acquire) != 0 {
+            ready |= PollMask::READABLE | PollMask::PRI;
+        }
         if link.slave_gone.load(Acquire) {
             ready |= PollMask::HUP;
         }
@@ -276,7 +293,9 @@ impl FileOps for Master {
             i::TIOCGPTLCK => user::write(at, &i32::from(!link.unlocked.load(Relaxed)))?,
             i::TIOCPKT => {
                 let on: i32 = user::read(at)?;
-                link.packet.store(on != 0, Relaxed);
+                if !link.packet.swap(on != 0, Relaxed) || on == 0 {
+                    link.news.store(0, Relaxed);
+                }
             }
             i::TIOCGPKT => user::write(at, &i32::from(link.packet.load(Relaxed)))?,
             i::TIOCSIG => {
@@ -300,6 +319,11 @@ impl FileOps for Master {
                     other => other,
                 };
                 tty.flush(swapped)?;
+            }
+            // The master's input is the slave's output.
+            i::TIOCSTI => {
+                let byte = super::ioctl::faked_input(at)?;
+                link.write(&[byte]);
             }
             i::TIOCSCTTY | i::TIOCNOTTY => return Err(Errno::ENOTTY),
             _ => return tty.ioctl(file, cmd, arg),

@@ -23,6 +23,7 @@ const B38400: u32 = 0o17;
 const CS8: u32 = 0o60;
 const CREAD: u32 = 0o200;
 pub(super) const HUPCL: u32 = 0o2000;
+pub(super) const CLOCAL: u32 = 0o4000;
 /// Local flags.
 pub(super) const ISIG: u32 = 0o1;
 pub(super) const ICANON: u32 = 0o2;
@@ -129,6 +130,8 @@ fn speed(cflag: u32) -> Option<u32> {
 impl Termios {
     /// Bytes of `struct termios` as the kernel knows it.
     pub const SIZE: usize = 36;
+    /// Bytes of System V's `struct termio`.
+    pub(super) const OLD_SIZE: usize = 18;
     /// Bytes of `struct termios2`.
     pub const SIZE2: usize = 44;
 
@@ -139,6 +142,61 @@ impl Termios {
 
     pub(super) fn local(&self, flag: u32) -> bool {
         self.lflag & flag != 0
+    }
+
+    /// Locks that lock nothing.
+    pub(super) fn unlocked() -> Self {
+        Self {
+            iflag: 0,
+            oflag: 0,
+            cflag: 0,
+            lflag: 0,
+            line: 0,
+            cc: [0; NCCS],
+            ispeed: 0,
+            ospeed: 0,
+        }
+    }
+
+    /// Takes back from `old` what is set in `locks`.
+    pub(super) fn keep_locked(&mut self, old: &Self, locks: &Self) {
+        for (new, old, lock) in [
+            (&mut self.iflag, old.iflag, locks.iflag),
+            (&mut self.oflag, old.oflag, locks.oflag),
+            (&mut self.cflag, old.cflag, locks.cflag),
+            (&mut self.lflag, old.lflag, locks.lflag),
+        ] {
+            *new = *new & !lock | old & lock;
+        }
+        if locks.line != 0 {
+            self.line = old.line;
+        }
+        for ((new, old), lock) in self.cc.iter_mut().zip(old.cc).zip(locks.cc) {
+            if lock != 0 {
+                *new = old;
+            }
+        }
+    }
+
+    /// `struct termio`: the low halves of the flags, the first characters.
+    pub(super) fn old_bytes(&self) -> [u8; Self::OLD_SIZE] {
+        let mut out = [0; Self::OLD_SIZE];
+        for (index, word) in [self.iflag, self.oflag, self.cflag, self.lflag].iter().enumerate() {
+            out[index * 2..index * 2 + 2].copy_from_slice(&(*word as u16).to_le_bytes());
+        }
+        out[8] = self.line;
+        out[9..17].copy_from_slice(&self.cc[..8]);
+        out
+    }
+
+    /// As set by `struct termio`; what that does not have stays.
+    pub(super) fn with_old_bytes(&self, bytes: &[u8; Self::OLD_SIZE]) -> Self {
+        let mut all = self.bytes();
+        for index in 0..4 {
+            all[index * 4..index * 4 + 2].copy_from_slice(&bytes[index * 2..index * 2 + 2]);
+        }
+        all[16..25].copy_from_slice(&bytes[8..17]);
+        Self::from_bytes2(&all)
     }
 
     /// `struct termios2`; its first 36 bytes are `struct termios`.

@@ -10,8 +10,9 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use fs::file::Llseek;
 use fs::inode::{Inode, InodeBase, Link};
-use fs::pseudo::{DirSource, DynDir, DynLink, Listed, PseudoFs, Text, TextFile};
+use fs::pseudo::{Access, DirSource, DynDir, DynLink, Listed, PseudoFs, Text, TextFile};
 use fs::stat::FileType;
 use fs::{FdTable, File};
 
@@ -61,6 +62,7 @@ impl Descriptors {
             return TextFile::with_base(
                 &self.fs,
                 base,
+                Access::of_process(Llseek::Sequence),
                 Box::new(move |out| info(&who, fd, out)),
                 None,
             );

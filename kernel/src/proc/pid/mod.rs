@@ -27,8 +27,9 @@ use abi::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use fs::FileOps;
+use fs::file::Llseek;
 use fs::inode::{Inode, InodeBase, Link, OpenArgs};
-use fs::pseudo::{DirSource, DynDir, DynLink, Listed, PseudoFs, Store, Text, TextFile};
+use fs::pseudo::{Access, DirSource, DynDir, DynLink, Listed, PseudoFs, Store, Text, TextFile};
 use fs::stat::FileType;
 
 type Show = fn(&Who, &mut Text) -> Result<()>;
@@ -175,12 +176,12 @@ impl Names {
         let (fs, who) = (&self.fs, self.who.clone());
         let base = base(fs, &who, ino(&who, index + 1), entry.mode);
         match entry.make {
-            Make::Text(show) => text(fs, base, who, show, None),
+            Make::Text(show) => text(fs, base, place(entry.name), who, show, None),
             Make::Private(show) => {
                 let fs = fs.clone();
-                Arc::new(Private { base, fs, who, show })
+                Arc::new(Private { base, llseek: place(entry.name), fs, who, show })
             }
-            Make::Attribute(show, set) => text(fs, base, who, show, Some(set)),
+            Make::Attribute(show, set) => text(fs, base, place(entry.name), who, show, Some(set)),
             Make::Link(target) => DynLink::with_base(base, 0, move || target(&who)),
             Make::Other(make) => make(fs, who, base),
         }
@@ -191,6 +192,7 @@ impl Names {
 /// the file was opened: nothing after an exec, which may have made it a more privileged one.
 struct Private {
     base: InodeBase,
+    llseek: Llseek,
     fs: Arc<PseudoFs>,
     who: Who,
     show: Show,
@@ -209,20 +211,33 @@ impl Inode for Private {
             self.base.uid(),
             self.base.gid(),
         );
-        text(&self.fs, base, self.who.with_memory()?, self.show, None).open(args)
+        text(&self.fs, base, self.llseek, self.who.with_memory()?, self.show, None).open(args)
+    }
+}
+
+/// Where an entry may be read: most are sequences.
+fn place(name: &str) -> Llseek {
+    match name {
+        "environ" | "auxv" | "cmdline" | "loginuid" | "sessionid" | "coredump_filter" => {
+            Llseek::Small
+        }
+        "oom_score_adj" => Llseek::File,
+        _ => Llseek::Sequence,
     }
 }
 
 fn text(
     fs: &Arc<PseudoFs>,
     base: InodeBase,
+    llseek: Llseek,
     who: Who,
     show: Show,
     set: Option<Set>,
 ) -> Arc<TextFile> {
     let writer = who.clone();
     let store = set.map(|set| -> Store { Box::new(move |data| set(&writer, data)) });
-    TextFile::with_base(fs, base, Box::new(move |out| show(&who, out)), store)
+    let access = Access::of_process(llseek);
+    TextFile::with_base(fs, base, access, Box::new(move |out| show(&who, out)), store)
 }
 
 impl DirSource for Names {

@@ -11,7 +11,9 @@ mod locks;
 mod opening;
 mod pipes;
 mod poll;
+mod pseudo;
 mod pty;
+mod pty_control;
 mod renaming;
 mod socket_room;
 mod sockets;
@@ -35,7 +37,9 @@ pub const GROUPS: &[&[Test]] = &[
     sockets::TESTS,
     socket_room::TESTS,
     devices::TESTS,
+    pseudo::TESTS,
     pty::TESTS,
+    pty_control::TESTS,
 ];
 
 /// An empty directory of the test's own.

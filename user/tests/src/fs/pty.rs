@@ -31,12 +31,12 @@ fn master() -> (i32, String) {
     (fd, format!("/dev/pts/{number}"))
 }
 
-fn pair() -> (i32, i32) {
+pub fn pair() -> (i32, i32) {
     let (master, path) = master();
     (master, open(&path, O_RDWR | O_NOCTTY, 0).unwrap())
 }
 
-fn attributes(fd: i32) -> termios {
+pub fn attributes(fd: i32) -> termios {
     // SAFETY: zeroes are valid, and the library fills it.
     unsafe {
         let mut data: termios = std::mem::zeroed();
@@ -45,7 +45,7 @@ fn attributes(fd: i32) -> termios {
     }
 }
 
-fn set_attributes(fd: i32, data: &termios) {
+pub fn set_attributes(fd: i32, data: &termios) {
     // SAFETY: a filled structure.
     assert_eq!(unsafe { tcsetattr(fd, TCSANOW, data) }, 0, "{}", sys::last());
 }
