@@ -18,7 +18,7 @@ use alloc::sync::Arc;
 use core::any::Any;
 use hal::user::Sink;
 use item::{Collected, Item};
-use sync::{Mutex, SpinLock, WaitError, WaitQueue};
+use sync::{IrqLock, Mutex, SpinLock, WaitError, WaitQueue};
 
 /// Bytes of `struct epoll_event` on x86_64 (packed).
 pub const EVENT_SIZE: usize = 12;
@@ -47,7 +47,8 @@ pub struct Epoll {
     lock: Mutex<()>,
     /// What is watched.
     items: SpinLock<BTreeMap<Key, Arc<Item>>>,
-    ready: SpinLock<VecDeque<Arc<Item>>>,
+    /// Put on by whoever wakes, an interrupt too.
+    ready: IrqLock<VecDeque<Arc<Item>>>,
     /// Tasks in epoll_wait.
     waiters: WaitQueue,
     /// Those who poll this descriptor.
@@ -68,7 +69,7 @@ pub fn create(flags: u32) -> Result<Arc<File>> {
     let epoll = Epoll {
         lock: Mutex::new(()),
         items: SpinLock::new(BTreeMap::new()),
-        ready: SpinLock::new(VecDeque::new()),
+        ready: IrqLock::new(VecDeque::new()),
         waiters: WaitQueue::new(),
         pollers: Arc::new(WaitQueue::new()),
     };

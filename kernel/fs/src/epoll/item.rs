@@ -6,7 +6,7 @@ use crate::poll::{PollMask, PollTable};
 use abi::raw::general as g;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
-use sync::{Mutex, Notify, SpinLock};
+use sync::{IrqLock, Mutex, Notify};
 
 /// Bits of `events` that are no events.
 const MODE_BITS: u32 = g::EPOLLET | g::EPOLLONESHOT | g::EPOLLEXCLUSIVE | g::EPOLLWAKEUP;
@@ -23,7 +23,8 @@ pub(super) struct Item {
     epoll: Weak<Epoll>,
     key: Key,
     file: Weak<File>,
-    interest: SpinLock<(u32, u64)>,
+    /// Looked at by whoever wakes, an interrupt too.
+    interest: IrqLock<(u32, u64)>,
     /// It is on the ready list (or about to be).
     queued: AtomicBool,
     /// The queues it waits in; its own lock, since polling fills it.
@@ -43,7 +44,7 @@ impl Item {
             epoll: Arc::downgrade(epoll),
             key,
             file: Arc::downgrade(file),
-            interest: SpinLock::new((events | g::EPOLLERR | g::EPOLLHUP, data)),
+            interest: IrqLock::new((events | g::EPOLLERR | g::EPOLLHUP, data)),
             queued: AtomicBool::new(false),
             table: Mutex::new(None),
         })
