@@ -200,6 +200,9 @@ pub trait Source {
     fn get(&mut self, buf: &mut [u8]) -> Result<usize>;
 }
 
+/// Bytes that one call moves at most, over all ranges (Linux's MAX_RW_COUNT: INT_MAX, whole pages).
+pub const MAX_RW: usize = 0x7fff_f000;
+
 /// User memory described by one or more ranges; both a [`Sink`] and a [`Source`].
 pub struct UserIo {
     parts: UserParts,
@@ -221,7 +224,7 @@ impl UserIo {
     }
 
     /// `count` iovecs at `iov` (readv(2)): EINVAL above 1024 or when the lengths overflow, EFAULT
-    /// for a range outside the user half.
+    /// for a range outside the user half. What lies beyond [`MAX_RW`] is left out.
     pub fn from_iovecs(iov: VirtAddr, count: usize) -> Result<Self> {
         if count > 1024 {
             return Err(Errno::EINVAL);
@@ -240,7 +243,7 @@ impl UserIo {
         if left > isize::MAX as usize {
             return Err(Errno::EINVAL);
         }
-        Ok(Self { parts: UserParts::Many(parts, 0, 0), left })
+        Ok(Self { parts: UserParts::Many(parts, 0, 0), left: left.min(MAX_RW) })
     }
 
     /// The next contiguous range: address and length (0 at the end).
@@ -278,7 +281,7 @@ impl UserIo {
         let mut done = 0;
         while done < len && self.left > 0 {
             let (addr, run) = self.head();
-            let step = run.min(len - done);
+            let step = run.min(len - done).min(self.left);
             let did = copy(addr, done, step);
             self.advance(did);
             done += did;

@@ -7,6 +7,7 @@ use abi::{Errno, Result};
 use alloc::sync::Arc;
 use fs::{File, Whence};
 use hal::VirtAddr;
+pub use hal::user::MAX_RW;
 use hal::user::{Sink, Source, UserIo};
 
 crate::syscalls! {
@@ -33,9 +34,6 @@ crate::syscalls! {
     327 preadv2(fd: i32, iov: VirtAddr, count: usize, pos: i64, pos_high: u64, flags: u32) => preadv2;
     328 pwritev2(fd: i32, iov: VirtAddr, count: usize, pos: i64, pos_high: u64, flags: u32) => pwritev2;
 }
-
-/// Bytes that one call moves at most (INT_MAX, whole pages).
-pub const MAX_RW: usize = 0x7fff_f000;
 
 /// A buffer argument. EFAULT when it reaches out of the user half, before it is cut to [`MAX_RW`].
 #[inline]

@@ -219,6 +219,9 @@ fn mincore(c: &mut Ctx<'_>, addr: u64, len: u64, vec: VirtAddr) -> Result<()> {
     let (mut at, mut to) = (start, vec);
     while at < end {
         let stop = end.min(at + (2 << 20));
+        if vm::env::killed() {
+            return Err(Errno::EINTR);
+        }
         let bytes = mm.resident(at, stop)?;
         hal::user::copy_to(to, &bytes)?;
         to = to + bytes.len() as u64;

@@ -172,7 +172,8 @@ fn transfer(mm: &Mm, local: Vec<Iovec>, remote: Vec<Iovec>, write: bool) -> Resu
         done += moved;
         local.done += moved as u64;
         remote.done += moved as u64;
-        if moved < step {
+        // It may go on for very long.
+        if moved < step || vm::env::killed() {
             return if done > 0 { Ok(done) } else { Err(Errno::EFAULT) };
         }
     }

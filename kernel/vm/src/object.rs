@@ -326,7 +326,7 @@ impl MemObject {
                 Err(error) => return Err(error),
             };
             done += put;
-            if put < step {
+            if put < step || done < max && env::killed() {
                 break;
             }
         }
@@ -353,7 +353,7 @@ impl MemObject {
             page.frame().set(flag::DIRTY);
             done += got;
             self.len.fetch_max(at + got as u64, Ordering::AcqRel);
-            if got < step {
+            if got < step || done < max && env::killed() {
                 break;
             }
         }

@@ -25,6 +25,9 @@ pub const TESTS: &[Test] = tests![
     two_thousand_threads_end_in_a_moment,
     thousands_of_processes_cost_no_more_each_than_hundreds,
     thousands_of_threads_cost_no_more_each_than_hundreds,
+    who_is_killed_in_a_long_call_ends,
+    a_call_moves_two_gigabytes_at_most,
+    a_sparse_terabyte_moves_at_once,
 ];
 
 fn limit(which: i32, value: u64) {
@@ -376,8 +379,8 @@ fn threads(count: usize, ready: usize) {
 /// Ten times as many cost ten times as much each where the work grows by their square, and less
 /// than half of that where it does not, also on a host that is elsewhere now and then.
 fn is_linear(make: fn(usize, usize)) {
-    let few = (0..3).map(|_| each(200, make)).min().expect("three");
-    let many = each(2000, make);
+    let least = |count| (0..3).map(|_| each(count, make)).min().expect("three");
+    let (few, many) = (least(200), least(2000));
     assert!(many < few * 5, "{few} us each of 200, {many} us each of 2000");
 }
 
@@ -387,4 +390,74 @@ fn thousands_of_processes_cost_no_more_each_than_hundreds() {
 
 fn thousands_of_threads_cost_no_more_each_than_hundreds() {
     is_linear(threads);
+}
+
+fn who_is_killed_in_a_long_call_ends() {
+    const RANGES: usize = 1024;
+    const LEN: usize = 16 << 20;
+    type Call = fn(&[[usize; 2]], i32);
+    let calls: [Call; 4] = [
+        |ranges, _| {
+            let (at, count) = (ranges.as_ptr(), ranges.len());
+            let _ = sys!(libc::SYS_process_vm_readv, sys::getpid(), at, count, at, count, 0);
+        },
+        |ranges, _| {
+            let (at, count) = (ranges.as_ptr(), ranges.len());
+            let _ = sys!(libc::SYS_process_vm_writev, sys::getpid(), at, count, at, count, 0);
+        },
+        |ranges, _| {
+            let fd = sys::open("/dev/urandom", 0, 0).unwrap();
+            let _ = sys!(libc::SYS_readv, fd, ranges.as_ptr(), ranges.len());
+        },
+        |_, file| {
+            let _ = sys!(libc::SYS_fallocate, file, 3, 0, i64::MAX);
+            let _ = sys!(libc::SYS_fallocate, file, 0, 0, 1usize << 40);
+        },
+    ];
+    for (number, call) in calls.into_iter().enumerate() {
+        let started = map_shared(1);
+        let child = spawn(|| {
+            if number == 3 {
+                expendable();
+            }
+            let file = memfd(1);
+            let buffer = map(LEN / PAGE);
+            touch(buffer, LEN / PAGE);
+            let ranges = [[buffer, LEN]; RANGES];
+            word(started).store(1, std::sync::atomic::Ordering::SeqCst);
+            loop {
+                call(&ranges, file);
+            }
+        });
+        wait_for(1, started);
+        let pause = [0i64, 100_000_000];
+        sys!(libc::SYS_nanosleep, pause.as_ptr(), 0).unwrap();
+        let start = Instant::now();
+        sys::kill(child, libc::SIGKILL).unwrap();
+        assert_eq!(join(child), 128 + libc::SIGKILL);
+        assert!(start.elapsed().as_secs() < 4, "call {number}: {:?}", start.elapsed());
+    }
+}
+
+fn a_call_moves_two_gigabytes_at_most() {
+    const MOST: usize = 0x7fff_f000;
+    let at = reserve(4 * GIB);
+    let null = sys::open("/dev/null", libc::O_WRONLY, 0).unwrap();
+    for ranges in [&[[at, GIB]; 4][..], &[[at, 3 * GIB], [at, 1]], &[[at, MOST], [at, PAGE]]] {
+        let moved = sys!(libc::SYS_writev, null, ranges.as_ptr(), ranges.len());
+        assert_eq!(moved, Ok(MOST));
+    }
+    let ranges = [[at, GIB], [at, MOST - GIB - 1]];
+    assert_eq!(sys!(libc::SYS_writev, null, ranges.as_ptr(), 2), Ok(MOST - 1));
+}
+
+fn a_sparse_terabyte_moves_at_once() {
+    let start = Instant::now();
+    let (at, to) = (reserve(1 << 40), reserve(1 << 40));
+    put(at + (1 << 39), 3);
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    mremap(at, (1 << 40) / PAGE, (1 << 40) / PAGE, flags, to).unwrap();
+    assert_eq!(get(to + (1 << 39)), 3);
+    assert_eq!(get(to), 0);
+    assert!(start.elapsed().as_secs() < 2, "{:?}", start.elapsed());
 }

@@ -26,7 +26,7 @@ fn zero_fill(dst: &mut dyn Sink) -> Result<usize> {
         match dst.put(&ZEROES[..chunk]) {
             Ok(n) => {
                 done += n;
-                if n < chunk {
+                if n < chunk || vm::env::killed() {
                     break;
                 }
             }

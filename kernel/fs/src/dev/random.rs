@@ -112,7 +112,7 @@ pub fn fill(dst: &mut dyn Sink) -> Result<usize> {
         match dst.put(&bytes[..chunk]) {
             Ok(n) => {
                 done += n;
-                if n < chunk {
+                if n < chunk || counter.is_multiple_of(64) && vm::env::killed() {
                     break;
                 }
             }
