@@ -28,6 +28,7 @@ test: setup
 	@$(PROXIMA) test --host
 	@$(PROXIMA) cpus --quick
 	@$(PROXIMA) test --traffic --filter 'scale|falsely|two_runs'
+	@sh scripts/traffic-page.sh $(PROXIMA)
 
 # Everything, on every topology, on both kernels.
 test-all: setup
@@ -42,6 +43,7 @@ test-all: setup
 	@$(PROXIMA) cpus
 	@$(PROXIMA) test --traffic --kernel both
 	@sh scripts/cachegrind.sh $(PROXIMA)
+	@sh scripts/traffic-page.sh $(PROXIMA)
 	@sh scripts/perf-suite.sh $(PROXIMA)
 	@sh scripts/commands.sh $(PROXIMA)
 

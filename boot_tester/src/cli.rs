@@ -33,6 +33,8 @@ pub enum Command {
     Cpus(crate::cmd::cpus::CpusOptions),
     /// Lint the kernel and the guest's programs
     Check,
+    /// Make a page of counted traffic (run --traffic --json), or of two runs side by side
+    Report(crate::cmd::report::ReportOptions),
     /// Look at topologies
     #[command(subcommand)]
     Topo(TopoCommand),
@@ -46,6 +48,9 @@ pub enum TopoCommand {
     Show {
         #[arg(value_name = "NAME|FILE.toml")]
         topology: String,
+        /// As a picture instead
+        #[arg(long)]
+        svg: bool,
     },
 }
 

@@ -59,8 +59,15 @@ fn dispatch(command: Command) -> Result<u8> {
             print!("{}", topology::show::list());
             Ok(0)
         }
-        Command::Topo(TopoCommand::Show { topology }) => {
-            print!("{}", topology::show::table(&topology::file::find(&topology)?));
+        Command::Report(options) => cmd::report::report(&options),
+        Command::Topo(TopoCommand::Show { topology, svg }) => {
+            let topology = topology::file::find(&topology)?;
+            if svg {
+                // By itself it stands on paper.
+                println!("{}", topology::svg::draw(&topology).replace("Canvas", "white"));
+            } else {
+                print!("{}", topology::show::table(&topology));
+            }
             Ok(0)
         }
     }

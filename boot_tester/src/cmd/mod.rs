@@ -17,6 +17,7 @@ mod fuzz_shrink;
 mod missing;
 mod perf;
 pub mod prepare;
+pub mod report;
 pub mod run;
 pub mod test;
 

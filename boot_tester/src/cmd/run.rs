@@ -35,7 +35,7 @@ pub fn run(options: &RunOptions) -> Result<u8> {
     let mode = match options.interactive {
         true => Mode::Tty,
         // Bytes that come when the host has them would make each run another one.
-        false if options.guest.icount && options.traffic.traffic.is_some() => Mode::Direct,
+        false if options.guest.icount && options.traffic.how().is_some() => Mode::Direct,
         false => Mode::Pipe,
     };
     let wishes = Wishes {
@@ -65,6 +65,8 @@ fn apply(options: &RunOptions, mode: Mode, mut wishes: Wishes, first: &traffic::
         best.command.iter().flatten().cloned().collect::<Vec<_>>().join(" ")
     );
     wishes.traffic.json = None;
+    wishes.traffic.report = None;
+    wishes.traffic.traffic = options.traffic.how();
     let (code, second) = start(&options.machine, &options.guest, mode, &command, &wishes)?;
     if let Some(second) = second {
         eprintln!("{}", traffic::verdict(best, &second));
@@ -197,6 +199,10 @@ fn start(
             let text = format!("{}\n", traffic::json(&run));
             std::fs::write(path, text).context(path.display())?;
         }
+        if let Some(path) = &wishes.traffic.report {
+            let page = traffic::html(vec![traffic::json(&run)]);
+            std::fs::write(path, page).context(path.display())?;
+        }
         traffic::lines(&run).iter().for_each(|line| eprintln!("{line}"));
         counted = Some(run);
     }
@@ -206,7 +212,7 @@ fn start(
 /// The guest's files that come back at the end.
 fn fetched(wishes: &Wishes) -> Vec<PathBuf> {
     let mut files = wishes.perf.as_ref().map_or(Vec::new(), Perf::files);
-    if wishes.traffic.traffic.is_some() {
+    if wishes.traffic.how().is_some() {
         files.extend(traffic::GUEST_FILES.map(PathBuf::from));
     }
     files.push(missing::FILE.into());
@@ -287,7 +293,7 @@ fn write_image(
         timeout: 0,
         nonce: String::new(),
         placement: wishes.placement,
-        traffic: wishes.traffic.traffic.is_some(),
+        traffic: wishes.traffic.how().is_some(),
         fetch: fetched(wishes),
         programs: vec![program],
     };

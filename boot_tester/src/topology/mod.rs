@@ -6,6 +6,7 @@
 pub mod file;
 pub mod qemu;
 pub mod show;
+pub mod svg;
 
 use std::collections::BTreeMap;
 

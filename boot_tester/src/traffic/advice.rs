@@ -8,7 +8,7 @@ use traffic::recorder::heat;
 use traffic::sums::Who;
 
 use super::mappings::Mapping;
-use super::result::{Run, accesses, lines};
+use super::result::{Run, Task, accesses, lines};
 use super::table::{share, task_counts};
 use crate::topology::show::cpu_list;
 
@@ -196,15 +196,21 @@ fn of_program(run: &Run, maps: &[(Option<&Mapping>, Vec<HotPage>)]) -> Vec<Advic
 
 /// Tasks that need a CPU of their own.
 fn busy_tasks(run: &Run) -> usize {
-    let counts: Vec<u64> = run.tasks.iter().map(|task| task_counts(task).0).collect();
-    let all: u64 = counts.iter().sum();
-    counts.iter().filter(|&&count| count as f64 >= BUSY * all as f64).count()
+    run.tasks.iter().filter(|task| is_busy(run, task)).count()
+}
+
+fn is_busy(run: &Run, task: &Task) -> bool {
+    let all: u64 = run.tasks.iter().map(|task| task_counts(task).0).sum();
+    task_counts(task).0 as f64 >= BUSY * all as f64
 }
 
 /// Tasks that had better run where their memory is.
 fn of_tasks(run: &Run) -> Vec<Advice> {
     let nodes = run.topology.nodes.iter().enumerate();
     let with_cpus: Vec<usize> = nodes.filter(|(_, n)| !n.cpus.is_empty()).map(|(i, _)| i).collect();
+    // Where tasks have most of their accesses, and how many have it there: a node's CPUs are for so
+    // many of them.
+    let mut free: Vec<usize> = run.topology.nodes.iter().map(|node| node.cpus.len()).collect();
     let mut list = Vec::new();
     for task in run.tasks.iter().filter(|_| run.raw.told) {
         let weight = |from: usize| -> Vec<u64> {
@@ -219,21 +225,30 @@ fn of_tasks(run: &Run) -> Vec<Advice> {
         let from = (0..task.nodes.len()).max_by_key(|&from| weight(from).iter().sum::<u64>());
         let Some(from) = from else { continue };
         let by_memory = weight(from);
-        if let Some((node, remote, then)) = advice::better_node(&by_memory, from, &with_cpus) {
-            list.push(Advice {
-                what: format!("task {} ({})", task.tid, task.name),
-                how: format!(
-                    "run it on CPUs {} (node {node})",
-                    cpu_list(&run.topology.nodes[node].cpus)
-                ),
-                command: None,
-                lines: by_memory.iter().sum(),
-                remote,
-                then,
-            });
+        match advice::better_node(&by_memory, from, &with_cpus) {
+            None => free[from] = free[from].saturating_sub(usize::from(is_busy(run, task))),
+            Some((node, remote, then)) => list.push((
+                node,
+                Advice {
+                    what: format!("task {} ({})", task.tid, task.name),
+                    how: format!(
+                        "run it on CPUs {} (node {node})",
+                        cpu_list(&run.topology.nodes[node].cpus)
+                    ),
+                    command: None,
+                    lines: by_memory.iter().sum(),
+                    remote,
+                    then,
+                },
+            )),
         }
     }
-    list.sort_by_key(|advice| std::cmp::Reverse(advice.saving()));
+    list.sort_by_key(|(_, advice)| std::cmp::Reverse(advice.saving()));
+    list.retain(|(node, _)| {
+        let fits = free[*node] > 0;
+        free[*node] = free[*node].saturating_sub(1);
+        fits
+    });
     list.truncate(MOST);
-    list
+    list.into_iter().map(|(_, advice)| advice).collect()
 }

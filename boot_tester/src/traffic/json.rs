@@ -8,7 +8,7 @@ use super::result::{Run, ends};
 use super::table::task_counts;
 
 /// The form's version: raised when a word changes its meaning or goes.
-const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 /// Names of [`ends`], as keys.
 pub const END_KEYS: [&str; 9] = [
     "l1",

@@ -6,6 +6,7 @@
 mod advice;
 mod json;
 mod mappings;
+mod page;
 mod result;
 mod shared;
 mod symbols;
@@ -18,7 +19,8 @@ pub const WORD: &str = "proxima.traffic";
 pub const GUEST_FILES: [&str; 2] = ["/run/proxima.numa_maps", "/run/proxima.numa_pages"];
 
 pub use advice::{best_command, verdict};
-pub use json::value as json;
+pub use json::{VERSION, value as json};
+pub use page::html;
 pub use result::{Parts, Run, join};
 pub use table::lines;
 pub use wish::{CacheFile, How, LatencyFile, Levels, Options, Wish, raw_file};

@@ -16,6 +16,7 @@ use crate::topology::Topology;
 
 /// The command line's part.
 #[derive(Args, Clone, Debug, Default)]
+#[command(group = clap::ArgGroup::new("counting").args(["traffic", "report"]).multiple(true))]
 pub struct Options {
     /// Count every memory access by CPU's and memory's node, and where in the caches it ends
     ///
@@ -32,14 +33,30 @@ pub struct Options {
     )]
     pub traffic: Option<How>,
     /// With --traffic: the caches, by name (server, desktop, small), none, or a TOML file
-    #[arg(long, value_name = "NAME|FILE", requires = "traffic")]
+    #[arg(long, value_name = "NAME|FILE", requires = "counting")]
     pub caches: Option<String>,
     /// With --traffic: write all that was counted as JSON (docs/traffic.schema.json)
-    #[arg(long, value_name = "FILE", requires = "traffic", value_parser = paths::output())]
+    #[arg(long, value_name = "FILE", requires = "counting", value_parser = paths::output())]
     pub json: Option<PathBuf>,
+    /// Count, and make one HTML page of everything
+    #[arg(
+        long,
+        value_name = "FILE.html",
+        value_parser = paths::output(),
+        conflicts_with_all = ["interactive", "placement", "perf", "flame", "gdb"]
+    )]
+    pub report: Option<PathBuf>,
     /// With --traffic: run again with the best advice that numactl can express, and compare
-    #[arg(long, value_name = "apply", requires = "traffic", require_equals = true)]
+    #[arg(long, value_name = "apply", requires = "counting", require_equals = true)]
     pub advice: Option<Apply>,
+}
+
+impl Options {
+    /// How to count; a page alone asks for the usual.
+    pub fn how(&self) -> Option<How> {
+        let usual = How { caches: true, sample: 1, user_only: false };
+        self.traffic.or(self.report.as_ref().map(|_| usual))
+    }
 }
 
 /// What to do with advice.
@@ -166,7 +183,7 @@ impl LatencyFile {
 impl Wish {
     /// What the options ask for on `topology`; None when they do not.
     pub fn of(options: &Options, topology: &Topology) -> Result<Option<Self>> {
-        let Some(how) = options.traffic else { return Ok(None) };
+        let Some(how) = options.how() else { return Ok(None) };
         plugins_work()?;
         let usage = |why: String| Fail::usage(why);
         let mut file = topology.model.clone();
