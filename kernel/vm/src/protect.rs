@@ -85,17 +85,21 @@ impl Mm {
             if vma.flags & rights != new {
                 let (was, len) = (vma.flags, stop - at);
                 let will = protected(vma, new);
-                // The limits are asked when memory turns into data.
-                let refused = !self.may_expand(will, len) && self.may_expand(was, len);
-                if new.contains(VmaFlags::WRITE) && refused {
+                // The limits are asked, and the count moves, when memory turns into data.
+                let turns = was.is_data() != will.is_data();
+                let within = |flags| !turns || self.may_expand(flags, len);
+                if new.contains(VmaFlags::WRITE) && !within(will) && within(was) {
                     return Err(Errno::ENOMEM);
                 }
                 self.update_areas(&mut vmas, at, stop, |v| {
                     v.flags = protected(v, new);
                     Ok(())
                 })?;
-                self.count_area(was, -((len / PAGE) as i64));
-                self.count_area(will, (len / PAGE) as i64);
+                if turns {
+                    let pages = (len / PAGE) as i64;
+                    let more = if will.is_data() { pages } else { -pages };
+                    self.data.fetch_add(more, Ordering::Relaxed);
+                }
                 if let Some(vma) = vmas.find(at) {
                     self.change_entries(vma, at, stop);
                 }

@@ -23,6 +23,9 @@ pub struct VmaTree {
     areas: BTreeMap<u64, Vma>,
     /// Free ranges by size, once there are many areas: few are looked through as quickly.
     gaps: Option<Gaps>,
+    /// From the lowest to the highest special mapping that ever was: they are few, and asked for at
+    /// every unmapping.
+    special: (u64, u64),
 }
 
 /// Areas from which on an index of the free ranges is kept.
@@ -31,7 +34,7 @@ const MANY: usize = if cfg!(test) { 3 } else { 64 };
 impl VmaTree {
     /// No areas.
     pub const fn new() -> Self {
-        Self { areas: BTreeMap::new(), gaps: None }
+        Self { areas: BTreeMap::new(), gaps: None, special: (u64::MAX, 0) }
     }
 
     /// Number of areas.
@@ -188,6 +191,7 @@ impl VmaTree {
         debug_assert!(self.is_free(vma.start, vma.end));
         let start = vma.start;
         self.note_mapped(start, vma.end);
+        self.note_special(&vma);
         self.areas.insert(start, vma);
         self.merge(start);
         self.index_gaps();
@@ -198,7 +202,15 @@ impl VmaTree {
     pub fn insert_apart(&mut self, vma: Vma) {
         debug_assert!(self.is_free(vma.start, vma.end));
         self.note_mapped(vma.start, vma.end);
+        self.note_special(&vma);
         self.areas.insert(vma.start, vma);
+    }
+
+    fn note_special(&mut self, vma: &Vma) {
+        if vma.special() {
+            let (low, high) = self.special;
+            self.special = (low.min(vma.start), high.max(vma.end));
+        }
     }
 
     /// Makes the area that begins at `start`, which is new or has changed, one with its neighbours
@@ -278,6 +290,9 @@ impl VmaTree {
 
     /// True when `[start, end)` begins or ends within a special mapping, which stays in one piece.
     pub fn cuts_special(&self, start: u64, end: u64) -> bool {
+        if end <= self.special.0 || self.special.1 <= start {
+            return false;
+        }
         let cut = |at: u64| self.find(at).is_some_and(|vma| vma.special() && vma.start < at);
         cut(start) || cut(end)
     }
