@@ -14,10 +14,12 @@
 //! `traffic pingpong CPU CPU true|false ROUNDS`: two threads increment words of one line in turns,
 //! the same word or neighbours. `traffic bad|good CPUS MIB ROUNDS`: one thread per CPU sums its part
 //! of an array that the first thread (bad) or each (good) has initialised.
+//! `traffic work NAME CPUS CPU MIB ROUNDS`: see [`work`].
 
 mod pingpong;
 mod shared;
 mod sys;
+mod work;
 
 use std::hint::black_box;
 
@@ -31,6 +33,10 @@ fn main() {
     match words[..] {
         ["pingpong", first, second, kind, rounds] => {
             pingpong::run(number(first), number(second), kind == "true", number(rounds));
+        }
+        ["work", name, cpus, first, mib, rounds] => {
+            let cpus: Vec<usize> = cpus.split(',').map(number).collect();
+            work::run(name, &cpus, number(first), number(mib) * MIB / 8, number(rounds));
         }
         [kind @ ("bad" | "good"), cpus, mib, rounds] => {
             shared::run(kind == "good", number(cpus), number(mib) * MIB / 8, number(rounds));
