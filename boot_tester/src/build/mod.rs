@@ -84,7 +84,7 @@ pub fn plugin(progress: &Progress) -> Result<PathBuf> {
     let target = target()?;
     let library = target.join("release").join(NAME);
     let sources = ["traffic", "kernel/abi", "Cargo.toml", "Cargo.lock"].map(|name| top.join(name));
-    let stamp = Stamp::of(&target.join(".proxima-traffic"), &sources);
+    let stamp = Stamp::of(&target.join(".proxima-plugin"), &sources);
     if stamp.is_current() && library.exists() {
         return Ok(library);
     }
