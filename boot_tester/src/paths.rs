@@ -2,7 +2,8 @@
 //! that a person asks for.
 
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
@@ -41,6 +42,30 @@ pub fn cache() -> Result<PathBuf> {
     let dir = base.join("proxima");
     std::fs::create_dir_all(&dir).context(dir.display())?;
     Ok(dir)
+}
+
+/// Bytes beyond which nobody describes a machine, its caches or a test directory.
+pub const DESCRIPTION: u64 = 1 << 20;
+/// Bytes beyond which no record of a run or of a sequence goes.
+pub const RECORD: u64 = 1 << 30;
+
+/// The text of a file that a person names, or of a device as far as `most` bytes.
+pub fn text(path: &Path, most: u64) -> io::Result<String> {
+    let wrong = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_string());
+    let kind = fs::metadata(path)?.file_type();
+    if kind.is_dir() {
+        return Err(wrong("it is a directory"));
+    }
+    // Nobody may ever write into it.
+    if kind.is_fifo() {
+        return Err(wrong("it is a pipe: give a file"));
+    }
+    let mut text = Vec::new();
+    fs::File::open(path)?.take(most + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > most {
+        return Err(wrong(&format!("it is longer than {} MiB", most >> 20)));
+    }
+    String::from_utf8(text).map_err(|_| wrong("it is no text"))
 }
 
 /// A path as it is shown to people: relative to where they stand, if below it.

@@ -96,7 +96,7 @@ pub fn fuzz(options: &FuzzOptions) -> Result<u8> {
         .collect::<Result<_>>()?;
     let given = options.replay.as_deref().map(|path| {
         let text =
-            std::fs::read_to_string(path).map_err(|e| Fail::usage(format!("{path:?}: {e}")))?;
+            paths::text(path, paths::RECORD).map_err(|e| Fail::usage(format!("{path:?}: {e}")))?;
         parse(&text)
     });
     let given = given.transpose()?;

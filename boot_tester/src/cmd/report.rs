@@ -26,7 +26,7 @@ pub fn report(options: &ReportOptions) -> Result<u8> {
 
 fn read(path: &Path) -> Result<Value> {
     let wrong = |why: String| Fail::usage(format!("{}: {why}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let text = paths::text(path, paths::RECORD).map_err(|error| wrong(error.to_string()))?;
     let run: Value = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     if run["format"] == "proxima-traffic" && run["version"] == traffic::VERSION {
         return Ok(run);

@@ -304,7 +304,7 @@ fn write_image(
 /// A name that the host does not have may be one of busybox's commands.
 fn applet(name: &OsString, fail: Fail) -> Result<PathBuf> {
     let mut tree = base::skeleton()?;
-    if name.to_string_lossy().contains('/') || !base::add_busybox(&mut tree)? {
+    if name.is_empty() || name.to_string_lossy().contains('/') || !base::add_busybox(&mut tree)? {
         return Err(fail);
     }
     ["/bin", "/sbin"]

@@ -17,9 +17,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use serde::Deserialize;
 
@@ -31,6 +31,7 @@ use crate::guest::machine::quote;
 use crate::image::libs::Finder;
 use crate::image::runfile::{self, Mode, Program, RunFile};
 use crate::image::{base, program};
+use crate::paths;
 use crate::progress::Progress;
 
 const MANIFEST: &str = "proxima.toml";
@@ -60,11 +61,12 @@ impl DirSuite {
     pub fn open(dir: &Path, timeout: Option<u64>, progress: &Progress) -> Result<Self> {
         let shown = dir.display();
         let dir = fs::canonicalize(dir).map_err(|e| Fail::usage(format!("--dir {shown}: {e}")))?;
-        let mut manifest: Manifest = match fs::read_to_string(dir.join(MANIFEST)) {
+        let mut manifest: Manifest = match paths::text(&dir.join(MANIFEST), paths::DESCRIPTION) {
             Ok(text) => toml::from_str(&text).map_err(|e| {
                 Fail::usage(format!("{shown}/{MANIFEST}: {}", e.message().replace('\n', " ")))
             })?,
-            Err(_) => Manifest::default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Manifest::default(),
+            Err(error) => return Err(Fail::usage(format!("{shown}/{MANIFEST}: {error}"))),
         };
         manifest.timeout = timeout.or(manifest.timeout);
         let init = build::user("init", progress)?;

@@ -14,14 +14,13 @@
 //! cores = 2
 //! ```
 
-use std::io::Read;
-use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use super::{CpuShape, Node, Topology, default_distances};
 use crate::error::Fail;
+use crate::paths;
 use crate::size;
 use crate::traffic::{CacheFile, LatencyFile, Levels};
 
@@ -124,31 +123,10 @@ pub fn find(name: &str) -> Result<Topology, Fail> {
             names.join(", ")
         )));
     }
-    let text = read(path).map_err(|error| Fail::usage(format!("topology {name}: {error}")))?;
+    let text = paths::text(path, paths::DESCRIPTION)
+        .map_err(|error| Fail::usage(format!("topology {name}: {error}")))?;
     let stem = path.file_stem().map_or(name.into(), |stem| stem.to_string_lossy());
     parse(&stem, &text).map_err(|why| Fail::usage(format!("topology {name}: {why}")))
-}
-
-/// Nobody describes a machine in more bytes than this.
-const LONGEST: u64 = 1 << 20;
-
-/// The text of a file, or of a pipe or device as far as a topology may go.
-fn read(path: &Path) -> std::io::Result<String> {
-    let wrong = |why: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, why.to_string());
-    let kind = std::fs::metadata(path)?.file_type();
-    if kind.is_dir() {
-        return Err(wrong("it is a directory"));
-    }
-    // Nobody may ever write into it.
-    if kind.is_fifo() {
-        return Err(wrong("it is a pipe: give a file"));
-    }
-    let mut text = Vec::new();
-    std::fs::File::open(path)?.take(LONGEST + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > LONGEST {
-        return Err(wrong("it is longer than 1 MiB"));
-    }
-    String::from_utf8(text).map_err(|_| wrong("it is no text"))
 }
 
 /// Reads and checks a topology file's text.

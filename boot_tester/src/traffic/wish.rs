@@ -258,7 +258,7 @@ impl Wish {
 fn read(path: &Path) -> Result<CacheFile> {
     let name = path.display();
     let known: Vec<&str> = geometry::NAMES.iter().map(|(name, _)| *name).collect();
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = paths::text(path, paths::DESCRIPTION).map_err(|error| {
         Fail::usage(format!("--caches {name}: {error} (names are none, {})", known.join(", ")))
     })?;
     toml::from_str(&text).map_err(|error| {
