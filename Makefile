@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 # Crates that build on the host; the kernel itself and the guest's programs have targets of their own.
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: all setup build run test test-all docs bench check install clean
+.PHONY: all setup build run test test-all test-releases docs bench check install clean
 
 all: build
 
@@ -47,6 +47,10 @@ test-all: setup
 	@sh scripts/traffic-page.sh $(PROXIMA)
 	@sh scripts/perf-suite.sh $(PROXIMA)
 	@sh scripts/commands.sh $(PROXIMA)
+
+# Installed and run in fresh roots of other releases: needs root and debootstrap.
+test-releases: setup
+	@sh scripts/releases.sh
 
 # docs/syscalls.md, from the kernel's own table.
 docs: setup
