@@ -5,6 +5,7 @@ mod ops;
 pub use ops::{FileOps, Llseek, MapTarget, PathOnly, Seek, Whence};
 
 use crate::env;
+use crate::fasync::Fown;
 use crate::inode::{Entry, Inode, SetAttr};
 use crate::mount::Path;
 use crate::poll::{PollMask, PollTable};
@@ -15,9 +16,9 @@ use abi::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use hal::user::{Sink, Source};
-use sync::{Mutex, MutexGuard, SpinLock};
+use sync::{Mutex, MutexGuard, Once, SpinLock};
 
 /// What a description was opened on.
 #[derive(Clone)]
@@ -73,10 +74,8 @@ pub struct File {
     /// `O_*` status flags and access mode.
     flags: AtomicU32,
     position: Mutex<u64>,
-    /// F_SETOWN: a pid, or a negative process group.
-    owner: AtomicI64,
-    /// F_SETSIG.
-    signal: AtomicU32,
+    /// F_SETOWN and F_SETSIG, made when first used.
+    fown: Once<Arc<Fown>>,
     /// An advisory lock was taken through this description: look for it on release.
     locked: AtomicBool,
     /// Counted among the inode's writers.
@@ -93,9 +92,8 @@ pub trait Watcher: Send + Sync {
     fn closed(&self);
 }
 
-/// Flags that fcntl(F_SETFL) can change.
-pub const SETFL_MASK: u32 =
-    oflag::O_APPEND | oflag::O_NONBLOCK | oflag::O_ASYNC | oflag::O_DIRECT | oflag::O_NOATIME;
+/// Flags that fcntl(F_SETFL) can change, beside O_ASYNC ([`File::set_async`]).
+const SETFL_MASK: u32 = oflag::O_APPEND | oflag::O_NONBLOCK | oflag::O_DIRECT | oflag::O_NOATIME;
 
 /// Flags that belong to opening and are not kept.
 const OPEN_ONLY: u32 =
@@ -111,8 +109,7 @@ impl File {
             seek,
             flags: AtomicU32::new(flags & !OPEN_ONLY),
             position: Mutex::new(0),
-            owner: AtomicI64::new(0),
-            signal: AtomicU32::new(0),
+            fown: Once::new(),
             locked: AtomicBool::new(false),
             writes: AtomicBool::new(false),
             opener: env::env().credentials_id(),
@@ -171,8 +168,50 @@ impl File {
         if flags & oflag::O_DIRECT != 0 && !stream && !self.ops.direct_io() {
             return Err(Errno::EINVAL);
         }
-        self.flags.store((old & !SETFL_MASK) | (flags & SETFL_MASK), Relaxed);
-        self.ops.flags_changed(self).inspect_err(|_| self.flags.store(old, Relaxed))
+        self.replace_flags(SETFL_MASK, flags);
+        self.ops.flags_changed(self).inspect_err(|_| self.replace_flags(SETFL_MASK, old))
+    }
+    fn replace_flags(&self, mask: u32, flags: u32) {
+        let replace = |old: u32| Some(old & !mask | flags & mask);
+        let _ = self.flags.fetch_update(Relaxed, Relaxed, replace);
+    }
+    /// O_ASYNC: has the owner told by a signal when the object becomes ready, or no longer. `fd`
+    /// is the descriptor that the signal will name. False when nothing changed. ENOTTY where there
+    /// are no signals, ENOMEM.
+    pub fn set_async(&self, fd: i32, on: bool) -> Result<bool> {
+        let is_set = || self.flags() & oflag::O_ASYNC != 0;
+        if is_set() == on {
+            return Ok(false);
+        }
+        let [first, second] = self.ops.fasync();
+        if first.is_none() && second.is_none() {
+            return Err(Errno::ENOTTY);
+        }
+        let fown = self.fown();
+        let _arming = fown.arming.lock();
+        if is_set() == on {
+            return Ok(false);
+        }
+        if on {
+            first.map_or(Ok(()), |list| list.insert(fown, fd))?;
+            if let Err(error) = second.map_or(Ok(()), |list| list.insert(fown, fd)) {
+                first.map(|list| list.remove(fown));
+                return Err(error);
+            }
+        } else if !self.disarm(fown) {
+            // The flag came with open(2), and stays.
+            return Ok(false);
+        }
+        self.replace_flags(oflag::O_ASYNC, if on { oflag::O_ASYNC } else { 0 });
+        Ok(true)
+    }
+    /// Takes its entries back; false if there were none.
+    fn disarm(&self, fown: &Arc<Fown>) -> bool {
+        let mut found = false;
+        for list in self.ops.fasync().into_iter().flatten() {
+            found |= list.remove(fown);
+        }
+        found
     }
     /// O_NONBLOCK is set.
     #[inline]
@@ -197,13 +236,13 @@ impl File {
     pub fn is_path_only(&self) -> bool {
         self.flags() & oflag::O_PATH != 0
     }
-    /// F_GETOWN, F_SETOWN: pid or negative process group.
-    pub fn owner(&self) -> &AtomicI64 {
-        &self.owner
+    /// Who is told by O_ASYNC, and by which signal.
+    pub fn fown(&self) -> &Arc<Fown> {
+        self.fown.call_once(Arc::default)
     }
-    /// F_GETSIG, F_SETSIG.
-    pub fn signal(&self) -> &AtomicU32 {
-        &self.signal
+    /// As [`File::fown`]; `None` when nobody was named yet.
+    pub fn fown_if_used(&self) -> Option<&Arc<Fown>> {
+        self.fown.get()
     }
     /// Returns whether the running task opened it, with the credentials that it has now.
     pub fn opened_by_caller(&self) -> bool {
@@ -508,6 +547,11 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
+        if self.flags() & oflag::O_ASYNC != 0
+            && let Some(fown) = self.fown.get()
+        {
+            self.disarm(fown);
+        }
         for watcher in self.watchers.get_mut().drain(..) {
             if let Some(watcher) = watcher.upgrade() {
                 watcher.closed();

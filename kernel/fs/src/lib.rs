@@ -27,6 +27,7 @@ pub mod dirent;
 pub mod env;
 pub mod epoll;
 pub mod eventfd;
+pub mod fasync;
 pub mod fdtable;
 pub mod file;
 pub mod initramfs;

@@ -10,6 +10,7 @@ pub mod splice;
 pub use fifo::open_fifo;
 
 use crate::env;
+use crate::fasync::{Band, Fasync};
 use crate::file::{File, FileOps, Place, Seek};
 use crate::inode::{Inode, InodeBase, OpenArgs};
 use crate::oflag;
@@ -68,6 +69,9 @@ pub struct Pipe {
     filled: Arc<WaitQueue>,
     /// Writers wait here.
     drained: Arc<WaitQueue>,
+    /// Readers and writers that want signals.
+    fasync_readers: Fasync,
+    fasync_writers: Fasync,
 }
 
 impl Pipe {
@@ -85,6 +89,8 @@ impl Pipe {
             sleeping_writers: AtomicU32::new(0),
             filled: Arc::new(WaitQueue::new()),
             drained: Arc::new(WaitQueue::new()),
+            fasync_readers: Fasync::default(),
+            fasync_writers: Fasync::default(),
         })
     }
 
@@ -190,6 +196,13 @@ impl Pipe {
         if dst.room() == 0 {
             return Ok(0);
         }
+        let outcome = self.take(nonblocking, dst);
+        self.fasync_writers.kill(Band::Out);
+        outcome
+    }
+
+    /// Waits for bytes and takes them.
+    fn take(&self, nonblocking: bool, dst: &mut dyn Sink) -> Result<usize> {
         loop {
             let mut ring = self.ring.lock();
             let was_full = ring.buffers.len() >= ring.slots;
@@ -226,6 +239,13 @@ impl Pipe {
         if src.left() == 0 {
             return Ok(0);
         }
+        let outcome = self.put(file, src);
+        self.fasync_readers.kill(Band::In);
+        outcome
+    }
+
+    /// Puts in everything, waiting for room.
+    fn put(&self, file: &File, src: &mut dyn Source) -> Result<usize> {
         let packet = file.flags() & oflag::O_DIRECT != 0;
         let mut done = 0;
         loop {
@@ -259,6 +279,7 @@ impl Pipe {
             if file.nonblocking() {
                 return if done > 0 { Ok(done) } else { Err(Errno::EAGAIN) };
             }
+            self.fasync_readers.kill(Band::In);
             let ready = || (!self.is_full() || !self.has_readers()).then_some(());
             self.sleeping_writers.fetch_add(1, Relaxed);
             let outcome = self.drained.wait_exclusive(None, ready);
@@ -362,6 +383,10 @@ impl Drop for PipeEnd {
         }
         self.pipe.filled.wake_all();
         self.pipe.drained.wake_all();
+        if self.pipe.has_readers() != self.pipe.has_writers() {
+            self.pipe.fasync_readers.kill(Band::In);
+            self.pipe.fasync_writers.kill(Band::Out);
+        }
     }
 }
 
@@ -407,6 +432,10 @@ impl FileOps for PipeEnd {
     }
     fn pollable(&self) -> bool {
         true
+    }
+    fn fasync(&self) -> [Option<&Fasync>; 2] {
+        let pipe = &self.pipe;
+        [self.reads.then_some(&pipe.fasync_readers), self.writes.then_some(&pipe.fasync_writers)]
     }
     fn ioctl(&self, _file: &File, cmd: u32, arg: u64) -> Result<u64> {
         if cmd != abi::raw::ioctl::FIONREAD {

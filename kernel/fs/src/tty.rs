@@ -18,6 +18,7 @@ pub use job::{Job, TtyHooks, controlling, register_hooks, session_ended};
 pub use pty::{devpts, open_peer as open_pty_peer};
 pub use termios::Termios;
 
+use crate::fasync::{Band, Fasync};
 use crate::poll::PollMask;
 use crate::stat::DevId;
 use abi::{Errno, Result};
@@ -108,6 +109,7 @@ pub struct Tty {
     opens: AtomicU32,
     readable: Arc<WaitQueue>,
     writable: Arc<WaitQueue>,
+    fasync: Fasync,
 }
 
 impl Tty {
@@ -139,6 +141,7 @@ impl Tty {
             opens: AtomicU32::new(0),
             readable: Arc::new(WaitQueue::new()),
             writable: Arc::new(WaitQueue::new()),
+            fasync: Fasync::default(),
         })
     }
 
@@ -272,7 +275,10 @@ impl Tty {
             // Echo that finds no room is dropped, as on Linux.
             self.driver.write(&out);
         }
-        if effects.readable {
+        for _ in 0..effects.lines {
+            self.fasync.kill(Band::In);
+        }
+        if effects.lines > 0 {
             self.readable.wake_one();
         }
     }
@@ -283,8 +289,14 @@ impl Tty {
             self.driver.tell(news, old);
         }
         if !stop {
-            self.writable.wake_all();
+            self.wake_writers();
         }
+    }
+
+    /// There may be room for output.
+    fn wake_writers(&self) {
+        self.writable.wake_all();
+        self.fasync.space();
     }
 
     fn signal_foreground(&self, signal: u32) {

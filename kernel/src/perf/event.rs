@@ -12,7 +12,7 @@ use abi::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering::Relaxed};
-use fs::File;
+use fs::fasync::Fasync;
 use numa::CpuId;
 use sync::{IrqLock, WaitQueue};
 
@@ -96,8 +96,8 @@ pub struct Event {
     pub pending: AtomicI32,
     pub queued: AtomicBool,
     pub waiters: Arc<WaitQueue>,
-    pub file: IrqLock<Weak<File>>,
-    pub fd: AtomicI32,
+    /// Who wants signals of it.
+    pub fasync: Fasync,
 }
 
 fn next_id() -> u64 {
@@ -143,8 +143,7 @@ impl Event {
             pending: AtomicI32::new(0),
             queued: AtomicBool::new(false),
             waiters: Arc::new(WaitQueue::new()),
-            file: IrqLock::new(Weak::new()),
-            fd: AtomicI32::new(-1),
+            fasync: Fasync::default(),
         });
         if let (Some(leader), None) = (&event.leader, &event.parent) {
             leader.siblings.lock().push(Arc::downgrade(&event));

@@ -9,6 +9,7 @@ use abi::{Errno, Result};
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
+use fs::fasync::Fasync;
 use fs::file::Seek;
 use fs::{File, FileOps, PollMask, PollTable};
 use hal::VirtAddr;
@@ -246,6 +247,10 @@ impl FileOps for PerfFile {
 
     fn pollable(&self) -> bool {
         true
+    }
+
+    fn fasync(&self) -> [Option<&Fasync>; 2] {
+        [Some(&self.event.fasync), None]
     }
 
     fn ioctl(&self, _file: &File, cmd: u32, arg: u64) -> Result<u64> {

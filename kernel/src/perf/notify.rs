@@ -5,21 +5,18 @@
 
 use super::buffer::Buffer;
 use super::event::Event;
-use crate::signal::SigInfo;
-use crate::task::table;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
+use fs::fasync::Band;
 use hal::apic::Ipi;
 use numa::MAX_CPUS;
 use sync::{IrqLock, Notify};
 
 /// POLL_IN: there is something to read.
-pub const IN: i32 = 1;
+pub const IN: i32 = Band::In as i32;
 /// POLL_HUP: the event was disabled.
-pub const HUP: i32 = 6;
-/// SIGIO.
-const SIGIO: i32 = 29;
+pub const HUP: i32 = Band::Hup as i32;
 
 static PENDING: [IrqLock<Vec<Arc<Event>>>; MAX_CPUS] =
     [const { IrqLock::new(Vec::new()) }; MAX_CPUS];
@@ -52,27 +49,11 @@ pub fn on_interrupt() {
         if let Some(buffer) = event.output() {
             buffer.waiters.wake_all();
         }
-        let wants = event.file.lock().upgrade();
-        let asynchronous = wants.as_ref().is_some_and(|f| f.flags() & fs::oflag::O_ASYNC != 0);
-        if asynchronous {
+        if event.fasync.is_armed() {
             crate::time::worker::push_notify(event.clone());
         } else {
             event.pending.store(0, Relaxed);
         }
-        // The last reference to a file must not go in an interrupt.
-        if let Some(file) = wants {
-            crate::time::worker::push_notify(Arc::new(Holder(IrqLock::new(Some(file)))));
-        }
-    }
-}
-
-/// Keeps a file until the worker has it.
-struct Holder(IrqLock<Option<Arc<fs::File>>>);
-
-impl Notify for Holder {
-    fn notify(&self) {
-        let file = self.0.lock().take();
-        drop(file);
     }
 }
 
@@ -84,23 +65,6 @@ impl Notify for Event {
             // It was said already: something happened between the interrupt and the worker.
             return;
         }
-        let Some(file) = self.file.lock().upgrade() else { return };
-        let owner = file.owner().load(Relaxed) as i32;
-        let wanted = file.signal().load(Relaxed) as i32;
-        let info = if wanted == 0 {
-            SigInfo::kernel(SIGIO)
-        } else {
-            SigInfo::ready(wanted, why, self.fd.load(Relaxed))
-        };
-        // A queue that is full loses the signal, as on Linux; an owner that is gone wants none.
-        if owner > 0 {
-            if let Some(task) = table::task(owner) {
-                let _ = crate::signal::send::to_thread(&task, info.into());
-            }
-        } else {
-            for process in table::group(-owner) {
-                let _ = crate::signal::send::to_process(&process, info.into());
-            }
-        }
+        self.fasync.kill(if why == HUP { Band::Hup } else { Band::In });
     }
 }

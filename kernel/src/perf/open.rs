@@ -113,11 +113,8 @@ fn open(
         event.set_output(Some(group.event.output().ok_or(Errno::EINVAL)?));
     }
     let file = fs::anon::file(ops, "[perf_event]", fs::oflag::O_RDWR);
-    *event.file.lock() = Arc::downgrade(&file);
     event.install(&context);
-    let fd = c.install(file, flags & FD_CLOEXEC != 0)?;
-    event.fd.store(fd, Relaxed);
-    Ok(fd)
+    c.install(file, flags & FD_CLOEXEC != 0)
 }
 
 /// EINVAL for a CPU that cannot be, and for none without a task.

@@ -2,6 +2,7 @@
 
 use super::set::{self, sig};
 use crate::task::process::Event;
+use fs::fasync::Band;
 
 /// `si_code` of signals that nobody's code names better.
 pub mod code {
@@ -11,6 +12,7 @@ pub mod code {
     pub const KERNEL: i32 = 0x80;
     /// A timer of timer_create(2).
     pub const TIMER: i32 = -2;
+    /// A file, by a signal whose own codes mean something else.
     pub const SIGIO: i32 = -5;
     /// tkill(2), tgkill(2).
     pub const TKILL: i32 = -6;
@@ -81,12 +83,11 @@ impl SigInfo {
         info
     }
 
-    /// A descriptor is ready: POLL_IN or POLL_HUP as the code.
-    pub fn ready(signal: i32, code: i32, fd: i32) -> Self {
-        /// POLLIN | POLLRDNORM, and POLLHUP | POLLERR, as `si_band` names them.
-        const BANDS: [u64; 2] = [0x41, 0x18];
-        let mut info = Self::new(signal, code);
-        info.set_long(4, BANDS[usize::from(code != 1)]);
+    /// Something happened to the file that `fd` named.
+    pub fn poll(signal: i32, band: Band, fd: i32) -> Self {
+        let specific = (set::SYNCHRONOUS | set::bit(sig::CHLD)) & set::bit(signal) != 0;
+        let mut info = Self::new(signal, if specific { code::SIGIO } else { band as i32 });
+        info.set_long(4, band.events());
         info.0[6] = fd as u32;
         info
     }
@@ -123,6 +124,10 @@ impl SigInfo {
             out[12] = w[6];
             out[13] = w[7];
         };
+        let poll = |out: &mut [u32; 32]| {
+            out[7] = w[4];
+            out[5] = w[6];
+        };
         let code = self.code();
         match code {
             code::TIMER => {
@@ -130,10 +135,7 @@ impl SigInfo {
                 out[8] = w[5];
                 value(&mut out);
             }
-            code::SIGIO => {
-                out[7] = w[4];
-                out[5] = w[6];
-            }
+            code::SIGIO => poll(&mut out),
             _ if code > 0 && code != code::KERNEL => match self.signal() {
                 sig::CHLD => {
                     out[3] = w[4];
@@ -145,6 +147,7 @@ impl SigInfo {
                     out[18] = w[4];
                     out[19] = w[5];
                 }
+                _ if code <= Band::Hup as i32 => poll(&mut out),
                 _ => {
                     out[3] = w[4];
                     out[4] = w[5];

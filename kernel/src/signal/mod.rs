@@ -5,7 +5,7 @@
 //! * [`send`]: who may send, and whom it reaches. [`deliver`]: the way back to user mode, default
 //!   actions, restart of interrupted calls; [`frame`]: what a handler finds on its stack.
 //! * [`stop`]: job control. [`group`]: the end of a process's other threads, orphaned groups.
-//! * [`tty`], [`fd`]: signals as terminals and signalfd(2) see them.
+//! * [`tty`], [`fd`]: signals as terminals and signalfd(2) see them; [`sigio`]: signals about files.
 //!
 //! Lock order: a process's `group`, its `place`, a queue of pending signals, a task's `entity`.
 //! Nothing of this is called in an interrupt.
@@ -20,6 +20,7 @@ pub mod mask;
 pub mod pending;
 pub mod send;
 pub mod set;
+pub mod sigio;
 pub mod stop;
 pub mod tty;
 pub mod user;

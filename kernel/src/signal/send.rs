@@ -199,15 +199,10 @@ pub fn send_child_event(parent: &Arc<Process>, child: &Arc<Process>, signal: i32
     let _ = to_process(parent, child_info(child, signal, event).into());
 }
 
-/// May the running task send `signal` to `process`? EPERM.
-pub fn permitted(process: &Arc<Process>, signal: i32) -> Result<()> {
-    let task = current();
-    if Arc::ptr_eq(&task.process, process) {
-        return Ok(());
-    }
-    let own = task.credentials();
+/// Real and saved user of a process, for which others may send it signals.
+pub fn target_ids(process: &Process) -> (u32, u32) {
     let first = process.place.lock().threads.first().cloned();
-    let (uid, suid) = first.map_or_else(
+    first.map_or_else(
         || {
             let uid = process.uid.load(Ordering::Relaxed);
             (uid, uid)
@@ -216,7 +211,17 @@ pub fn permitted(process: &Arc<Process>, signal: i32) -> Result<()> {
             let theirs = t.credentials();
             (theirs.uid, theirs.suid)
         },
-    );
+    )
+}
+
+/// May the running task send `signal` to `process`? EPERM.
+pub fn permitted(process: &Arc<Process>, signal: i32) -> Result<()> {
+    let task = current();
+    if Arc::ptr_eq(&task.process, process) {
+        return Ok(());
+    }
+    let own = task.credentials();
+    let (uid, suid) = target_ids(process);
     let same_user = [own.uid, own.euid].iter().any(|id| *id == uid || *id == suid);
     if same_user || own.has(Cap::Kill as u32) {
         return Ok(());

@@ -31,6 +31,7 @@ pub mod sig {
     pub const VTALRM: i32 = 26;
     pub const PROF: i32 = 27;
     pub const WINCH: i32 = 28;
+    pub const IO: i32 = 29;
     pub const SYS: i32 = 31;
 }
 

@@ -1,10 +1,10 @@
 //! fcntl(2): flags, owners, record locks, pipe sizes, seals.
 
 use super::Ctx;
+use crate::signal::sigio;
 use abi::raw::general as g;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering::Relaxed;
 use fs::locks::{self, Kind, Owner, Record};
 use fs::pipe::PipeEnd;
 use fs::{Cap, File};
@@ -33,17 +33,17 @@ fn fcntl(c: &mut Ctx<'_>, fd: i32, cmd: u32, arg: u64) -> Result<i64> {
         g::F_GETFL => Ok(i64::from(file.flags())),
         _ if file.is_path_only() => Err(Errno::EBADF),
         F_CREATED_QUERY => Err(Errno::EINVAL),
-        g::F_SETFL => set_flags(c, &file, arg as u32).map(|()| 0),
-        g::F_SETOWN => set_owner(&file, i64::from(arg as i32)).map(|()| 0),
-        g::F_GETOWN => Ok(file.owner().load(Relaxed)),
+        g::F_SETFL => set_flags(c, fd, &file, arg as u32).map(|()| 0),
+        g::F_SETOWN => sigio::set_owner(&file, arg as i32).map(|()| 0),
+        g::F_GETOWN => Ok(i64::from(sigio::owner(&file))),
         F_SETOWN_EX => set_owner_ex(&file, VirtAddr::new(arg)).map(|()| 0),
         F_GETOWN_EX => get_owner_ex(&file, VirtAddr::new(arg)).map(|()| 0),
         g::F_SETSIG if arg > 64 => Err(Errno::EINVAL),
         g::F_SETSIG => {
-            file.signal().store(arg as u32, Relaxed);
+            file.fown().set_signal(arg as u32);
             Ok(0)
         }
-        g::F_GETSIG => Ok(i64::from(file.signal().load(Relaxed))),
+        g::F_GETSIG => Ok(file.fown_if_used().map_or(0, |fown| i64::from(fown.signal()))),
         g::F_GETLK | g::F_OFD_GETLK => test_lock(c, &file, cmd, VirtAddr::new(arg)).map(|()| 0),
         g::F_SETLK | g::F_SETLKW | g::F_OFD_SETLK | g::F_OFD_SETLKW => {
             set_lock(c, &file, cmd, VirtAddr::new(arg)).map(|()| 0)
@@ -69,46 +69,28 @@ fn duplicate(c: &Ctx<'_>, file: Arc<File>, from: u64, cloexec: bool) -> Result<i
     c.fd_table().insert_from(from as i32, file, cloexec, limit).map(i64::from)
 }
 
-fn set_flags(c: &Ctx<'_>, file: &Arc<File>, flags: u32) -> Result<()> {
+fn set_flags(c: &Ctx<'_>, fd: i32, file: &Arc<File>, flags: u32) -> Result<()> {
     let noatime = flags & !file.flags() & fs::oflag::O_NOATIME != 0;
     if noatime && !c.task.credentials().fs.owns(file.inode().base()) {
         return Err(Errno::EPERM);
     }
-    file.set_flags(flags)
-}
-
-/// ESRCH when nobody has the id; 0 takes the owner away.
-fn set_owner(file: &File, owner: i64) -> Result<()> {
-    use crate::task::table;
-    let known = match owner {
-        0 => true,
-        pid if pid > 0 => table::task(pid as i32).is_some(),
-        group => group > i64::from(i32::MIN) && !table::group(-group as i32).is_empty(),
-    };
-    if !known {
-        return Err(if owner == i64::from(i32::MIN) { Errno::EINVAL } else { Errno::ESRCH });
+    file.set_flags(flags)?;
+    match sigio::set_async(file, fd, flags & fs::oflag::O_ASYNC != 0) {
+        // Without signals the flag stays as it is.
+        Err(Errno::ENOTTY) => Ok(()),
+        outcome => outcome,
     }
-    file.owner().store(owner, Relaxed);
-    Ok(())
 }
 
 /// `struct f_owner_ex`: a type (thread, process, group) and an id.
 fn set_owner_ex(file: &File, at: VirtAddr) -> Result<()> {
     let [kind, id]: [i32; 2] = hal::user::read(at)?;
-    if id < 0 {
-        return Err(Errno::EINVAL);
-    }
-    match kind {
-        0 | 1 => set_owner(file, i64::from(id)),
-        2 => set_owner(file, -i64::from(id)),
-        _ => Err(Errno::EINVAL),
-    }
+    sigio::set_owner_ex(file, sigio::Kind::from_raw(kind)?, id)
 }
 
 fn get_owner_ex(file: &File, at: VirtAddr) -> Result<()> {
-    let owner = file.owner().load(Relaxed) as i32;
-    let pair = if owner < 0 { [2, -owner] } else { [1, owner] };
-    hal::user::write(at, &pair)
+    let (kind, id) = sigio::owner_ex(file);
+    hal::user::write(at, &[kind as i32, id])
 }
 
 fn pipe(file: &File) -> Result<&PipeEnd> {

@@ -1,6 +1,7 @@
 //! Descriptors: close, duplicate, fcntl, ioctl, locks; pipes and the other nameless files.
 
 use super::Ctx;
+use crate::signal::sigio;
 use abi::raw::general as g;
 use abi::uapi::Timespec;
 use abi::{Errno, Result};
@@ -89,6 +90,16 @@ fn ioctl(c: &mut Ctx<'_>, fd: i32, cmd: u32, arg: u64) -> Result<u64> {
     match cmd {
         i::FIOCLEX => c.fd_table().set_cloexec(fd, true).map(|()| 0),
         i::FIONCLEX => c.fd_table().set_cloexec(fd, false).map(|()| 0),
+        i::FIOASYNC => {
+            let on: i32 = hal::user::read(VirtAddr::new(arg))?;
+            sigio::set_async(&file, fd, on != 0).map(|()| 0)
+        }
+        i::FIOSETOWN | i::SIOCSPGRP if file.ops().as_socket().is_some() => {
+            sigio::set_owner(&file, hal::user::read(VirtAddr::new(arg))?).map(|()| 0)
+        }
+        i::FIOGETOWN | i::SIOCGPGRP if file.ops().as_socket().is_some() => {
+            hal::user::write(VirtAddr::new(arg), &sigio::owner(&file)).map(|()| 0)
+        }
         i::TIOCGPTPEER => {
             let flags = arg as u32;
             let creds = c.task.credentials().fs.clone();

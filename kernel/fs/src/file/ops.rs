@@ -1,6 +1,7 @@
 //! What stands behind an open file description: [`FileOps`].
 
 use super::File;
+use crate::fasync::Fasync;
 use crate::object::MemObject;
 use crate::poll::{PollMask, PollTable};
 use crate::socket::SocketOps;
@@ -164,7 +165,18 @@ pub trait FileOps: Any + Send + Sync {
         Err(Errno::ENODEV)
     }
 
-    /// Told that O_NONBLOCK, O_APPEND, O_ASYNC or O_DIRECT changed.
+    /// What O_ASYNC arms: nothing where there are no signals.
+    fn fasync(&self) -> [Option<&Fasync>; 2] {
+        [None, None]
+    }
+
+    /// The process group that O_ASYNC tells when F_SETOWN named nobody, 0 for the caller's process;
+    /// `None`: nobody is told.
+    fn default_owner(&self) -> Option<u32> {
+        None
+    }
+
+    /// Told that O_NONBLOCK, O_APPEND or O_DIRECT changed.
     fn flags_changed(&self, _file: &File) -> Result<()> {
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! The pipe that is read stays locked meanwhile, as on Linux.
 
 use super::{Buffer, Page, Pipe, PipeEnd, Ring};
+use crate::fasync::Band;
 use crate::file::File;
 use crate::oflag;
 use abi::{Errno, PAGE_SIZE, Result};
@@ -62,6 +63,18 @@ impl Pipe {
         }
     }
 
+    /// There are bytes.
+    fn tell_readers(&self) {
+        self.filled.wake_one();
+        self.fasync_readers.kill(Band::In);
+    }
+
+    /// There is room.
+    fn tell_writers(&self) {
+        self.drained.wake_one();
+        self.fasync_writers.kill(Band::Out);
+    }
+
     fn push(&self, ring: &mut Ring, page: Page, start: usize, end: usize, packet: bool) {
         ring.buffers.push_back(Buffer { page, start, end, packet });
         self.used.store(ring.buffers.len(), Release);
@@ -107,9 +120,9 @@ fn between(from: &Pipe, to: &Pipe, len: usize, nonblocking: bool, take: bool) ->
         }
         drop((source, target));
         if done > 0 {
-            to.filled.wake_one();
+            to.tell_readers();
             if take {
-                from.drained.wake_one();
+                from.tell_writers();
             }
             return Ok(done);
         }
@@ -186,7 +199,7 @@ fn out_of_pipe(
         let wrote = wrote.or_else(|e| if done > 0 { Ok(0) } else { Err(e) })?;
         pipe.skip(&mut ring, wrote);
         drop(ring);
-        pipe.drained.wake_one();
+        pipe.tell_writers();
         done += wrote;
         if wrote < bytes.len() {
             break;
@@ -230,6 +243,6 @@ fn into_pipe(
         pipe.push(&mut ring, page, 0, chunk.len(), false);
     }
     drop(ring);
-    pipe.filled.wake_one();
+    pipe.tell_readers();
     Ok(got)
 }

@@ -15,6 +15,7 @@ mod transfer;
 use super::{Control, Kind, Received, Shutdown, SocketOps};
 use crate::context::Caller;
 use crate::env::{self, Ucred};
+use crate::fasync::Band;
 use crate::file::File;
 use crate::inode::InodeBase;
 use crate::mount::Path;
@@ -192,16 +193,18 @@ impl UnixSocket {
     fn peer_closed(&self, reset: bool, address: Option<Arc<Address>>) {
         {
             let mut state = self.state.lock();
-            if matches!(state.phase, Phase::Connected(_)) {
-                state.phase = Phase::Orphaned(address);
-                state.read_shut = true;
-                state.write_shut = true;
-                if reset {
-                    state.error = Some(Errno::ECONNRESET);
-                }
+            if !matches!(state.phase, Phase::Connected(_)) {
+                return;
+            }
+            state.phase = Phase::Orphaned(address);
+            state.read_shut = true;
+            state.write_shut = true;
+            if reset {
+                state.error = Some(Errno::ECONNRESET);
             }
         }
         self.wake();
+        self.space.fasync.kill(Band::Hup);
     }
 
     fn connect_stream(self: &Arc<Self>, file: &File, listener: &Arc<Self>) -> Result<()> {
@@ -245,6 +248,7 @@ impl UnixSocket {
             state.peer_creds = theirs;
         }
         listener.readable.wake_one();
+        listener.space.fasync.kill(Band::In);
         self.wake();
         Ok(())
     }
@@ -395,6 +399,11 @@ impl SocketOps for UnixSocket {
                 state.write_shut |= how.read;
             }
             peer.wake();
+            match how {
+                Shutdown { read: true, write: true } => peer.space.fasync.kill(Band::Hup),
+                Shutdown { write: true, .. } => peer.space.fasync.kill(Band::In),
+                _ => {}
+            }
         }
         self.wake();
         Ok(())

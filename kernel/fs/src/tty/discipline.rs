@@ -24,8 +24,8 @@ pub(super) struct Effects {
     pub signals: Vec<u32>,
     /// Output stops (true) or goes on.
     pub flow: Option<bool>,
-    /// A reader has something to look at.
-    pub readable: bool,
+    /// Lines that were finished, or 1 for bytes of raw mode: what a reader can look at.
+    pub lines: usize,
     /// A signal character discards pending output too.
     pub flush_output: bool,
 }
@@ -220,7 +220,7 @@ impl Discipline {
     fn finish_line(&mut self, effects: &mut Effects) {
         self.done.extend(self.line.drain(..));
         self.ends.push_back(self.taken + self.done.len() as u64);
-        effects.readable = true;
+        effects.lines += 1;
     }
 
     fn insert(&mut self, byte: u8, termios: &Termios, effects: &mut Effects, literal: bool) {
@@ -247,7 +247,7 @@ impl Discipline {
 
     fn store(&mut self, byte: u8, effects: &mut Effects) {
         self.done.push_back(byte);
-        effects.readable = true;
+        effects.lines = 1;
     }
 
     /// Shows a character; control characters as ^X.

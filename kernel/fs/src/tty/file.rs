@@ -5,6 +5,7 @@ use super::termios::{TOSTOP, VMIN, VTIME};
 use super::{EXPANSION, Tty, pty};
 use crate::creds::Cap;
 use crate::dev::{CharDevice, register_char};
+use crate::fasync::Fasync;
 use crate::file::{File, FileOps, Seek};
 use crate::inode::OpenArgs;
 use crate::oflag;
@@ -185,6 +186,7 @@ impl Tty {
         while src.left() > 0 {
             let termios = self.termios();
             if let Err(error) = self.wait_room(EXPANSION, nonblocking) {
+                self.fasync.want_space();
                 return if done > 0 { Ok(done) } else { Err(error) };
             }
             let mut chunk = [0; 512];
@@ -228,6 +230,12 @@ impl FileOps for TtyFile {
     }
     fn pollable(&self) -> bool {
         true
+    }
+    fn fasync(&self) -> [Option<&Fasync>; 2] {
+        [Some(&self.tty.fasync), None]
+    }
+    fn default_owner(&self) -> Option<u32> {
+        Some(self.tty.foreground())
     }
     fn ioctl(&self, file: &File, cmd: u32, arg: u64) -> Result<u64> {
         self.tty.ioctl(file, cmd, arg)

@@ -4,6 +4,7 @@ use super::file::TtyFile;
 use super::{Tty, TtyDriver};
 use crate::dev::{CharDevice, register_char};
 use crate::env;
+use crate::fasync::{Band, Fasync};
 use crate::file::{File, FileOps, Llseek, Place, Seek};
 use crate::inode::{Entry, Inode, InodeBase, OpenArgs};
 use crate::mount::{FileSystem, Super};
@@ -51,6 +52,8 @@ struct Link {
     news: AtomicU8,
     readable: Arc<WaitQueue>,
     writable: Arc<WaitQueue>,
+    /// Masters that want signals.
+    fasync: Fasync,
 }
 
 impl TtyDriver for Link {
@@ -62,6 +65,9 @@ impl TtyDriver for Link {
             n
         };
         self.readable.wake_one();
+        if n > 0 {
+            self.fasync.kill(Band::In);
+        }
         n
     }
     fn room(&self) -> usize {
@@ -69,6 +75,7 @@ impl TtyDriver for Link {
     }
     fn unthrottle(&self) {
         self.writable.wake_all();
+        self.fasync.space();
     }
     fn flush_output(&self) {
         self.output.lock().clear();
@@ -114,6 +121,7 @@ pub(super) fn open_master(_args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
         news: AtomicU8::new(0),
         readable: Arc::new(WaitQueue::new()),
         writable: Arc::new(WaitQueue::new()),
+        fasync: Fasync::default(),
     });
     let mut index = 0;
     loop {
@@ -219,7 +227,7 @@ impl FileOps for Master {
                 Err(_) => break,
             }
         }
-        self.pty.tty.writable.wake_all();
+        self.pty.tty.wake_writers();
         Ok(done)
     }
 
@@ -243,6 +251,7 @@ impl FileOps for Master {
                     continue;
                 }
                 if file.nonblocking() {
+                    self.pty.link.fasync.want_space();
                     return if done > 0 { Ok(done) } else { Err(Errno::EAGAIN) };
                 }
                 let ready = || tty.accepts_input().then_some(());
@@ -278,6 +287,12 @@ impl FileOps for Master {
 
     fn pollable(&self) -> bool {
         true
+    }
+    fn fasync(&self) -> [Option<&Fasync>; 2] {
+        [Some(&self.pty.link.fasync), None]
+    }
+    fn default_owner(&self) -> Option<u32> {
+        Some(0)
     }
 
     fn ioctl(&self, file: &File, cmd: u32, arg: u64) -> Result<u64> {

@@ -15,6 +15,7 @@ mod pseudo;
 mod pty;
 mod pty_control;
 mod renaming;
+mod sigio;
 mod socket_room;
 mod sockets;
 mod status;
@@ -28,6 +29,7 @@ pub const GROUPS: &[&[Test]] = &[
     directories::TESTS,
     links::TESTS,
     renaming::TESTS,
+    sigio::TESTS,
     pipes::TESTS,
     events::TESTS,
     poll::TESTS,

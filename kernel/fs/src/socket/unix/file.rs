@@ -2,6 +2,7 @@
 
 use super::transfer::Message;
 use super::{Phase, UnixSocket};
+use crate::fasync::Fasync;
 use crate::file::{File, FileOps, Seek};
 use crate::inode::{Inode, InodeBase, OpenArgs};
 use crate::poll::{PollMask, PollTable};
@@ -41,6 +42,9 @@ impl FileOps for UnixSocket {
     }
     fn pollable(&self) -> bool {
         true
+    }
+    fn fasync(&self) -> [Option<&Fasync>; 2] {
+        [Some(&self.space.fasync), None]
     }
     fn as_socket(&self) -> Option<&dyn SocketOps> {
         Some(self)
@@ -92,6 +96,8 @@ impl FileOps for UnixSocket {
             && peer.is_none_or(|peer| self.peer_has_room(&peer))
         {
             ready |= PollMask::WRITABLE | PollMask::WRBAND;
+        } else if wants_out && self.kind != Kind::Stream {
+            self.space.fasync.want_space();
         }
         ready & (interest | PollMask::ALWAYS)
     }

@@ -3,6 +3,7 @@
 //! Messages are charged to their sender, and cost what Linux charges for them, so that as many fit
 //! as there: a descriptor of the message, its head in a power of two of bytes, the rest in pages.
 
+use crate::fasync::Fasync;
 use crate::socket::Kind;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -42,6 +43,8 @@ pub(super) struct Space {
     limit: AtomicUsize,
     /// Where senders and pollers wait for room, or for a change of the socket's state.
     pub(super) queue: Arc<WaitQueue>,
+    /// Who wants signals of the socket.
+    pub(super) fasync: Fasync,
 }
 
 impl Space {
@@ -50,6 +53,7 @@ impl Space {
             used: AtomicUsize::new(0),
             limit: AtomicUsize::new(BUFFER),
             queue: Arc::new(WaitQueue::new()),
+            fasync: Fasync::default(),
         })
     }
 
@@ -107,6 +111,7 @@ impl Drop for Charge {
         self.space.used.fetch_sub(self.bytes, Relaxed);
         if self.space.mostly_free() {
             self.space.queue.wake_one();
+            self.space.fasync.space();
         }
     }
 }

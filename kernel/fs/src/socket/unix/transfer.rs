@@ -6,6 +6,7 @@ use super::space::{self, Charge};
 use super::{DATAGRAMS, Phase, State, UnixSocket};
 use crate::context::Caller;
 use crate::env::{self, Ucred};
+use crate::fasync::Band;
 use crate::file::File;
 use crate::socket::{Control, Kind, Received, msg};
 use abi::{Errno, Result};
@@ -98,6 +99,7 @@ impl UnixSocket {
         state.inbox.push_back(message);
         drop(state);
         to.readable.wake_one();
+        to.space.fasync.kill(Band::In);
         Delivery::Done
     }
 
@@ -125,7 +127,10 @@ impl UnixSocket {
         loop {
             match self.space.charge(bytes) {
                 Some(charge) => return Ok(charge),
-                None if nonblocking => return Err(Errno::EAGAIN),
+                None if nonblocking => {
+                    self.space.fasync.want_space();
+                    return Err(Errno::EAGAIN);
+                }
                 None => self.wait_to_send(timeout, || self.space.has_room())?,
             }
         }
