@@ -28,7 +28,6 @@ test: setup
 	@$(PROXIMA) test --host
 	@$(PROXIMA) cpus --quick
 	@$(PROXIMA) test --traffic --filter 'scale|falsely|two_runs'
-	@sh scripts/traffic-page.sh $(PROXIMA)
 
 # Everything, on every topology, on both kernels.
 test-all: setup

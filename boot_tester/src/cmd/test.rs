@@ -29,8 +29,8 @@ const GRACE: u64 = 15;
 const TOPOLOGIES: &[&str] = &["one-node", "two-socket", "ring-4", "memoryless", "cxl"];
 /// Suites whose subject is no matter of the topology: where they run unless told otherwise.
 const ANYWHERE: &[(&str, &[&str])] = &[
-    ("task", &["one-node", "two-socket", "ring-4"]),
-    ("scarce", &["two-socket", "memoryless"]),
+    ("task", &["one-node", "two-socket"]),
+    ("scarce", &["two-socket"]),
     ("exhaustion", &["two-socket", "memoryless"]),
 ];
 /// Somebody's tests: one machine with several nodes.
@@ -42,7 +42,7 @@ pub struct TestOptions {
     #[arg(value_name = "SUITE")]
     pub suites: Vec<String>,
     /// Topology to run on (repeat) [default: one-node, two-socket, ring-4, memoryless, cxl; suites
-    /// for which it does not matter on two or three of them]
+    /// for which it does not matter on one or two of them]
     #[arg(long, value_name = "NAME|FILE.toml")]
     pub topology: Vec<String>,
     /// proxima, linux, both, or a kernel file

@@ -88,26 +88,30 @@ fn a_range_that_wraps_is_refused() {
 }
 
 fn unmapped_memory_is_efault() {
+    let nodes = nodes();
     let at = map(2);
     munmap(at, 2).unwrap();
-    fails(mbind(at, 2, BIND, &nodes(), 0), EFAULT);
-    fails(mbind(at, 2, INTERLEAVE, &nodes(), MOVE), EFAULT);
+    fails(mbind(at, 2, BIND, &nodes, 0), EFAULT);
+    fails(mbind(at, 2, INTERLEAVE, &nodes, MOVE), EFAULT);
 }
 
 fn a_hole_in_the_middle_is_efault() {
+    // Asked for before there is a hole, which reading files could fill.
+    let nodes = nodes();
     let at = map_alone(6);
     munmap(at + 2 * PAGE, 1).unwrap();
-    fails(mbind(at, 6, BIND, &nodes(), 0), EFAULT);
-    fails(mbind(at, 6, BIND, &nodes(), MOVE), EFAULT);
-    fails(mbind(at, 6, BIND, &nodes(), STRICT), EFAULT);
+    fails(mbind(at, 6, BIND, &nodes, 0), EFAULT);
+    fails(mbind(at, 6, BIND, &nodes, MOVE), EFAULT);
+    fails(mbind(at, 6, BIND, &nodes, STRICT), EFAULT);
 }
 
 fn a_hole_at_the_end_is_efault() {
+    let nodes = nodes();
     let at = map(6) + PAGE;
     munmap(at - PAGE, 1).unwrap();
     munmap(at + 4 * PAGE, 1).unwrap();
-    fails(mbind(at, 5, BIND, &nodes(), 0), EFAULT);
-    fails(mbind(at - PAGE, 5, BIND, &nodes(), 0), EFAULT);
+    fails(mbind(at, 5, BIND, &nodes, 0), EFAULT);
+    fails(mbind(at - PAGE, 5, BIND, &nodes, 0), EFAULT);
 }
 
 fn the_default_policy_passes_over_holes() {
