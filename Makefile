@@ -21,8 +21,8 @@ build: setup
 run: setup
 	@sh sysroot/demo/run.sh $(PROXIMA)
 
-# A boot of the kernel that checks itself, host tests, guest suites on five topologies, a short fuzz
-# beside Linux.
+# A boot of the kernel that checks itself, host tests, guest suites (most on five topologies), a short
+# fuzz beside Linux, a few programs of known traffic.
 test: setup
 	@$(PROXIMA) test boot --kernel checked --topology ring-4
 	@$(PROXIMA) test --host
