@@ -75,7 +75,7 @@ pub const ISA: u8 = 32;
 
 /// Registers the handler of an ISA interrupt.
 pub fn register(irq: u8, handler: Handler) {
-    DEVICES[irq as usize].call_once(|| handler);
+    DEVICES[irq as usize].get_or_init(|| handler);
 }
 
 /// The device behind an ISA interrupt that has a handler.

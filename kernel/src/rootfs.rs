@@ -12,7 +12,7 @@ static BOOT: Once<(BootInfo, hal::firmware::Description)> = Once::new();
 
 /// Keeps what boot knows until the first process needs it.
 pub fn remember(info: BootInfo, firmware: hal::firmware::Description) {
-    BOOT.call_once(|| (info, firmware));
+    BOOT.get_or_init(|| (info, firmware));
 }
 
 /// Registers file systems and devices, unpacks the initramfs, opens the console as descriptors

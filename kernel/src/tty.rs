@@ -113,7 +113,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// Finds the ports, makes their terminals and their nodes in /dev.
 pub fn init(devtmpfs: &Arc<fs::mount::Super>) {
-    let ports = PORTS.call_once(|| {
+    let ports = PORTS.get_or_init(|| {
         (0..4)
             .map(|i| (i, Uart::port(i)))
             .filter(|(_, uart)| uart.present())

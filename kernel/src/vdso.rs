@@ -150,7 +150,7 @@ fn object(bytes: &[u8], pages: u64) -> Result<Arc<MemObject>> {
 }
 
 fn data() -> Result<&'static Arc<MemObject>> {
-    DATA.try_call_once(|| {
+    DATA.get_or_try_init(|| {
         let (base, mult, wall) = hal::time::parameters();
         object(hal::user::slice_bytes(&[0u64, base, mult, wall]), 1)
     })
@@ -173,7 +173,7 @@ pub fn change_clock(change: impl FnOnce()) {
 
 /// Maps it into `mm`; where its ELF header lies.
 pub fn map(mm: &Arc<Mm>) -> Result<u64> {
-    let image = IMAGE.try_call_once(|| object(&image(), PAGES))?;
+    let image = IMAGE.get_or_try_init(|| object(&image(), PAGES))?;
     let at = mm.reserve_gap((DATA_PAGES + PAGES) * PAGE)?;
     let part = |at: u64, pages: u64, object: &Arc<MemObject>, flags: VmaFlags, label: Label| {
         let what = What::Object {

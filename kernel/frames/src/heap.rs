@@ -127,7 +127,7 @@ impl Heap {
     /// Goes over to slabs: the nodes' memory is set up. `cpus` is the number of CPUs.
     pub fn start(&self, cpus: usize) {
         assert!(cpus <= MAX_CPUS);
-        self.cpus.call_once(|| {
+        self.cpus.get_or_init(|| {
             (0..cpus)
                 .map(|_| {
                     let empty = Magazine { head: core::ptr::null_mut(), count: 0 };

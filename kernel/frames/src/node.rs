@@ -143,13 +143,13 @@ pub struct NodeMemory {
 pub fn start_caches(cpus: usize) {
     for node in NODES.get().into_iter().flatten().flatten() {
         let caches: Vec<PerCpu> = (0..cpus).map(|_| PerCpu::new()).collect();
-        node.per_cpu.call_once(|| caches.into_boxed_slice());
+        node.per_cpu.get_or_init(|| caches.into_boxed_slice());
     }
 }
 
 /// Sets every node up, once. The metadata of the ranges is mapped and zeroed.
 pub fn init(memory: Vec<NodeMemory>) {
-    NODES.call_once(|| {
+    NODES.get_or_init(|| {
         let mut nodes = [const { None }; MAX_NODES];
         for m in memory {
             let mut buddy = Buddy::new(m.id);
@@ -441,7 +441,7 @@ pub(crate) fn note_mapped(id: NodeId, change: i64) {
 
 /// Counts an allocation as numastat does: `wanted` is the node that the policy named, `got` where
 /// it came from.
-#[inline]
+#[inline(always)]
 pub fn account(wanted: NodeId, got: NodeId, interleaved: bool) {
     let _stay = hal::preempt::PreemptGuard::new();
     let Some(target) = node(got) else { return };

@@ -23,7 +23,7 @@ static RELIEF: Once<&'static dyn Relief> = Once::new();
 
 /// Registers the kernel above, once, when there are tasks.
 pub fn register(relief: &'static dyn Relief) {
-    RELIEF.call_once(|| relief);
+    RELIEF.get_or_init(|| relief);
 }
 
 pub(crate) fn make_room(bytes: usize, tries: u32) -> bool {

@@ -61,7 +61,7 @@ static ENV: Once<&'static dyn Env> = Once::new();
 
 /// Registers the kernel, once, before the first file operation.
 pub fn register(env: &'static dyn Env) {
-    ENV.call_once(|| env);
+    ENV.get_or_init(|| env);
 }
 
 /// The registered environment.
@@ -74,7 +74,7 @@ pub fn env() -> &'static dyn Env {
 /// The registered environment, or the host's.
 #[cfg(not(target_os = "none"))]
 pub fn env() -> &'static dyn Env {
-    *ENV.call_once(|| &host::Host)
+    *ENV.get_or_init(|| &host::Host)
 }
 
 /// Wall-clock time, nanoseconds since 1970.

@@ -238,7 +238,7 @@ impl File {
     }
     /// Who is told by O_ASYNC, and by which signal.
     pub fn fown(&self) -> &Arc<Fown> {
-        self.fown.call_once(Arc::default)
+        self.fown.get_or_init(Arc::default)
     }
     /// As [`File::fown`]; `None` when nobody was named yet.
     pub fn fown_if_used(&self) -> Option<&Arc<Fown>> {

@@ -229,7 +229,7 @@ impl InodeBase {
 
     /// The lock table, made when first asked for.
     pub fn locks(&self) -> &LockTable {
-        self.locks.call_once(Default::default)
+        self.locks.get_or_init(Default::default)
     }
 
     /// The lock table if any lock was ever taken.

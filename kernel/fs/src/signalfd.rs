@@ -27,7 +27,7 @@ static HOOKS: Once<&'static dyn SignalHooks> = Once::new();
 
 /// Registers the kernel's signals, once.
 pub fn register(hooks: &'static dyn SignalHooks) {
-    HOOKS.call_once(|| hooks);
+    HOOKS.get_or_init(|| hooks);
 }
 
 /// SIGKILL and SIGSTOP cannot be taken.

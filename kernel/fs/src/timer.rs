@@ -21,7 +21,7 @@ static SERVICE: Once<&'static dyn TimerService> = Once::new();
 
 /// Registers the kernel's timers, once.
 pub fn register(service: &'static dyn TimerService) {
-    SERVICE.call_once(|| service);
+    SERVICE.get_or_init(|| service);
 }
 
 /// Arms a timer. Without a service (too early in boot) nothing would ever come: that is a bug.
@@ -33,7 +33,7 @@ pub fn arm(deadline: u64, target: Arc<dyn Notify>) -> Box<dyn TimerHandle> {
 /// Arms a timer, on the host by a thread when no service is registered.
 #[cfg(not(target_os = "none"))]
 pub fn arm(deadline: u64, target: Arc<dyn Notify>) -> Box<dyn TimerHandle> {
-    SERVICE.call_once(|| &host::Threads).arm(deadline, target)
+    SERVICE.get_or_init(|| &host::Threads).arm(deadline, target)
 }
 
 #[cfg(not(target_os = "none"))]

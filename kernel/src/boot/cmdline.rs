@@ -9,7 +9,7 @@ static TEXT: Once<String> = Once::new();
 
 /// Copies what the loader left in low memory, so that the memory can be used.
 pub fn keep(info: &BootInfo) -> BootInfo {
-    let text = TEXT.call_once(|| String::from(info.cmdline));
+    let text = TEXT.get_or_init(|| String::from(info.cmdline));
     let map: Vec<_> = info.memory_map.to_vec();
     BootInfo { cmdline: text, memory_map: Vec::leak(map), ..*info }
 }

@@ -17,7 +17,7 @@ use sync::Once;
 /// The root directory of everything.
 pub fn root() -> Path {
     static ROOT: Once<Path> = Once::new();
-    ROOT.call_once(|| {
+    ROOT.get_or_init(|| {
         let present: u64 =
             crate::machine().memory_nodes().iter().map(|n| frames::stats(n).present).sum();
         fs::tmpfs::set_memory(present * vm::PAGE);

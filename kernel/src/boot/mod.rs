@@ -44,7 +44,7 @@ pub fn report(firmware: &Description) {
 /// The process that the kernel's own tasks belong to: id 0, never seen from outside.
 fn kernel_process() -> Arc<Process> {
     static KERNEL: Once<Arc<Process>> = Once::new();
-    KERNEL.call_once(crate::clone::kernel_process).clone()
+    KERNEL.get_or_init(crate::clone::kernel_process).clone()
 }
 
 /// The policy of a task that has none: local, every node with memory.

@@ -67,5 +67,5 @@ pub fn map_target(c: &Ctx<'_>, fd: i32, prot: Prot, shared: bool, off: u64) -> R
 /// The descriptor table of tasks that have ended, and of the kernel's own: empty.
 pub fn no_files() -> Arc<FdTable> {
     static NONE: Once<Arc<FdTable>> = Once::new();
-    NONE.call_once(|| Arc::new(FdTable::new())).clone()
+    NONE.get_or_init(|| Arc::new(FdTable::new())).clone()
 }

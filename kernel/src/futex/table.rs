@@ -61,7 +61,7 @@ struct Bucket {
 static TABLE: Once<Vec<Bucket>> = Once::new();
 
 fn table() -> &'static [Bucket] {
-    TABLE.call_once(|| {
+    TABLE.get_or_init(|| {
         let count = (PER_CPU * crate::boot::cpus::online().count()).next_power_of_two();
         (0..count)
             .map(|_| Bucket { waiters: AtomicUsize::new(0), list: SpinLock::new(Vec::new()) })

@@ -51,7 +51,7 @@ pub fn here() -> Option<&'static Arc<Context>> {
 /// The context of a CPU.
 pub fn of_cpu(cpu: CpuId) -> Arc<Context> {
     let make = || Context::new(None, Some((cpu, hal::time::now())));
-    CPUS[cpu.index()].call_once(make).clone()
+    CPUS[cpu.index()].get_or_init(make).clone()
 }
 
 impl Inner {

@@ -67,7 +67,7 @@ pub fn start_cpu(cpu: CpuId) {
         Some(model) => Pmu::detect(|leaf, sub| model.cpuid(leaf, sub)),
         None => Pmu::detect(hal::cpu::cpuid),
     };
-    let first = UNIT.call_once(|| {
+    let first = UNIT.get_or_init(|| {
         let model = model::chosen().is_some();
         let pmu = found.filter(|pmu| model || counts(pmu))?;
         let shape = pmu.shape();

@@ -45,7 +45,7 @@ pub fn chosen() -> Option<&'static Model> {
         STANDS_IN.store(asked, Relaxed);
         asked.then(|| Model::new(KIND))
     };
-    CHOSEN.call_once(choose).as_ref()
+    CHOSEN.get_or_init(choose).as_ref()
 }
 
 /// True when registers are the model's.

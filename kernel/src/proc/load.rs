@@ -49,7 +49,7 @@ fn arm() {
 
 /// Begins to sample.
 pub fn start() {
-    SAMPLER.call_once(|| Arc::new(Sampler));
+    SAMPLER.get_or_init(|| Arc::new(Sampler));
     arm();
 }
 

@@ -65,7 +65,7 @@ fn mount(options: &str) -> Result<Arc<Super>> {
         return Err(Errno::EINVAL);
     }
     static INSTANCE: Once<Arc<Super>> = Once::new();
-    Ok(INSTANCE.call_once(make).clone())
+    Ok(INSTANCE.get_or_init(make).clone())
 }
 
 fn make() -> Arc<Super> {

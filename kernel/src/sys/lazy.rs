@@ -32,7 +32,7 @@ impl Lazy {
     }
 
     fn filled(&self) -> &Arc<Dir> {
-        self.dir.call_once(|| {
+        self.dir.get_or_init(|| {
             let dir = Dir::new(&self.fs);
             (self.fill)(&self.fs, &dir);
             self.base.set_nlink(dir.base().nlink());

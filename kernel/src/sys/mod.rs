@@ -28,7 +28,7 @@ pub fn register() {
 
 fn instance() -> Arc<Super> {
     static INSTANCE: Once<Arc<Super>> = Once::new();
-    INSTANCE.call_once(make).clone()
+    INSTANCE.get_or_init(make).clone()
 }
 
 fn make() -> Arc<Super> {

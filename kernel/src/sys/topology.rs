@@ -102,7 +102,7 @@ fn bits_for(count: u32) -> u32 {
 
 fn shifts() -> Shifts {
     static SHIFTS: Once<Shifts> = Once::new();
-    *SHIFTS.call_once(|| {
+    *SHIFTS.get_or_init(|| {
         let known = [0x1f, 0xb].into_iter().filter(|&leaf| leaf_exists(leaf));
         for leaf in known {
             if let Some(found) = extended_shifts(leaf) {
@@ -207,7 +207,7 @@ pub fn has_threads() -> bool {
 /// The caches of a CPU, nearest first.
 pub fn caches() -> &'static [Cache] {
     static CACHES: Once<Vec<Cache>> = Once::new();
-    CACHES.call_once(|| {
+    CACHES.get_or_init(|| {
         const TOPOLOGY_EXTENSIONS: u32 = 1 << 22;
         match vendor() {
             Vendor::Amd

@@ -54,7 +54,7 @@ extern "C" fn run(_: u64) -> ! {
 
 /// Starts it, once, after the first process was made (which has id 1).
 pub fn start() {
-    WORKER.call_once(|| {
+    WORKER.get_or_init(|| {
         let everywhere = crate::boot::cpus::online();
         crate::clone::spawn_kernel("kworker", everywhere, run, 0)
             .expect("no memory for the kernel's worker")

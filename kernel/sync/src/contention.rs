@@ -3,9 +3,9 @@
 //!
 //! A class is a kind of lock and the type of what it protects.
 
+use crate::Once;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hal::irq::IrqOff;
-use spin::Once;
 
 /// Which lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ fn class(kind: Kind, protects: &'static str) -> &'static Class {
     let key = (kind, protects);
     // An interrupt that came here too would wait for the entry that it interrupts.
     let _irq = IrqOff::new();
-    TABLE.iter().find(|c| *c.name.call_once(|| key) == key).unwrap_or(&TABLE[CLASSES - 1])
+    TABLE.iter().find(|c| *c.name.get_or_init(|| key) == key).unwrap_or(&TABLE[CLASSES - 1])
 }
 
 #[cfg(target_os = "none")]

@@ -1,7 +1,7 @@
 //! What waiting needs from a scheduler: the kernel registers one at boot, tests use threads.
 
+use crate::Once;
 use alloc::sync::Arc;
-use spin::Once;
 
 /// Something that can be woken: a task.
 pub trait Park: Send + Sync {
@@ -34,7 +34,7 @@ static SCHEDULER: Once<&'static dyn Scheduler> = Once::new();
 
 /// Registers the kernel's scheduler, once, before anything waits.
 pub fn register(scheduler: &'static dyn Scheduler) {
-    SCHEDULER.call_once(|| scheduler);
+    SCHEDULER.get_or_init(|| scheduler);
 }
 
 #[cfg(target_os = "none")]
@@ -45,7 +45,7 @@ pub(crate) fn scheduler() -> &'static dyn Scheduler {
 
 #[cfg(not(target_os = "none"))]
 pub(crate) fn scheduler() -> &'static dyn Scheduler {
-    *SCHEDULER.call_once(|| &threads::Threads)
+    *SCHEDULER.get_or_init(|| &threads::Threads)
 }
 
 /// The running task's locks; of nobody before there are tasks.
@@ -97,8 +97,8 @@ mod threads {
             false
         }
         fn now(&self) -> u64 {
-            static START: spin::Once<Instant> = spin::Once::new();
-            START.call_once(Instant::now).elapsed().as_nanos() as u64
+            static START: crate::Once<Instant> = crate::Once::new();
+            START.get_or_init(Instant::now).elapsed().as_nanos() as u64
         }
         #[cfg(feature = "order")]
         fn held(&self, look: &mut dyn FnMut(&crate::order::Held)) {

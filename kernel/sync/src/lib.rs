@@ -5,6 +5,7 @@
 //! * [`IrqLock`]: the same for data that interrupt handlers also take; interrupts are off while
 //!   held.
 //! * [`Mutex`], [`RwLock`]: sleeping locks, for sections that allocate, copy user memory or wait.
+//! * [`Once`]: a value made when it is first asked for.
 //! * [`call`]: running a function on other CPUs.
 //! * [`WaitQueue`]: waiting for a condition, with signals and deadlines.
 //!
@@ -24,6 +25,7 @@ mod class;
 pub mod contention;
 pub mod hooks;
 mod mutex;
+mod once;
 #[cfg(any(test, feature = "order"))]
 pub mod order;
 mod rwlock;
@@ -32,7 +34,7 @@ mod waitqueue;
 
 pub use hooks::Park;
 pub use mutex::{Mutex, MutexGuard};
+pub use once::Once;
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
-pub use spin::Once;
 pub use spinlock::{IrqGuard, IrqLock, SpinGuard, SpinLock};
 pub use waitqueue::{Notify, WaitError, WaitQueue, Waiter};

@@ -10,9 +10,9 @@
 //! waited for under one that they do take, nor in an interrupt: that is said at once, without the
 //! interrupt having come.
 
+use crate::Once;
 use core::panic::Location;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use spin::Once;
 
 /// Classes that can be told apart; the kernel has about 150.
 const CLASSES: usize = 512;
@@ -46,7 +46,7 @@ impl Graph {
 
     /// The number of a class; `None` when there are too many.
     pub fn class(&self, place: &'static Location<'static>) -> Option<usize> {
-        self.places.iter().position(|own| core::ptr::eq(*own.call_once(|| place), place))
+        self.places.iter().position(|own| core::ptr::eq(*own.get_or_init(|| place), place))
     }
 
     /// Where the locks of a class are made.

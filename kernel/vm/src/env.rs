@@ -74,12 +74,14 @@ static WEIGHTS: Weights = Weights::new();
 
 /// Registers the machine, once, at boot.
 pub fn set_machine(machine: Machine) {
-    MACHINE.call_once(|| machine);
+    MACHINE.get_or_init(|| machine);
 }
 
 /// Registers the kernel above, once, before the first user page.
 pub fn set_environment(environment: &'static dyn Environment) {
-    ENVIRONMENT.call_once(|| environment);
+    ENVIRONMENT.get_or_init(|| environment);
+    // Made here, once: a frame that comes second would be lost.
+    crate::fault::zero_page();
 }
 
 /// The machine.
@@ -94,7 +96,7 @@ pub fn weights() -> &'static Weights {
 }
 
 /// The running task's policy.
-#[inline]
+#[inline(always)]
 pub fn with_numa<R>(f: impl FnOnce(&mut TaskNuma) -> R) -> R {
     let mut f = Some(f);
     let mut out = None;

@@ -42,7 +42,7 @@ static ZERO: Once<Pfn> = Once::new();
 
 /// The shared page of zeroes, behind private memory that was only read.
 pub fn zero_page() -> Pfn {
-    *ZERO.call_once(|| {
+    *ZERO.get_or_init(|| {
         // On the first node, as Linux's, which lies in the kernel's image.
         let pfn = crate::env::machine()
             .memory_nodes()
@@ -298,7 +298,7 @@ impl Mm {
     }
 
     /// A frame for a private page of `vma`, owned by this family; contents undefined.
-    #[inline]
+    #[inline(always)]
     fn private_page(&self, vma: &Vma, addr: u64) -> Result<Page, FaultError> {
         let index = vma.index(addr);
         let at = At::Offset(place::position(vma, addr));

@@ -417,7 +417,7 @@ pub fn page_len(len: u64) -> Result<u64> {
 /// Frames of the whole machine.
 fn all_memory() -> u64 {
     static FRAMES: sync::Once<u64> = sync::Once::new();
-    *FRAMES.call_once(|| {
+    *FRAMES.get_or_init(|| {
         let nodes = crate::env::machine().memory_nodes();
         nodes.iter().map(|node| frames::stats(node).managed).sum()
     })

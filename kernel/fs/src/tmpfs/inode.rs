@@ -77,7 +77,7 @@ impl TmpInode {
     pub fn nameless(mode: u32, seals: u32, label: Vec<u8>, sort: ObjectKind) -> Arc<Self> {
         static INTERNAL: Once<Arc<Tmpfs>> = Once::new();
         let fs = INTERNAL
-            .call_once(|| Tmpfs::build("tmpfs", TMPFS_MAGIC, &Options::unlimited()))
+            .get_or_init(|| Tmpfs::build("tmpfs", TMPFS_MAGIC, &Options::unlimited()))
             .clone();
         let who = env::env().ucred();
         let ino = vm::object::next_number();

@@ -44,7 +44,7 @@ static HOOKS: Once<&'static dyn TtyHooks> = Once::new();
 
 /// Registers the kernel's processes, once. Before that there is no job control.
 pub fn register_hooks(hooks: &'static dyn TtyHooks) {
-    HOOKS.call_once(|| hooks);
+    HOOKS.get_or_init(|| hooks);
 }
 
 pub(super) fn hooks() -> Option<&'static dyn TtyHooks> {

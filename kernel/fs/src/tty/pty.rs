@@ -107,7 +107,7 @@ static NODE_GROUP: AtomicU32 = AtomicU32::new(u32::MAX);
 
 fn device() -> DevId {
     static DEV: Once<DevId> = Once::new();
-    *DEV.call_once(anonymous_dev)
+    *DEV.get_or_init(anonymous_dev)
 }
 
 /// Opens /dev/ptmx: a new pair; the description is its master.
@@ -469,7 +469,7 @@ pub fn devpts(options: &str) -> Result<Arc<Super>> {
         }
     }
     static INSTANCE: Once<Arc<Super>> = Once::new();
-    let sb = INSTANCE.call_once(|| {
+    let sb = INSTANCE.get_or_init(|| {
         let dev = device();
         let ptmx = InodeBase::new(dev, 2, g::S_IFCHR | 0o666, 0, 0).with_rdev(DevId::new(5, 2));
         let root = Root {

@@ -75,7 +75,7 @@ impl FileOps for Namespace {}
 fn namespace(index: usize) -> Arc<dyn Inode> {
     static MADE: [Once<Arc<Namespace>>; NAMESPACES.len()] =
         [const { Once::new() }; NAMESPACES.len()];
-    let made = MADE[index].call_once(|| {
+    let made = MADE[index].get_or_init(|| {
         let (name, ino) = NAMESPACES[index];
         let name = name.strip_suffix("_for_children").unwrap_or(name);
         let dev = fs::DevId::new(0, 4);

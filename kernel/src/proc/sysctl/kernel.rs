@@ -158,7 +158,7 @@ fn uuid(out: &mut Text) -> Result<()> {
 
 fn boot_id(out: &mut Text) -> Result<()> {
     static ID: Once<[u8; 16]> = Once::new();
-    write_uuid(out, ID.call_once(fresh_uuid));
+    write_uuid(out, ID.get_or_init(fresh_uuid));
     Ok(())
 }
 
