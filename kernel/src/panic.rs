@@ -89,6 +89,7 @@ pub fn asked(frame: &TrapFrame) -> ! {
     ));
     print_symbol(frame.rip);
     backtrace(frame.rbp, 40);
+    crate::sched::tell(print_emergency);
     tell_the_tasks();
     finish()
 }

@@ -119,6 +119,10 @@ fn interrupt(frame: &mut TrapFrame) {
             }
             if asked & 1 << Ipi::Reschedule as u32 != 0 {
                 crate::interrupts::count_reschedule();
+                hal::percpu::set_need_resched();
+            }
+            if asked & 1 << Ipi::Look as u32 != 0 {
+                crate::interrupts::count_reschedule();
                 crate::sched::look_again();
             }
             if asked & 1 << Ipi::Perf as u32 != 0 {

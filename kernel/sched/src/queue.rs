@@ -114,6 +114,12 @@ impl<H: Handle> RunQueue<H> {
         self.load
     }
 
+    /// Nanoseconds that real-time tasks may still have while fair ones wait.
+    #[must_use]
+    pub fn real_time_left(&self, now: u64) -> u64 {
+        self.budget.left(now)
+    }
+
     /// Puts a task on the queue. True when it should preempt the running one: the caller then
     /// has the CPU reschedule.
     pub fn enqueue(&mut self, handle: H, entity: Entity<H>, why: Enqueue, now: u64) -> bool {

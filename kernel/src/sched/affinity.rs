@@ -5,6 +5,7 @@ use super::{Hints, balance, cpu, domains, reschedule};
 use crate::task::{TaskRef, current};
 use ::sched::{Enqueue, Evicted};
 use abi::{Errno, Result};
+use hal::preempt::PreemptGuard;
 use numa::CpuMask;
 
 /// The CPUs that `task` may use.
@@ -24,6 +25,9 @@ pub fn set(task: &TaskRef, mask: CpuMask) -> Result<()> {
     let myself = core::ptr::eq(&*current(), &**task);
     let mut stayed = true;
     loop {
+        // While it is in this task's hands it is on no queue: whoever looks for it spins until it is
+        // on one, and must not do so on this CPU in this task's place.
+        let hands = PreemptGuard::new();
         let take = |at, off: &dyn Fn() -> bool| {
             let there = cpu(at).filter(|_| !myself)?;
             let mut queue = there.queue.lock();
@@ -32,7 +36,14 @@ pub fn set(task: &TaskRef, mask: CpuMask) -> Result<()> {
             Some(taken)
         };
         let asleep = || !myself && task.entity.lock().is_some();
-        match task.standing.evict(|at| mask.contains(at), take, asleep) {
+        let evicted = task.standing.evict(|at| mask.contains(at), take, asleep);
+        if let Evicted::Taken((task, entity)) = evicted {
+            let id = domains().for_exile(&Hints, &wish(&task, entity.params()));
+            enqueue(id, task, entity, Enqueue::Move);
+            return Ok(());
+        }
+        drop(hands);
+        match evicted {
             Evicted::There(at) => {
                 balance::offer_from(at);
                 if stayed && !(mask - before).is_empty() {
@@ -41,12 +52,7 @@ pub fn set(task: &TaskRef, mask: CpuMask) -> Result<()> {
                 }
                 return Ok(());
             }
-            Evicted::Asleep => return Ok(()),
-            Evicted::Taken((task, entity)) => {
-                let id = domains().for_exile(&Hints, &wish(&task, entity.params()));
-                enqueue(id, task, entity, Enqueue::Move);
-                return Ok(());
-            }
+            Evicted::Asleep | Evicted::Taken(_) => return Ok(()),
             Evicted::NotYet(_) if *task.affinity.lock() != mask => {
                 // Another call came after this one, and sees to it that its own mask is obeyed.
                 return Ok(());

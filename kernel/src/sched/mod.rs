@@ -11,6 +11,7 @@ pub mod hooks;
 pub mod idle;
 mod params;
 mod switch;
+mod tell;
 pub mod timers;
 mod wake;
 
@@ -18,6 +19,7 @@ pub use accounts::{charge_kernel, charge_return};
 pub use balance::{look_again, on_exec, tick};
 pub use params::{set_params, stats_of};
 pub use switch::{first_run, preempt, schedule, yield_now};
+pub use tell::tell;
 pub use wake::{start, wake, wake_if};
 
 use crate::task::TaskRef;
@@ -70,7 +72,7 @@ pub fn cpu(id: CpuId) -> Option<&'static Cpu> {
 }
 
 fn domains() -> &'static Domains {
-    DOMAINS.call_once(|| Domains::new(crate::machine()))
+    DOMAINS.get_or_init(|| Domains::new(crate::machine()))
 }
 
 /// The slice of a fair task that asks for none.
@@ -83,7 +85,7 @@ pub fn start_cpu(id: CpuId, idle: TaskRef) {
     idle.standing.goes_on();
     idle.standing.mount();
     idle.standing.settle(id, |_| (), |_| true, || id);
-    CPUS[id.index()].call_once(|| {
+    CPUS[id.index()].get_or_init(|| {
         Box::new(Cpu {
             queue: IrqLock::new(Queue {
                 ready: RunQueue::new(id),
@@ -138,12 +140,12 @@ impl Cpu {
     }
 }
 
-/// Has `id` look for something better to run.
+/// Has `id` look for something better to run. After the caller has had the lock of that queue.
 fn reschedule(id: CpuId) {
     if id == percpu::cpu() {
         percpu::set_need_resched();
     } else if let Some(area) = cpu_area::of(id)
-        && area.set_need_resched()
+        && !area.needs_resched()
     {
         hal::apic::send_ipi(area, Ipi::Reschedule);
     }

@@ -65,6 +65,26 @@ impl Queue {
     }
 }
 
+/// What a CPU's clock is set to, in monotonic nanoseconds; u64::MAX for nothing.
+#[derive(Debug)]
+pub struct State {
+    pub timers: usize,
+    pub first: u64,
+    pub tick: u64,
+    pub armed: u64,
+}
+
+/// Looks at a CPU's timers; None while somebody holds them.
+pub fn state(cpu: CpuId) -> Option<State> {
+    let queue = CPUS[cpu.index()].queue.try_lock()?;
+    Some(State {
+        timers: queue.timers.len(),
+        first: queue.timers.keys().next().map_or(u64::MAX, |key| key.0),
+        tick: queue.tick,
+        armed: queue.armed,
+    })
+}
+
 /// Sets a timer of this CPU for monotonic time `deadline` (ns).
 pub fn arm(deadline: u64, action: Action) -> TimerId {
     let _stay = hal::preempt::PreemptGuard::new();

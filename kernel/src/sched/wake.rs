@@ -40,7 +40,7 @@ pub(super) fn enqueue(first: CpuId, task: TaskRef, entity: Entity<TaskRef>, why:
         if id == percpu::cpu() {
             look_again();
         } else if let Some(area) = cpu_area::of(id) {
-            hal::apic::send_ipi(area, Ipi::Reschedule);
+            hal::apic::send_ipi(area, Ipi::Look);
         }
         // When this CPU was chosen none was idle that it may use; one may have become so since,
         // and have looked for work before it was here.

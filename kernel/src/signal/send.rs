@@ -39,7 +39,7 @@ pub fn nudge(task: &TaskRef) {
         && at != hal::percpu::cpu()
         && let Some(area) = hal::cpu_area::of(at)
     {
-        hal::apic::send_ipi(area, Ipi::Reschedule);
+        hal::apic::send_ipi(area, Ipi::Look);
     }
 }
 

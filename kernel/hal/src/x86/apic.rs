@@ -112,12 +112,15 @@ fn send(apic_id: u32, low: u32) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Ipi {
+    /// Switch tasks.
     Reschedule = 0,
     Flush = 1,
     Call = 2,
     Stop = 3,
     /// A CPU to itself: performance events have readers to wake.
     Perf = 4,
+    /// The run queue changed, or a signal came: look again, on the way back to user mode too.
+    Look = 5,
 }
 
 /// Asks `target` for `what`. The request is a bit in the target's pending word, so none is lost

@@ -23,7 +23,8 @@ pub struct CpuLocal {
     pub(super) user_rsp: u64,
     /// The running task, as the kernel's own pointer.
     pub(super) current: u64,
-    /// Preemption count with the folded flag.
+    /// Preemption count with the folded flag. Only its own CPU writes it: counting is one instruction
+    /// without a lock prefix, which a write from elsewhere could be lost under.
     preempt: AtomicU32,
     cpu: u32,
     node: u32,
@@ -64,9 +65,12 @@ impl CpuLocal {
         self.apic_id
     }
 
-    /// Sets this CPU's need-resched flag from another CPU's point of view; true when it was clear.
-    pub fn set_need_resched(&self) -> bool {
-        self.preempt.fetch_and(!NO_RESCHED, Ordering::AcqRel) & NO_RESCHED != 0
+    /// Says whether it is about to reschedule. A hint, but for who has had the lock of its run queue:
+    /// the flag is cleared before the switch takes that lock, so what was put on the queue under the
+    /// lock is seen by the switch that a flag still set stands for.
+    #[inline]
+    pub fn needs_resched(&self) -> bool {
+        self.preempt.load(Ordering::Relaxed) & NO_RESCHED == 0
     }
 }
 
@@ -169,14 +173,10 @@ fn note_enable() {
 pub fn preempt_enable() {
     #[cfg(feature = "latency")]
     note_enable();
-    let zero: u8;
     // SAFETY: as `preempt_disable`.
     unsafe {
-        asm!("dec dword ptr gs:[{}]", "setz {}", const offset_of!(CpuLocal, preempt),
-             out(reg_byte) zero, options(nostack));
-    }
-    if zero != 0 {
-        super::trap::preempt_point();
+        asm!("dec dword ptr gs:[{}]", "jz {}", const offset_of!(CpuLocal, preempt),
+             label { super::trap::preempt_point() }, options(nostack));
     }
 }
 
@@ -203,34 +203,25 @@ pub fn preempt_state() -> (u32, bool) {
     (v & !NO_RESCHED, v & NO_RESCHED == 0)
 }
 
-/// Sets the depth of disabled preemption (a switch carries each task's own); the flag stays.
-pub fn set_preempt_depth(depth: u32) {
-    // SAFETY: this CPU's own counter; interrupts are off around a switch, and other CPUs only
-    // clear the flag bit, with atomic operations that this one respects.
-    let word = unsafe { &(*local()).preempt };
-    let mut old = word.load(Ordering::Relaxed);
-    while let Err(now) = word.compare_exchange_weak(
-        old,
-        (old & NO_RESCHED) | depth,
-        Ordering::Relaxed,
-        Ordering::Relaxed,
-    ) {
-        old = now;
-    }
-}
-
 /// Wants a reschedule on this CPU at the next preemption point.
 #[inline]
 pub fn set_need_resched() {
-    // SAFETY: an atomic field of this CPU's data.
-    unsafe { (*local()).preempt.fetch_and(!NO_RESCHED, Ordering::Relaxed) };
+    // SAFETY: this CPU's own field, which other CPUs only read; one instruction, so no interrupt can
+    // come in between.
+    unsafe {
+        asm!("and dword ptr gs:[{}], {}", const offset_of!(CpuLocal, preempt),
+             const !NO_RESCHED as i32, options(nostack));
+    }
 }
 
 /// Takes the wish back (the scheduler has run).
 #[inline]
 pub fn clear_need_resched() {
-    // SAFETY: an atomic field of this CPU's data.
-    unsafe { (*local()).preempt.fetch_or(NO_RESCHED, Ordering::Relaxed) };
+    // SAFETY: as `set_need_resched`.
+    unsafe {
+        asm!("or dword ptr gs:[{}], {}", const offset_of!(CpuLocal, preempt),
+             const NO_RESCHED as i32, options(nostack));
+    }
 }
 
 /// True inside a hardware interrupt.
