@@ -29,7 +29,7 @@ fn reason(reason: Reason) -> Why {
 }
 
 /// Tries the nodes of `placement`. The frame's contents are whatever was there.
-#[inline]
+#[inline(always)]
 pub fn take(placement: &Placement<'_>, kind: Kind) -> Option<Page> {
     let mut wanted = None;
     for node in placement.nodes() {
@@ -50,7 +50,7 @@ pub fn take(placement: &Placement<'_>, kind: Kind) -> Option<Page> {
 }
 
 /// The nodes for a page under `policy` (None: the running task's own).
-#[inline]
+#[inline(always)]
 pub fn placement(policy: Option<&Policy>, at: At) -> Placement<'static> {
     let machine = env::machine();
     env::with_numa(|task| {

@@ -1,9 +1,10 @@
-//! Clocks: the TSC as the only clock source, calibrated at boot and refined a second later; the wall clock's start from CMOS.
+//! Clocks: the TSC as the only clock source, calibrated at boot and refined a second later; the wall
+//! clock's start from CMOS.
 
 use super::apic;
 use super::cpu::{cpuid, features, rdtsc};
 use super::power::{inb, inl, outb};
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 /// Nanoseconds = cycles x multiplier >> SHIFT.
 pub const SHIFT: u32 = 32;
@@ -25,8 +26,8 @@ static LINES: [Line; 2] = [const {
         inverse: AtomicU64::new(1 << SHIFT),
     }
 }; 2];
-/// Which of them is in use.
-static IN_USE: AtomicUsize = AtomicUsize::new(0);
+/// The one of them that is in use.
+static IN_USE: AtomicPtr<Line> = AtomicPtr::new((&raw const LINES).cast_mut().cast());
 /// Wall-clock nanoseconds at monotonic 0.
 static WALL: AtomicU64 = AtomicU64::new(0);
 /// The ACPI timer's port, its counter and the TSC at the beginning of the measurement; port 0: there
@@ -39,7 +40,8 @@ const PM_MASK: u32 = 0xff_ffff;
 
 #[inline(always)]
 fn line() -> &'static Line {
-    &LINES[IN_USE.load(Ordering::Acquire) & 1]
+    // SAFETY: points to one of the two lines, which are there for ever and change by atomics only.
+    unsafe { &*IN_USE.load(Ordering::Acquire) }
 }
 
 /// The clock's parameters, for the vDSO: TSC at monotonic 0, multiplier, wall clock at 0.
@@ -52,11 +54,10 @@ pub fn parameters() -> (u64, u64, u64) {
 #[inline]
 pub fn now() -> u64 {
     loop {
-        let in_use = IN_USE.load(Ordering::Acquire);
-        let Line { base, mult, .. } = &LINES[in_use & 1];
+        let in_use @ Line { base, mult, .. } = line();
         let cycles = rdtsc().wrapping_sub(base.load(Ordering::Relaxed));
         // Another line is in use by now: this one's value may be ahead of it.
-        if IN_USE.load(Ordering::Relaxed) != in_use {
+        if !core::ptr::eq(IN_USE.load(Ordering::Relaxed), in_use) {
             continue;
         }
         // A CPU whose TSC is a little behind must not see a huge value.
@@ -213,7 +214,7 @@ pub fn can_refine() -> bool {
 /// the nanoseconds that they took.
 pub fn refine() -> Option<(u64, u64)> {
     let [port, ticks0, tsc0] = [0, 1, 2].map(|i| BEGIN[i].load(Ordering::Relaxed));
-    if port == 0 || IN_USE.load(Ordering::Relaxed) != 0 {
+    if port == 0 || core::ptr::eq(line(), &LINES[1]) {
         return None;
     }
     let (ticks1, tsc1) = sample(&|| inl(port as u16));
@@ -233,7 +234,7 @@ pub fn go_on_by((cycles, ns): (u64, u64)) {
     // Rounded up: the new line is not behind the old one.
     let since = ((u128::from(now) * inverse) >> SHIFT) as u64 + 2;
     LINES[1].set(tsc.wrapping_sub(since), cycles, ns);
-    IN_USE.store(1, Ordering::Release);
+    IN_USE.store((&raw const LINES[1]).cast_mut(), Ordering::Release);
 }
 
 fn ticks_to_ns(ticks: u64) -> u64 {
