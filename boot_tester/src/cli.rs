@@ -31,6 +31,8 @@ pub enum Command {
     Build(BuildOptions),
     /// Boot on every CPU model that this QEMU has
     Cpus(crate::cmd::cpus::CpusOptions),
+    /// Say what this host will use (KVM or emulation, Linux to compare with), and what it lacks
+    Doctor,
     /// Lint the kernel and the guest's programs
     Check,
     /// Make a page of counted traffic (run --traffic --json), or of two runs side by side

@@ -54,6 +54,7 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Fuzz(options) => cmd::fuzz::fuzz(&options),
         Command::Build(options) => cmd::build(&options),
         Command::Cpus(options) => cmd::cpus::cpus(&options),
+        Command::Doctor => cmd::doctor::doctor(),
         Command::Check => cmd::check::check(),
         Command::Topo(TopoCommand::List) => {
             print!("{}", topology::show::list());

@@ -37,12 +37,24 @@ pub fn choose(target: &str) -> Result<Toolchain> {
     if is_installed(target) || (in_path("rustup").is_some() && add(target)) {
         return Ok(Toolchain::Prebuilt);
     }
-    if Path::new(SYSTEM_RUSTC).exists() && Path::new(SYSTEM_LIBRARY).exists() {
+    if has_system() {
         return Ok(Toolchain::System);
     }
     Err(Fail::broken(format!(
         "no Rust for {target}: run `rustup target add {target}`, or install {PACKAGES}"
     )))
+}
+
+/// What is there for one target as it stands: nothing is added.
+pub fn find(target: &str) -> Option<Toolchain> {
+    if is_installed(target) {
+        return Some(Toolchain::Prebuilt);
+    }
+    has_system().then_some(Toolchain::System)
+}
+
+fn has_system() -> bool {
+    Path::new(SYSTEM_RUSTC).exists() && Path::new(SYSTEM_LIBRARY).exists()
 }
 
 fn is_installed(target: &str) -> bool {

@@ -131,15 +131,19 @@ pub fn qemu() -> Result<PathBuf> {
     })
 }
 
-/// True where /dev/kvm opens and the CPU says that it can virtualize: without the flag a KVM that
-/// opens is an emulation slower than TCG.
-pub fn kvm_works() -> bool {
+/// True where the CPU says that it can virtualize: without the flag a KVM that opens is an emulation
+/// slower than TCG.
+pub fn has_virtualization() -> bool {
     let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let able = flags
+    flags
         .lines()
         .find(|line| line.starts_with("flags"))
-        .is_some_and(|line| line.split_whitespace().any(|flag| flag == "vmx" || flag == "svm"));
-    able && std::fs::File::options().read(true).write(true).open("/dev/kvm").is_ok()
+        .is_some_and(|line| line.split_whitespace().any(|flag| flag == "vmx" || flag == "svm"))
+}
+
+/// True where that is so and /dev/kvm opens.
+pub fn kvm_works() -> bool {
+    has_virtualization() && std::fs::File::options().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
 /// A command as one can paste it into a shell, a line for each option.

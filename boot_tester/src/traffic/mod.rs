@@ -11,7 +11,7 @@ mod result;
 mod shared;
 mod symbols;
 mod table;
-mod wish;
+pub mod wish;
 
 /// The word on Proxima's command line that has it tell which task a CPU runs.
 pub const WORD: &str = "proxima.traffic";
