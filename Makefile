@@ -46,6 +46,7 @@ test-all: setup
 	@sh scripts/traffic-page.sh $(PROXIMA)
 	@sh scripts/perf-suite.sh $(PROXIMA)
 	@sh scripts/commands.sh $(PROXIMA)
+	@sh scripts/crashes.sh $(PROXIMA)
 
 # Installed and run in fresh roots of other releases: needs root and debootstrap.
 test-releases: setup

@@ -60,6 +60,8 @@ pub fn main(start_info: u64) -> ! {
     hal::trap::register(&trap::HANDLERS);
     syscalls::quick::init();
     vm::env::set_environment(&task::env::Environment);
+    // Made here, once: a frame that came second would be lost.
+    vm::fault::zero_page();
     fs::env::register(&files::env::Environment);
     let idle = boot::start_scheduler(&firmware);
     frames::relief::register(&oom::Killer);

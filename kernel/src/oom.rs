@@ -110,7 +110,7 @@ fn dying(task: &Task) -> bool {
 
 /// Ends the process with the highest score, unless the last victim is still on its way out. False
 /// when there is none.
-fn end_somebody() -> bool {
+pub fn end_somebody() -> bool {
     let now = hal::time::now();
     let last = VICTIM.load(Ordering::Relaxed);
     let pending = last != 0

@@ -26,6 +26,7 @@ mod root;
 mod stat;
 mod symbols;
 mod sysctl;
+mod sysrq;
 mod system;
 mod zones;
 
@@ -83,6 +84,7 @@ fn make() -> Arc<Super> {
     symbols::add(&fs, &top);
     top.dir("tty").text("drivers", devices::tty_drivers);
     sysctl::add(&fs, &top.dir("sys"));
+    sysrq::add(&top);
     own::add(&fs, &top.dir("proxima"));
     let root = root::make(&fs, top);
     fs.into_super(root)

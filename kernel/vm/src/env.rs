@@ -80,8 +80,6 @@ pub fn set_machine(machine: Machine) {
 /// Registers the kernel above, once, before the first user page.
 pub fn set_environment(environment: &'static dyn Environment) {
     ENVIRONMENT.get_or_init(|| environment);
-    // Made here, once: a frame that comes second would be lost.
-    crate::fault::zero_page();
 }
 
 /// The machine.

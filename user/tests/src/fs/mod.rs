@@ -19,6 +19,7 @@ mod sigio;
 mod socket_room;
 mod sockets;
 mod status;
+mod sysrq;
 
 use crate::harness::Test;
 
@@ -26,6 +27,7 @@ pub const GROUPS: &[&[Test]] = &[
     opening::TESTS,
     io::TESTS,
     status::TESTS,
+    sysrq::TESTS,
     directories::TESTS,
     links::TESTS,
     renaming::TESTS,
