@@ -15,6 +15,17 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use hashbrown::HashMap;
 use sync::{Mutex, MutexGuard, SpinLock};
 
+impl Drop for Dentry {
+    /// Lets go of the directories above, of which this may have been the last entry, one after the
+    /// other: a path is as long as a program makes it, a kernel's stack is not.
+    fn drop(&mut self) {
+        let mut above = self.link.get_mut().parent.take();
+        while let Some(entry) = above {
+            above = Arc::into_inner(entry).and_then(|mut last| last.link.get_mut().parent.take());
+        }
+    }
+}
+
 /// Longest name, bytes.
 pub const NAME_MAX: usize = 255;
 

@@ -5,7 +5,7 @@
 
 use crate::console;
 use crate::task::table;
-use abi::{Errno, Result};
+use abi::Errno;
 use alloc::string::String;
 use fs::pseudo::{Dir, Text};
 
@@ -16,7 +16,9 @@ const HELP: &str = "HELP : loglevel(0-9) reboot(b) crash(c) terminate-all-tasks(
 /// Makes the file, for root to write.
 pub fn add(top: &Dir) {
     let store = |text: &[u8]| {
-        text.first().copied().map(run);
+        if let Some(&letter) = text.first() {
+            run(letter);
+        }
         Ok(())
     };
     top.attribute("sysrq-trigger", 0o200, |_| Err(Errno::EIO), store);

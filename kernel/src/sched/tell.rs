@@ -15,7 +15,12 @@ pub fn tell(print: impl Fn(Arguments<'_>)) {
         let switches = there.switches.load(Ordering::Relaxed);
         print(format_args!("CPU {id}: {switches} switches, asked to switch: {asked}; "));
         match timers::state(id) {
-            Some(state) => print(format_args!("{state:?}, now {now}\n")),
+            Some(timers::State { timers, first, tick, armed }) => print(format_args!(
+                "{timers} timers, ns from now: first {}, tick {}, armed {}\n",
+                When(first, now),
+                When(tick, now),
+                When(armed, now)
+            )),
             None => print(format_args!("timers locked\n")),
         }
         let Some(queue) = there.queue.try_lock() else {
@@ -32,5 +37,17 @@ pub fn tell(print: impl Fn(Arguments<'_>)) {
             print(format_args!("  waits {} {:?} {mask:?}\n", task.tid(), params.class));
             false
         });
+    }
+}
+
+/// A moment on the clock, as nanoseconds from another.
+struct When(u64, u64);
+
+impl core::fmt::Display for When {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.0 {
+            u64::MAX => f.write_str("never"),
+            at => write!(f, "{}", at.wrapping_sub(self.1) as i64),
+        }
     }
 }

@@ -66,7 +66,6 @@ impl Queue {
 }
 
 /// What a CPU's clock is set to, in monotonic nanoseconds; u64::MAX for nothing.
-#[derive(Debug)]
 pub struct State {
     pub timers: usize,
     pub first: u64,

@@ -26,6 +26,11 @@ impl<T: ?Sized> LockedCell<T> {
         unsafe { &*self.0.get() }
     }
 
+    /// The value, through exclusive access to the cell.
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
+    }
+
     /// Exclusive access; called only through `&mut` of a guard that holds the lock exclusively.
     #[inline(always)]
     #[allow(clippy::mut_from_ref, reason = "exclusion comes from the lock, not from the borrow")]

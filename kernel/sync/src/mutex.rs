@@ -48,6 +48,11 @@ impl<T: ?Sized> Mutex<T> {
         }
     }
 
+    /// The value, through exclusive access to the mutex.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
     /// Takes the mutex if it is free.
     #[inline]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {

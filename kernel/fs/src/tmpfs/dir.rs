@@ -41,6 +41,12 @@ impl Names {
         }
     }
 
+    /// Takes any name out; which one does not matter any more.
+    pub(super) fn pop(&mut self) -> Option<Arc<TmpInode>> {
+        self.by_name.clear();
+        self.by_cursor.pop_first().map(|(_, (_, inode))| inode)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }

@@ -200,7 +200,30 @@ impl Drop for TmpInode {
         if let Kind::File(data) = &self.kind {
             self.fs.account(data.charged.load(Relaxed), 0);
         }
+        if let Kind::Directory(names) = &mut self.kind {
+            release(core::mem::take(names.get_mut()));
+        }
         self.fs.inode_gone();
+    }
+}
+
+/// Lets go of a directory's inodes and all below them, level by level in a list of its own: a tree
+/// is as deep as a program makes it, a kernel's stack is not.
+fn release(names: Names) {
+    if names.is_empty() {
+        return;
+    }
+    let mut levels = Vec::from([names]);
+    while let Some(names) = levels.last_mut() {
+        let Some(inode) = names.pop() else {
+            levels.pop();
+            continue;
+        };
+        if let Some(mut last) = Arc::into_inner(inode)
+            && let Kind::Directory(below) = &mut last.kind
+        {
+            levels.push(core::mem::take(below.get_mut()));
+        }
     }
 }
 

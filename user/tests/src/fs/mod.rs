@@ -1,5 +1,6 @@
 //! Files, directories, pipes, sockets, terminals, and waiting for them.
 
+mod depth;
 mod devices;
 mod directories;
 mod epoll;
@@ -40,6 +41,7 @@ pub const GROUPS: &[&[Test]] = &[
     locks::TESTS,
     sockets::TESTS,
     socket_room::TESTS,
+    depth::TESTS,
     devices::TESTS,
     pseudo::TESTS,
     pty::TESTS,
