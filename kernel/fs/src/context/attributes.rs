@@ -9,7 +9,7 @@ use crate::inode::{Inode, InodeBase, SetAttr, TimeChange};
 use crate::mount::{self, Path};
 use crate::stat::{FileType, Metadata, Statfs};
 use abi::raw::general as g;
-use abi::{Errno, Result};
+use abi::{Errno, PAGE_SIZE, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -40,7 +40,7 @@ impl Caller<'_> {
     }
 
     /// readlink(2). EINVAL for what is no symbolic link, ENOENT for an empty path unless it means
-    /// an O_PATH descriptor of a link.
+    /// an O_PATH descriptor of a link, ENAMETOOLONG where /proc would tell more than a page.
     pub fn readlink(&self, at: At<'_>, path: &[u8]) -> Result<Vec<u8>> {
         let how = Lookup { follow: false, empty: true, resolve: 0 };
         let place = self.lookup(at, path, how)?;
@@ -54,7 +54,11 @@ impl Caller<'_> {
         }
         match link {
             crate::Link::Path(text) => Ok(text),
-            crate::Link::Jump(place) => Ok(place.text(Some(&self.view.root))),
+            crate::Link::Jump(place) => {
+                let text = place.text(Some(&self.view.root));
+                // The place is where it is; its name is told as far as a page holds it, with its end.
+                if text.len() < PAGE_SIZE { Ok(text) } else { Err(Errno::ENAMETOOLONG) }
+            }
         }
     }
 

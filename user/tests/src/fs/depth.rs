@@ -49,6 +49,10 @@ fn a_tree_of_directories_goes_with_its_mount_however_deep() {
         chdir(&place);
         dig(DEEP);
         std::fs::write("bottom", "x").unwrap();
+        // Longer than any path, the name is not told; what it leads to is there.
+        let error = std::fs::read_link("/proc/self/cwd").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENAMETOOLONG));
+        assert!(Path::new("/proc/self/cwd/bottom").exists());
     });
     sys!(SYS_umount2, c(&place).as_ptr(), 0).unwrap();
     assert!(!Path::new(&place).join("d").exists());
