@@ -10,6 +10,7 @@ use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use frames::fallible::{arc, ready_arc};
 use hal::VirtAddr;
 use hal::trap::TrapFrame;
 use sched::{Class, FairKind, Nice, Params};
@@ -74,6 +75,19 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     if crate::limits::too_many_tasks() {
         return Err(Errno::EAGAIN);
     }
+    // What can be refused comes before the child has an id and memory.
+    let mut files = parent.files.lock().clone();
+    if !has(f, g::CLONE_FILES) {
+        files = arc(files.duplicate()?)?;
+    }
+    let mut fs = parent.fs.lock().clone();
+    if !has(f, g::CLONE_FS) {
+        fs = arc(fs.duplicate()?)?;
+    }
+    if !thread {
+        ready_arc::<Process>()?;
+    }
+    ready_arc::<Task>()?;
     let stack = KernelStack::new(vm::env::local_node()).ok_or(Errno::ENOMEM)?;
     let mm = {
         let own = parent.mm().map(|mm| mm.clone()).ok_or(Errno::EINVAL)?;
@@ -91,18 +105,6 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
         let mut state = parent.fpu();
         state.save();
         state.clone()
-    };
-    let files = if has(f, g::CLONE_FILES) {
-        parent.files.lock().clone()
-    } else {
-        let files = parent.files.lock().clone();
-        Arc::new(files.duplicate())
-    };
-    let fs = if has(f, g::CLONE_FS) {
-        parent.fs.lock().clone()
-    } else {
-        let fs = parent.fs.lock().clone();
-        Arc::new(fs.duplicate())
     };
     let (user_fs, user_gs) = hal::switch::read_user_bases();
     let bases = (if has(f, g::CLONE_SETTLS) { args.tls } else { user_fs }, user_gs);
@@ -227,7 +229,7 @@ fn give_pidfd(process: &Arc<Process>, at: u64) -> Result<i32> {
     let parent = current();
     let files = parent.files.lock().clone();
     let most = parent.process.soft_limit(process::limit::NOFILE);
-    let fd = files.insert(crate::pidfd::file(process, false), true, most)?;
+    let fd = files.insert(crate::pidfd::file(process, false)?, true, most)?;
     if let Err(error) = hal::user::write(VirtAddr::new(at), &fd) {
         // Just made; another thread may have closed it already.
         let _ = files.close(fd);

@@ -3,7 +3,6 @@
 use crate::signal::user::User;
 use crate::task::{Creds, current};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use fs::Cap;
 
@@ -29,7 +28,7 @@ pub fn root() -> Arc<Creds> {
         egid: 0,
         sgid: 0,
         fsgid: 0,
-        groups: Vec::new(),
+        groups: None,
         cap_effective: ALL_CAPS,
         cap_permitted: ALL_CAPS,
         cap_inheritable: 0,
@@ -48,14 +47,17 @@ impl Creds {
         self.cap_effective & (1 << cap) != 0
     }
 
+    /// The supplementary groups, in rising order.
+    pub fn groups(&self) -> &[u32] {
+        self.groups.as_deref().unwrap_or_default()
+    }
+
     /// Brings the file layer's view and the user's account up to date after a change.
     pub fn refresh(&mut self) {
-        let groups: Option<Arc<[u32]>> =
-            (!self.groups.is_empty()).then(|| Arc::from(self.groups.as_slice()));
         self.fs = Arc::new(fs::Creds {
             uid: self.fsuid,
             gid: self.fsgid,
-            groups,
+            groups: self.groups.clone(),
             caps: self.cap_effective,
         });
         if self.user.uid != self.uid {

@@ -353,14 +353,9 @@ pub fn on_exec(file: &Arc<File>, readable: bool) -> bool {
 fn shares_directories() -> bool {
     let task = current();
     let own = task.fs.lock().clone();
-    let all;
     // Nobody comes or goes meanwhile.
-    let tree = table::TREE.lock();
-    all = table::processes();
-    let shared = all.iter().filter(|p| !Arc::ptr_eq(p, &task.process)).any(|process| {
-        let threads = process.threads();
-        threads.iter().any(|thread| Arc::ptr_eq(&thread.fs.lock(), &own))
-    });
-    drop(tree);
-    shared
+    let _tree = table::TREE.lock();
+    table::processes()
+        .filter(|process| !Arc::ptr_eq(process, &task.process))
+        .any(|process| process.threads().any(|thread| Arc::ptr_eq(&thread.fs.lock(), &own)))
 }

@@ -4,6 +4,7 @@ use abi::flags::Prot;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use frames::fallible::{TryVec, filled};
 use fs::File;
 use goblin::elf::program_header::{PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_PHDR};
 use goblin::elf64::header::{EM_X86_64, ET_DYN, ET_EXEC, Header};
@@ -74,12 +75,12 @@ pub fn parse(file: &File, head: &[u8]) -> Result<Image> {
     if !right {
         return Err(Errno::ENOEXEC);
     }
-    let mut bytes = alloc::vec![0u8; header.e_phnum as usize * 56];
+    let mut bytes = filled(0u8, header.e_phnum as usize * 56)?;
     if file.read_kernel(&mut bytes, header.e_phoff)? != bytes.len() {
         return Err(Errno::ENOEXEC);
     }
-    let headers: Vec<ProgramHeader> =
-        bytes.chunks_exact(56).map(|chunk| ProgramHeader::from_bytes(chunk, 1)[0]).collect();
+    let headers = bytes.chunks_exact(56).map(|chunk| ProgramHeader::from_bytes(chunk, 1)[0]);
+    let headers: Vec<ProgramHeader> = Vec::gather(headers)?;
     let mut image = Image {
         entry: header.e_entry,
         relocatable: header.e_type == ET_DYN,
@@ -109,20 +110,20 @@ pub fn parse(file: &File, head: &[u8]) -> Result<Image> {
                 if covers && image.headers_at == 0 {
                     image.headers_at = h.p_vaddr + (header.e_phoff - h.p_offset);
                 }
-                image.segments.push(Segment {
+                image.segments.try_push(Segment {
                     addr: h.p_vaddr,
                     file_size: h.p_filesz,
                     mem_size: h.p_memsz,
                     offset: h.p_offset,
                     prot,
-                });
+                })?;
             }
             PT_PHDR => image.headers_at = h.p_vaddr,
             PT_INTERP => {
                 if !(2..=4096).contains(&h.p_filesz) {
                     return Err(Errno::ENOEXEC);
                 }
-                let mut path = alloc::vec![0u8; h.p_filesz as usize];
+                let mut path = filled(0u8, h.p_filesz as usize)?;
                 if file.read_kernel(&mut path, h.p_offset)? != path.len() || path.pop() != Some(0) {
                     return Err(Errno::ENOEXEC);
                 }

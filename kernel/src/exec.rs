@@ -11,6 +11,7 @@ use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use frames::fallible::{TryVec, arc, copied, filled};
 use fs::inode::DenyWrite;
 use fs::{Caller, File};
 use hal::VirtAddr;
@@ -53,13 +54,13 @@ pub fn read_strings(at: u64, total: &mut usize) -> Result<Vec<Vec<u8>>> {
         if pointer == 0 {
             return Ok(strings);
         }
-        let text = hal::user::read_cstr(VirtAddr::new(pointer), ARG_STRLEN_MAX)
+        let text = hal::user::read_one_of_many(VirtAddr::new(pointer), ARG_STRLEN_MAX)
             .map_err(|e| if e == Errno::ENAMETOOLONG { Errno::E2BIG } else { e })?;
         *total += text.len() + 1 + 8;
         if *total > ARG_MAX {
             return Err(Errno::E2BIG);
         }
-        strings.push(text);
+        strings.try_push(text)?;
     }
 }
 
@@ -68,7 +69,7 @@ pub fn read_strings(at: u64, total: &mut usize) -> Result<Vec<Vec<u8>>> {
 fn resolve_scripts(mut program: Program) -> Result<(Program, Vec<u8>, bool)> {
     let mut readable = true;
     for _ in 0..=MAX_SCRIPTS {
-        let mut head = alloc::vec![0u8; 256];
+        let mut head = filled(0u8, 256)?;
         let got = program.file.read_kernel(&mut head, 0)?;
         head.truncate(got);
         readable &= may_read(&program.file);
@@ -85,13 +86,14 @@ fn resolve_scripts(mut program: Program) -> Result<(Program, Vec<u8>, bool)> {
             return Err(Errno::ENOEXEC);
         }
         let rest = rest.trim_ascii();
-        let mut args = alloc::vec![interpreter.to_vec()];
+        let mut args = Vec::with_room(program.args.len() + 3)?;
+        args.push(copied(interpreter)?);
         if !rest.is_empty() {
-            args.push(rest.to_vec());
+            args.push(copied(rest)?);
         }
-        args.push(program.name.clone());
+        args.push(copied(&program.name)?);
         args.extend(program.args.into_iter().skip(1));
-        let interpreter = interpreter.to_vec();
+        let interpreter = copied(interpreter)?;
         program = Program { file: open(&interpreter)?, name: program.name, args, env: program.env };
     }
     Err(Errno::ELOOP)
@@ -112,14 +114,15 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
     }
     let (mut program, head, readable) = resolve_scripts(program)?;
     if program.args.is_empty() {
-        program.args.push(Vec::new());
+        program.args.try_push(Vec::new())?;
     }
     let image = elf::parse(&program.file, &head)?;
+    drop(head);
     let interpreter = match &image.interpreter {
         None => None,
         Some(path) => {
             let file = open(path)?;
-            let mut head = alloc::vec![0u8; 256];
+            let mut head = filled(0u8, 256)?;
             let got = file.read_kernel(&mut head, 0)?;
             head.truncate(got);
             let image = elf::parse(&file, &head)
@@ -141,10 +144,12 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
     crate::futex::on_exec();
     switch_memory(&mm);
     let task = current();
-    close_on_exec();
+    let closed_files = close_on_exec();
     let secure = crate::creds_calls::on_exec(&program.file, readable);
     *task.process.exe.lock() = Some(Arc::new(Exe { file: program.file.clone(), _closed: closed }));
-    if let Err(error) = load(&mm, &program, &image, interpreter.as_ref(), secure, frame) {
+    let loaded = closed_files
+        .and_then(|()| load(&mm, &program, &image, interpreter.as_ref(), secure, frame));
+    if let Err(error) = loaded {
         log::info!("{}: exec failed past the point of no return: {error}", task.name());
         // Nothing of this function is unwound.
         drop((program, image, interpreter, mm, task));
@@ -191,18 +196,19 @@ fn may_read(file: &File) -> bool {
 }
 
 /// Closes what is marked, in a table of the caller's own: others that share it keep theirs.
-fn close_on_exec() {
+fn close_on_exec() -> Result<()> {
     let task = current();
     let files = task.files.lock().clone();
     // This function's and the task's.
     if Arc::strong_count(&files) > 2 {
-        let own = Arc::new(files.duplicate());
+        let own = arc(files.duplicate()?)?;
         *task.files.lock() = own.clone();
         drop(files);
         own.close_on_exec();
     } else {
         files.close_on_exec();
     }
+    Ok(())
 }
 
 fn mm_unused(mm: &Arc<Mm>) {
@@ -319,13 +325,13 @@ impl Stack {
         hal::user::write(VirtAddr::new(stack.at), &0u64)?;
         let execfn = stack.push_string(&program.name)?;
         let env_end = stack.at;
-        let mut env = Vec::with_capacity(program.env.len());
+        let mut env = Vec::with_room(program.env.len())?;
         for text in program.env.iter().rev() {
             env.push(stack.push_string(text)?);
         }
         env.reverse();
         let args_end = stack.at;
-        let mut args = Vec::with_capacity(program.args.len());
+        let mut args = Vec::with_room(program.args.len())?;
         for text in program.args.iter().rev() {
             args.push(stack.push_string(text)?);
         }
@@ -364,7 +370,7 @@ impl Stack {
         .to_vec();
         let words = 1 + args.len() + 1 + env.len() + 1 + auxv.len() * 2;
         stack.at = (stack.at - words as u64 * 8) & !15;
-        let mut block: Vec<u64> = Vec::with_capacity(words);
+        let mut block: Vec<u64> = Vec::with_room(words)?;
         block.push(args.len() as u64);
         block.extend(&args);
         block.push(0);

@@ -15,6 +15,8 @@ mod elf;
 mod entry;
 mod exec;
 mod exit;
+#[cfg(feature = "checks")]
+mod faults;
 mod files;
 mod futex;
 mod interrupts;
@@ -65,6 +67,9 @@ pub fn main(start_info: u64) -> ! {
     fs::env::register(&files::env::Environment);
     let idle = boot::start_scheduler(&firmware);
     frames::relief::register(&oom::Killer);
+    hal::room::register(frames::fallible::ready_block);
+    #[cfg(feature = "checks")]
+    frames::faults::register(&faults::Injector);
     perf::hw::start_cpu(numa::CpuId::new(0));
     interrupts::route(&firmware, &[3, 4]);
     boot::cpus::start_others(&firmware, |cpu| idle[cpu.index()].stack_top(), secondary);

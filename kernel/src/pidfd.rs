@@ -8,6 +8,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
+use frames::fallible::arc;
 use fs::file::Seek;
 use fs::{File, FileOps, PollMask, PollTable};
 
@@ -46,9 +47,9 @@ fn is_there(process: &Arc<Process>) -> bool {
 }
 
 /// A descriptor's file for `process`.
-pub fn file(process: &Arc<Process>, nonblocking: bool) -> Arc<File> {
+pub fn file(process: &Arc<Process>, nonblocking: bool) -> Result<Arc<File>> {
     let flags = fs::oflag::O_RDWR | if nonblocking { fs::oflag::O_NONBLOCK } else { 0 };
-    fs::anon::file(Arc::new(PidFd(process.clone())), "[pidfd]", flags)
+    fs::anon::file(arc(PidFd(process.clone()))?, "[pidfd]", flags)
 }
 
 /// The process that a file names: EBADF for another kind of file.

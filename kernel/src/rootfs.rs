@@ -42,7 +42,8 @@ pub fn prepare() {
 
 /// Opens /dev/console, or without one the terminal itself: an initramfs need not have /dev.
 fn open_console(devtmpfs: &Arc<fs::mount::Super>) {
-    let root = fs::mount::Mount::new(devtmpfs.clone(), "devtmpfs", 0).top();
+    let mount = fs::mount::Mount::new(devtmpfs.clone(), "devtmpfs", 0);
+    let root = mount.expect("no memory at boot").top();
     let opened = as_kernel(&root, |caller| {
         let place = caller.lookup(At::Cwd, b"console", Lookup::FOLLOW)?;
         caller.open_existing(&place, fs::oflag::O_RDWR)

@@ -63,6 +63,11 @@ fn page_fault(frame: &mut TrapFrame, addr: u64) -> bool {
         FaultError::NoAccess => (SIGSEGV, 2),
         FaultError::BeyondEnd => (SIGBUS, 2),
         FaultError::NoMemory => {
+            #[cfg(feature = "checks")]
+            if task.faults.take_failed() {
+                // Nothing is full: the access is repeated, as Linux does.
+                return true;
+            }
             // With room elsewhere its policy's nodes are full: it ends itself. Otherwise the
             // right one is ended, and the access repeated.
             let made = !crate::oom::has_room(0) && crate::oom::make_room(0);

@@ -125,7 +125,10 @@ pub fn init(devtmpfs: &Arc<fs::mount::Super>) {
                 let name = ["ttyS", &i.to_string()].concat();
                 let sender = crate::console::line(i);
                 let line = Arc::new(Line { uart, sender, throttled: AtomicBool::new(false) });
-                Port { line: line.clone(), tty: Tty::new(device, &name, line) }
+                Port {
+                    line: line.clone(),
+                    tty: Tty::new(device, name, line).expect("no memory at boot"),
+                }
             })
             .collect()
     });

@@ -9,11 +9,12 @@
 //! memory made for it, whoever may not takes from the reserve.
 #![allow(unsafe_code, reason = "an allocator hands out raw memory; see each SAFETY comment")]
 
+use crate::faults::{self, Want};
 use crate::meta::{Kind, frame};
 use crate::node::{Usage, alloc as alloc_block, free as free_block};
 use crate::{relief, vmalloc};
 use core::alloc::{GlobalAlloc, Layout};
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use hal::{Pfn, PhysAddr, phys};
 use numa::{MAX_CPUS, MAX_NODES, NodeId};
 use sync::{IrqLock, Once};
@@ -44,22 +45,57 @@ const fn slab_order(class: usize) -> u32 {
         2
     }
 }
+/// Bytes of the largest block that is asked for to see whether it can be had.
+const PROBED: usize = 8 * 4096;
 /// Objects that a magazine takes or gives back at once.
 const BATCH: u32 = 16;
 const NONE: u64 = u64::MAX;
 
-#[derive(Clone, Copy)]
-struct Magazine {
-    head: *mut u8,
-    count: u32,
-}
-
+/// A CPU's free objects of each class: chains, and how many there are, which may be looked at
+/// without the lock.
 #[repr(align(64))]
-struct CpuHeap(IrqLock<[Magazine; CLASSES.len()]>);
+struct CpuHeap {
+    heads: IrqLock<[*mut u8; CLASSES.len()]>,
+    counts: [AtomicU32; CLASSES.len()],
+}
 // SAFETY: the pointers lead to free objects that only the holder of the lock touches.
 unsafe impl Sync for CpuHeap {}
 // SAFETY: as above.
 unsafe impl Send for CpuHeap {}
+
+/// The magazine of one class, locked.
+struct Magazine<'a> {
+    head: &'a mut *mut u8,
+    count: &'a AtomicU32,
+}
+
+impl Magazine<'_> {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Adds a free object; how many there are then.
+    #[inline(always)]
+    fn push(&mut self, p: *mut u8) -> u32 {
+        // SAFETY: the object is free and at least 16 bytes.
+        unsafe { p.cast::<*mut u8>().write(*self.head) };
+        *self.head = p;
+        let len = self.len() + 1;
+        self.count.store(len, Ordering::Relaxed);
+        len
+    }
+
+    /// Takes an object; there is one.
+    #[inline(always)]
+    fn pop(&mut self) -> *mut u8 {
+        let p = *self.head;
+        // SAFETY: a free object holds the pointer to the next one in its first word.
+        *self.head = unsafe { p.cast::<*mut u8>().read() };
+        self.count.store(self.len() - 1, Ordering::Relaxed);
+        p
+    }
+}
 
 /// A node's slabs of one class that have free objects: a list through their metadata.
 struct Partial {
@@ -72,6 +108,11 @@ struct Partial {
 struct NodeHeap {
     classes: [IrqLock<Partial>; CLASSES.len()],
 }
+
+/// The kernel's heap.
+#[cfg(target_os = "none")]
+#[global_allocator]
+pub static HEAP: Heap = Heap::new();
 
 /// The global allocator. Until [`Heap::start`] it carves from a small static arena.
 pub struct Heap {
@@ -129,9 +170,9 @@ impl Heap {
         assert!(cpus <= MAX_CPUS);
         self.cpus.get_or_init(|| {
             (0..cpus)
-                .map(|_| {
-                    let empty = Magazine { head: core::ptr::null_mut(), count: 0 };
-                    CpuHeap(IrqLock::new([empty; CLASSES.len()]))
+                .map(|_| CpuHeap {
+                    heads: IrqLock::new([core::ptr::null_mut(); CLASSES.len()]),
+                    counts: [const { AtomicU32::new(0) }; CLASSES.len()],
                 })
                 .collect()
         });
@@ -162,9 +203,24 @@ impl Heap {
         }
     }
 
-    /// An allocation for which there is no memory, or none in one piece.
+    /// An allocation for which there is no memory, or none in one piece. The reserve gives what
+    /// nothing else does.
     #[cold]
     fn when_out(&self, layout: Layout) -> *mut u8 {
+        let p = self.with_relief(layout);
+        if p.is_null() { self.take_reserve(layout) } else { p }
+    }
+
+    #[cold]
+    fn take_reserve(&self, layout: Layout) -> *mut u8 {
+        relief::note_emergency();
+        let p = self.attempt(layout, Usage::Emergency);
+        if p.is_null() { vmalloc::alloc(layout, Usage::Emergency) } else { p }
+    }
+
+    /// Tries again while others make room, if the caller may wait for them.
+    #[cold]
+    fn with_relief(&self, layout: Layout) -> *mut u8 {
         let apart = |usage| vmalloc::alloc(layout, usage);
         let mut p = apart(Usage::Kernel);
         let mut tries = 0;
@@ -176,11 +232,89 @@ impl Heap {
                 p = apart(Usage::Kernel);
             }
         }
-        if p.is_null() {
-            relief::note_emergency();
-            p = self.attempt(layout, Usage::Emergency);
+        p
+    }
+
+    /// Makes sure that the next `count` objects of `layout` are there, without the reserve: they
+    /// wait on this CPU. A block that is no object is only asked for and given back; of a large one
+    /// the frames are counted. False without memory.
+    #[inline(always)]
+    pub fn ready(&self, layout: Layout, count: u32) -> bool {
+        if faults::should_fail(Want::Fallible(layout.size() * count as usize)) {
+            return false;
         }
-        if p.is_null() { apart(Usage::Emergency) } else { p }
+        // Mostly they are there. Whoever takes one in between has the others looked for anew.
+        let there = |class: usize| {
+            let cpu = self.magazine();
+            cpu.is_some_and(|cpu| cpu.counts[class].load(Ordering::Relaxed) >= count)
+        };
+        class_of(layout).is_some_and(there) || self.make_ready(layout, count)
+    }
+
+    #[cold]
+    fn make_ready(&self, layout: Layout, count: u32) -> bool {
+        if !self.started.load(Ordering::Relaxed) {
+            return true;
+        }
+        let Some(class) = class_of(layout) else {
+            return if layout.size() > PROBED { self.has_room(layout) } else { self.probe(layout) };
+        };
+        debug_assert!(count <= BATCH);
+        self.stock(class, count) || self.stock_with_relief(layout, class, count)
+    }
+
+    /// Has this CPU hold `count` objects of a class.
+    fn stock(&self, class: usize, count: u32) -> bool {
+        let Some(cpu) = self.magazine() else { return false };
+        let mut heads = cpu.heads.lock();
+        let mut magazine = Magazine { head: &mut heads[class], count: &cpu.counts[class] };
+        if magazine.len() < count {
+            self.refill(class, &mut magazine, Usage::Kernel, count);
+        }
+        magazine.len() >= count
+    }
+
+    #[cold]
+    fn stock_with_relief(&self, layout: Layout, class: usize, count: u32) -> bool {
+        let mut tries = 0;
+        while relief::make_room(layout.size(), tries) {
+            tries += 1;
+            self.trim();
+            if self.stock(class, count) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether the frames of a large block are there, beside the reserves.
+    #[cold]
+    fn has_room(&self, layout: Layout) -> bool {
+        let pages = (layout.size() as u64).div_ceil(4096);
+        let nodes = || (0..MAX_NODES).filter_map(NodeId::try_new).filter_map(crate::node);
+        let there = || nodes().map(crate::node::Node::spare_frames).sum::<u64>() > pages;
+        let mut tries = 0;
+        while !there() {
+            if !relief::make_room(layout.size(), tries) {
+                return false;
+            }
+            tries += 1;
+            self.trim();
+        }
+        true
+    }
+
+    #[cold]
+    fn probe(&self, layout: Layout) -> bool {
+        let mut p = self.attempt(layout, Usage::Kernel);
+        if p.is_null() {
+            p = self.with_relief(layout);
+        }
+        if !p.is_null() {
+            // SAFETY: the block was allocated with this layout just now.
+            unsafe { self.dealloc(p, layout) };
+        }
+        !p.is_null()
     }
 
     fn early_alloc(&self, layout: Layout) -> *mut u8 {
@@ -212,76 +346,61 @@ impl Heap {
     #[inline]
     fn take(&self, class: usize, usage: Usage) -> *mut u8 {
         let Some(cpu) = self.magazine() else { return core::ptr::null_mut() };
-        let mut magazines = cpu.0.lock();
-        let magazine = &mut magazines[class];
-        if magazine.count == 0 {
-            self.refill(class, magazine, usage);
-            if magazine.count == 0 {
+        let mut heads = cpu.heads.lock();
+        let mut magazine = Magazine { head: &mut heads[class], count: &cpu.counts[class] };
+        if magazine.len() == 0 {
+            self.refill(class, &mut magazine, usage, 1);
+            if magazine.len() == 0 {
                 return core::ptr::null_mut();
             }
         }
-        let p = magazine.head;
-        // SAFETY: a free object holds the pointer to the next one in its first word.
-        magazine.head = unsafe { p.cast::<*mut u8>().read() };
-        magazine.count -= 1;
-        p
+        magazine.pop()
     }
 
     #[inline]
     fn give(&self, class: usize, p: *mut u8) {
         let Some(cpu) = self.magazine() else { return };
-        let mut magazines = cpu.0.lock();
-        let magazine = &mut magazines[class];
-        // SAFETY: the object is free now and at least 16 bytes.
-        unsafe { p.cast::<*mut u8>().write(magazine.head) };
-        magazine.head = p;
-        magazine.count += 1;
-        if magazine.count > 2 * BATCH {
-            self.flush(class, magazine, BATCH);
+        let mut heads = cpu.heads.lock();
+        let mut magazine = Magazine { head: &mut heads[class], count: &cpu.counts[class] };
+        if magazine.push(p) > 2 * BATCH {
+            self.flush(class, &mut magazine, BATCH);
         }
     }
 
-    /// Takes a batch from the own node's slabs, else from any node's.
+    /// Takes a batch from the own node's slabs, else, until there are `least`, from any node's.
     #[cold]
-    fn refill(&self, class: usize, magazine: &mut Magazine, usage: Usage) {
+    fn refill(&self, class: usize, magazine: &mut Magazine<'_>, usage: Usage, least: u32) {
         let own = this_node();
         self.refill_from(own, class, magazine, usage);
-        if magazine.count > 0 {
+        if magazine.len() >= least {
             return;
         }
         for i in 0..MAX_NODES {
             let Some(node) = NodeId::try_new(i) else { break };
             if node != own && crate::node(node).is_some() {
                 self.refill_from(node, class, magazine, usage);
-                if magazine.count > 0 {
+                if magazine.len() >= least {
                     return;
                 }
             }
         }
     }
 
-    fn refill_from(&self, node: NodeId, class: usize, magazine: &mut Magazine, usage: Usage) {
+    fn refill_from(&self, node: NodeId, class: usize, magazine: &mut Magazine<'_>, usage: Usage) {
         let mut partial = self.nodes[node.index()].classes[class].lock();
-        while magazine.count < BATCH {
+        while magazine.len() < BATCH {
             if partial.head == NONE && !partial.grow(node, class, usage) {
                 return;
             }
-            let p = partial.pop();
-            // SAFETY: a free object of at least 16 bytes.
-            unsafe { p.cast::<*mut u8>().write(magazine.head) };
-            magazine.head = p;
-            magazine.count += 1;
+            magazine.push(partial.pop());
         }
     }
 
     /// Gives `count` objects back to their slabs.
     #[cold]
-    fn flush(&self, class: usize, magazine: &mut Magazine, count: u32) {
+    fn flush(&self, class: usize, magazine: &mut Magazine<'_>, count: u32) {
         for _ in 0..count {
-            let p = magazine.head;
-            // SAFETY: as in `take`.
-            magazine.head = unsafe { p.cast::<*mut u8>().read() };
-            magazine.count -= 1;
+            let p = magazine.pop();
             let slab = slab_of(p, class);
             let node = frame(slab).node();
             self.nodes[node.index()].classes[class].lock().push(slab, p, class);
@@ -292,10 +411,11 @@ impl Heap {
     pub fn trim(&self) {
         let Some(cpus) = self.cpus.get() else { return };
         for cpu in cpus {
-            let mut magazines = cpu.0.lock();
-            for (class, magazine) in magazines.iter_mut().enumerate() {
-                let count = magazine.count;
-                self.flush(class, magazine, count);
+            let mut heads = cpu.heads.lock();
+            for (class, head) in heads.iter_mut().enumerate() {
+                let mut magazine = Magazine { head, count: &cpu.counts[class] };
+                let count = magazine.len();
+                self.flush(class, &mut magazine, count);
             }
         }
     }
@@ -429,6 +549,9 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if !self.started.load(Ordering::Relaxed) {
             return self.early_alloc(layout);
+        }
+        if faults::should_fail(Want::Certain(layout.size())) {
+            return self.take_reserve(layout);
         }
         let p = self.attempt(layout, Usage::Kernel);
         if p.is_null() { self.when_out(layout) } else { p }

@@ -3,7 +3,8 @@
 //! * [`meta`]: 32 bytes about every frame, on the frame's own node.
 //! * [`buddy`]: the allocator of one node.
 //! * [`node`]: a node's memory: its buddy, the per-CPU caches in front of it, the counters.
-//! * [`heap`]: the kernel's own objects.
+//! * [`heap`]: the kernel's own objects; [`fallible`]: those made for users.
+//! * [`faults`]: allocations that fail on request.
 //! * [`relief`]: what happens when it is out.
 //! * [`boot`]: memory before there is an allocator.
 //!
@@ -19,6 +20,8 @@ extern crate alloc;
 
 pub mod boot;
 pub mod buddy;
+pub mod fallible;
+pub mod faults;
 pub mod heap;
 pub mod meta;
 pub mod node;

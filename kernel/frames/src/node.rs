@@ -359,6 +359,11 @@ impl Node {
         self.buddy.lock().free_frames() + cached
     }
 
+    /// Frames beside the reserve that the CPUs' caches do not hold.
+    pub(crate) fn spare_frames(&self) -> u64 {
+        self.buddy.lock().free_frames().saturating_sub(self.reserve)
+    }
+
     /// True when users can have `frames` more.
     pub fn has_room(&self, frames: u64) -> bool {
         self.buddy.lock().free_frames() > self.reserve + frames

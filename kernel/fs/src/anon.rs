@@ -8,6 +8,7 @@ use abi::{Errno, Result};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use frames::fallible::{TryVec, arc};
 use sync::SpinLock;
 
 struct AnonInode {
@@ -28,13 +29,17 @@ impl Inode for AnonInode {
 }
 
 /// A description of `ops`; /proc/PID/fd shows `anon_inode:NAME`.
-pub fn file(ops: Arc<dyn FileOps>, name: &'static str, flags: u32) -> Arc<File> {
+/// ENOMEM.
+pub fn file(ops: Arc<dyn FileOps>, name: &'static str, flags: u32) -> Result<Arc<File>> {
     static KNOWN: SpinLock<Vec<Arc<AnonInode>>> = SpinLock::new(Vec::new());
     let known = KNOWN.lock().iter().find(|inode| inode.name == name).cloned();
-    let inode = known.unwrap_or_else(|| {
-        let fresh = Arc::new(AnonInode { base: InodeBase::anonymous(15, 0o600), name });
-        KNOWN.lock().push(fresh.clone());
-        fresh
-    });
+    let inode = match known {
+        Some(inode) => inode,
+        None => {
+            let fresh = arc(AnonInode { base: InodeBase::anonymous(15, 0o600), name })?;
+            KNOWN.lock().try_push(fresh.clone())?;
+            fresh
+        }
+    };
     File::new(ops, Place::Anonymous(inode), flags)
 }

@@ -23,7 +23,7 @@ pub fn as_kernel<R>(root: &mount::Path, work: impl FnOnce(&Caller<'_>) -> R) -> 
 /// Makes a node in a file system (devtmpfs), with the directories above it. `mode` includes the
 /// type.
 pub fn add_node(sb: &Arc<Super>, path: &str, mode: u32, rdev: DevId) -> Result<()> {
-    let root = Mount::new(sb.clone(), "devtmpfs", 0).top();
+    let root = Mount::new(sb.clone(), "devtmpfs", 0)?.top();
     as_kernel(&root, |caller| {
         for (at, _) in path.match_indices('/') {
             match caller.mkdir(At::Cwd, &path.as_bytes()[..at], 0o755) {
@@ -37,7 +37,7 @@ pub fn add_node(sb: &Arc<Super>, path: &str, mode: u32, rdev: DevId) -> Result<(
 
 /// Makes a symbolic link in a file system (devtmpfs).
 pub fn add_link(sb: &Arc<Super>, path: &str, target: &str) -> Result<()> {
-    let root = Mount::new(sb.clone(), "devtmpfs", 0).top();
+    let root = Mount::new(sb.clone(), "devtmpfs", 0)?.top();
     as_kernel(&root, |caller| caller.symlink(target.as_bytes(), At::Cwd, path.as_bytes()))
 }
 
@@ -61,7 +61,7 @@ pub fn init() -> Result<Arc<Super>> {
     char("tty", 0o666, 5, 0)?;
     char("console", 0o600, 5, 1)?;
     char("ptmx", 0o666, 5, 2)?;
-    let root = Mount::new(devtmpfs.clone(), "devtmpfs", 0).top();
+    let root = Mount::new(devtmpfs.clone(), "devtmpfs", 0)?.top();
     as_kernel(&root, |caller| -> Result<()> {
         caller.mkdir(At::Cwd, b"pts", 0o755)?;
         caller.mkdir(At::Cwd, b"shm", 0o1777)?;

@@ -82,8 +82,9 @@ impl FsContext {
     }
 
     /// A copy for fork.
-    pub fn duplicate(&self) -> Self {
-        Self { view: SpinLock::new(self.view()) }
+    /// ENOMEM.
+    pub fn duplicate(&self) -> Result<Self> {
+        Ok(Self { view: SpinLock::new(self.view()) })
     }
 }
 
@@ -207,7 +208,7 @@ impl<'a> Caller<'a> {
         if self.view.cwd.dentry.is_deleted() {
             return Err(Errno::ENOENT);
         }
-        Ok(self.view.cwd.text(Some(&self.view.root)))
+        self.view.cwd.text(Some(&self.view.root))
     }
 
     /// A program to execute: a regular file, executable for the caller, on a mount that allows it

@@ -10,8 +10,8 @@ use crate::inode::Inode;
 use abi::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use frames::fallible::{arc_slice, ready_arc, ready_box, ready_table};
 use hashbrown::HashMap;
 use sync::{Mutex, MutexGuard, SpinLock};
 
@@ -35,6 +35,9 @@ pub struct Dentry {
     link: SpinLock<Position>,
     /// For directories.
     dir: Option<Box<Dir>>,
+    /// Its directory's cache holds it (or it is a root). What nothing holds keeps no children, who
+    /// would hold it in turn: they would never go.
+    listed: bool,
     /// The name is gone.
     deleted: AtomicBool,
     /// Mounts that cover this entry.
@@ -53,29 +56,42 @@ struct Dir {
     names: Mutex<()>,
 }
 
+/// Room for a name that is about to be made.
+pub(crate) struct Room(Arc<[u8]>);
+
 impl Dentry {
-    fn build(inode: Arc<dyn Inode>, parent: Option<Arc<Dentry>>, name: Arc<[u8]>) -> Arc<Self> {
+    /// Makes sure of what [`Dentry::build`] needs. ENOMEM.
+    fn ready() -> Result<()> {
+        ready_arc::<Self>()?;
+        ready_box::<Dir>()
+    }
+
+    fn build(inode: Arc<dyn Inode>, position: Position, listed: bool) -> Arc<Self> {
         let dir = inode.base().is_dir().then(|| {
             Box::new(Dir { children: SpinLock::new(HashMap::new()), names: Mutex::new(()) })
         });
         Arc::new(Self {
             inode,
-            link: SpinLock::new(Position { parent, name }),
+            link: SpinLock::new(position),
             dir,
+            listed,
             deleted: AtomicBool::new(false),
             covered: AtomicU32::new(0),
         })
     }
 
-    /// The root of a tree.
-    pub fn root(inode: Arc<dyn Inode>) -> Arc<Self> {
-        Self::build(inode, None, Arc::from(b"/" as &[u8]))
+    /// The root of a tree. ENOMEM.
+    pub fn root(inode: Arc<dyn Inode>) -> Result<Arc<Self>> {
+        Self::ready()?;
+        Ok(Self::build(inode, Position { parent: None, name: arc_slice(b"/")? }, true))
     }
 
     /// A name that is not in its directory's cache: of a directory that does not cache, or of a
-    /// file that has no name yet.
-    pub fn unlisted(parent: &Arc<Dentry>, name: &[u8], inode: Arc<dyn Inode>) -> Arc<Self> {
-        Self::build(inode, Some(parent.clone()), Arc::from(name))
+    /// file that has no name yet. ENOMEM.
+    pub fn unlisted(parent: &Arc<Dentry>, name: &[u8], inode: Arc<dyn Inode>) -> Result<Arc<Self>> {
+        Self::ready()?;
+        let position = Position { parent: Some(parent.clone()), name: arc_slice(name)? };
+        Ok(Self::build(inode, position, false))
     }
 
     /// The inode.
@@ -116,6 +132,11 @@ impl Dentry {
         self.deleted.store(true, Relaxed);
     }
 
+    /// True if the names that are found in it are kept.
+    fn caches(&self) -> bool {
+        self.listed && self.inode.cacheable()
+    }
+
     fn dir(&self) -> Result<&Dir> {
         self.dir.as_deref().ok_or(Errno::ENOTDIR)
     }
@@ -130,9 +151,9 @@ impl Dentry {
         if name.len() > NAME_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
-        if !self.inode.cacheable() {
+        if !self.caches() {
             let inode = self.inode.lookup(name)?;
-            return Ok(Self::unlisted(self, name, inode));
+            return Self::unlisted(self, name, inode);
         }
         let names = dir.names.lock();
         self.lookup_locked(&names, name)
@@ -151,8 +172,8 @@ impl Dentry {
             return Err(Errno::ENAMETOOLONG);
         }
         let inode = self.inode.lookup(name)?;
-        if !self.inode.cacheable() {
-            return Ok(Self::unlisted(self, name, inode));
+        if !self.caches() {
+            return Self::unlisted(self, name, inode);
         }
         self.add(name, inode)
     }
@@ -163,11 +184,29 @@ impl Dentry {
         if self.is_deleted() { Err(Errno::ENOENT) } else { Ok(guard) }
     }
 
-    /// Enters a name that the file system has; the directory is locked.
-    pub(crate) fn add(self: &Arc<Self>, name: &[u8], inode: Arc<dyn Inode>) -> Result<Arc<Dentry>> {
-        let name: Arc<[u8]> = Arc::from(name);
-        let child = Self::build(inode, Some(self.clone()), name.clone());
-        self.dir()?.children.lock().insert(name, child.clone());
+    /// Enters a name that the file system has; the directory is locked. Refused (ENOMEM), it is
+    /// looked up anew by whoever asks for it.
+    fn add(self: &Arc<Self>, name: &[u8], inode: Arc<dyn Inode>) -> Result<Arc<Dentry>> {
+        let room = self.room_for(name)?;
+        self.fill(room, inode)
+    }
+
+    /// Room for a name that is about to be made; the directory is locked. ENOMEM.
+    pub(crate) fn room_for(&self, name: &[u8]) -> Result<Room> {
+        let name = arc_slice(name)?;
+        let mut children = self.dir()?.children.lock();
+        ready_table::<(Arc<[u8]>, Arc<Dentry>)>(children.len(), children.capacity())?;
+        children.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        drop(children);
+        Self::ready()?;
+        Ok(Room(name))
+    }
+
+    /// Enters a name that was made in the file system meanwhile; the directory is still locked.
+    pub(crate) fn fill(self: &Arc<Self>, room: Room, inode: Arc<dyn Inode>) -> Result<Arc<Dentry>> {
+        let position = Position { parent: Some(self.clone()), name: room.0.clone() };
+        let child = Self::build(inode, position, true);
+        self.dir()?.children.lock().insert(room.0, child.clone());
         Ok(child)
     }
 
@@ -186,10 +225,10 @@ impl Dentry {
         old_dir: &Arc<Dentry>,
         child: &Arc<Dentry>,
         new_dir: &Arc<Dentry>,
-        new_name: &[u8],
+        new_name: Room,
     ) {
         let old_name = child.name();
-        let new_name: Arc<[u8]> = Arc::from(new_name);
+        let new_name = new_name.0;
         if let Some(dir) = &old_dir.dir {
             dir.children.lock().remove(&old_name);
         }
@@ -229,13 +268,20 @@ impl Dentry {
         }
     }
 
-    /// Empties the caches of the whole tree: entries and their directories hold each other.
+    /// Empties the caches of the whole tree: entries and their directories hold each other. Nobody
+    /// looks at the tree any more, so the directories that are still to be emptied are a list through
+    /// their parents: this needs no memory, and no stack, however large and deep the tree is.
     pub(crate) fn prune(self: &Arc<Self>) {
-        let mut pending = Vec::from([self.clone()]);
-        while let Some(entry) = pending.pop() {
-            if let Some(dir) = &entry.dir {
-                let children = core::mem::take(&mut *dir.children.lock());
-                pending.extend(children.into_values());
+        let mut pending = Some(self.clone());
+        while let Some(entry) = pending {
+            pending = entry.link.lock().parent.take();
+            let Some(dir) = &entry.dir else { continue };
+            let children = core::mem::take(&mut *dir.children.lock());
+            for child in children.into_values().filter(|child| child.is_dir()) {
+                let above = core::mem::replace(&mut child.link.lock().parent, pending.take());
+                // Its directory, which is `entry`.
+                drop(above);
+                pending = Some(child);
             }
         }
     }

@@ -1,7 +1,9 @@
 //! `struct linux_dirent64` records.
 
 use crate::inode::Entry;
+use abi::Errno;
 use alloc::vec::Vec;
+use frames::fallible::Grow;
 
 /// Bytes of a record before its name: inode, offset, length, type.
 const HEADER: usize = 8 + 8 + 2 + 1;
@@ -14,13 +16,15 @@ pub struct Batch {
     out: Vec<u8>,
     limit: usize,
     full: bool,
+    /// There was no memory for a record.
+    refused: bool,
 }
 
 impl Batch {
     /// For a user buffer of `room` bytes.
     pub fn new(room: usize) -> Self {
         let limit = room.min(BATCH_MAX);
-        Self { out: Vec::with_capacity(limit.min(4096)), limit, full: false }
+        Self { out: Vec::new(), limit, full: false, refused: false }
     }
 
     /// Adds a record; false (and the batch is full) when it does not fit.
@@ -30,6 +34,12 @@ impl Batch {
         let len = (HEADER + entry.name.len() + 1).next_multiple_of(8);
         if start + len > self.limit {
             self.full = true;
+            return false;
+        }
+        let first = if start == 0 { self.limit.min(4096) } else { len };
+        if self.out.room_for(first).is_err() {
+            self.full = true;
+            self.refused = true;
             return false;
         }
         self.out.extend_from_slice(&entry.ino.to_le_bytes());
@@ -44,6 +54,10 @@ impl Batch {
     /// A record did not fit.
     pub fn is_full(&self) -> bool {
         self.full
+    }
+    /// Nothing fits that could be added: EINVAL, or ENOMEM.
+    pub fn error(&self) -> Errno {
+        if self.refused { Errno::ENOMEM } else { Errno::EINVAL }
     }
     /// Nothing was added.
     pub fn is_empty(&self) -> bool {

@@ -16,6 +16,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::Any;
+use frames::fallible::{Grow, TryMap, TryVec, arc};
 use hal::user::Sink;
 use item::{Collected, Item};
 use sync::{IrqLock, Mutex, SpinLock, WaitError, WaitQueue};
@@ -58,6 +59,9 @@ pub struct Epoll {
 /// The description's operations.
 pub struct EpollFile(Arc<Epoll>);
 
+/// Items that are gone which the ready list may hold beside as many as there are items.
+const SPARE: usize = 16;
+
 /// Held while epoll descriptors are put into each other.
 static NESTING: Mutex<()> = Mutex::new(());
 
@@ -71,9 +75,9 @@ pub fn create(flags: u32) -> Result<Arc<File>> {
         items: SpinLock::new(BTreeMap::new()),
         ready: IrqLock::new(VecDeque::new()),
         waiters: WaitQueue::new(),
-        pollers: Arc::new(WaitQueue::new()),
+        pollers: arc(WaitQueue::new())?,
     };
-    Ok(anon::file(Arc::new(EpollFile(Arc::new(epoll))), "[eventpoll]", oflag::O_RDWR))
+    anon::file(arc(EpollFile(arc(epoll)?))?, "[eventpoll]", oflag::O_RDWR)
 }
 
 /// The epoll behind a description; EINVAL when it is none.
@@ -125,12 +129,19 @@ pub fn control(epoll: &Arc<File>, fd: i32, target: &Arc<File>, request: Control)
             if ep.items.lock().contains_key(&key) {
                 return Err(Errno::EEXIST);
             }
-            let item = Item::new(ep, key, target, events, data);
-            ep.items.lock().insert(key, item.clone());
-            target.add_watcher(item.as_watcher());
-            item.watch(target);
+            ep.room_for_one()?;
+            let item = Item::new(ep, key, target, events, data)?;
+            target.add_watcher(item.as_watcher())?;
+            ep.items.lock().try_insert_in(key, item.clone())?;
+            let watched = item.watch(target);
+            if watched.is_err() {
+                ep.items.lock().remove(&key);
+                item.retire();
+                ep.sweep();
+            }
             drop(guard);
             drop(nesting);
+            watched?;
         }
         Control::Modify { events, data } => {
             let _guard = ep.lock.lock();
@@ -138,12 +149,13 @@ pub fn control(epoll: &Arc<File>, fd: i32, target: &Arc<File>, request: Control)
             if !item.modify(events, data) {
                 return Err(Errno::EINVAL);
             }
-            item.watch(target);
+            item.watch(target)?;
         }
         Control::Delete => {
             let _guard = ep.lock.lock();
             let item = ep.items.lock().remove(&key);
             item.ok_or(Errno::ENOENT)?.retire();
+            ep.sweep();
         }
     }
     Ok(())
@@ -172,6 +184,22 @@ pub fn wait(epoll: &File, dst: &mut dyn Sink, max: usize, timeout: Timeout) -> R
 }
 
 impl Epoll {
+    /// Makes room on the ready list for all items and one more, since they get there under a wait
+    /// queue's spinlock. ENOMEM.
+    fn room_for_one(&self) -> Result<()> {
+        let living = self.items.lock().len();
+        self.ready.lock().room_for(living + 1)
+    }
+
+    /// Takes items that are gone off the ready list when they are most of it.
+    fn sweep(&self) {
+        let living = self.items.lock().len();
+        let mut ready = self.ready.lock();
+        if ready.len() > 2 * living + SPARE {
+            ready.retain(|item| !item.is_retired());
+        }
+    }
+
     /// Puts an item on the ready list. Called under a wait queue's spinlock.
     fn enqueue(&self, item: Arc<Item>) {
         self.ready.lock().push_back(item);
@@ -191,12 +219,12 @@ impl Epoll {
         let _guard = self.lock.lock();
         // Only what is on the list now: level-triggered items that go back to it are for the
         // next call.
-        let mut pending = core::mem::take(&mut *self.ready.lock());
-        let mut again = VecDeque::new();
+        let mut left = self.ready.lock().len();
         let mut count = 0;
         let mut outcome = Ok(());
-        while count < max {
-            let Some(item) = pending.pop_front() else { break };
+        while count < max && left > 0 {
+            left -= 1;
+            let Some(item) = self.ready.lock().pop_front() else { break };
             match item.collect() {
                 Collected::Nothing => {}
                 Collected::Event { events, data } => {
@@ -206,27 +234,19 @@ impl Epoll {
                     if let Err(error) = dst.put_all(&bytes) {
                         // The event was not delivered: it stays ready.
                         if item.requeue() {
-                            pending.push_front(item);
+                            self.ready.lock().push_front(item);
                         }
                         outcome = Err(error);
                         break;
                     }
                     count += 1;
                     if item.delivered() && item.requeue() {
-                        again.push_back(item);
+                        self.ready.lock().push_back(item);
                     }
                 }
             }
         }
-        let more = {
-            let mut ready = self.ready.lock();
-            // Order: what was not reached, what came meanwhile, what is level-triggered.
-            while let Some(item) = pending.pop_back() {
-                ready.push_front(item);
-            }
-            ready.append(&mut again);
-            !ready.is_empty()
-        };
+        let more = !self.ready.lock().is_empty();
         if more {
             self.waiters.wake_one();
         }
@@ -263,7 +283,10 @@ impl Epoll {
         if depth >= MAX_NESTING {
             return Err(Errno::ELOOP);
         }
-        let items: alloc::vec::Vec<_> = self.items.lock().values().cloned().collect();
+        let items = {
+            let items = self.items.lock();
+            alloc::vec::Vec::gather(items.values().cloned())?
+        };
         for file in items.iter().filter_map(|item| item.file()) {
             if let Ok(epoll) = of(&file)
                 && epoll.reaches(other, depth + 1)?
@@ -278,6 +301,7 @@ impl Epoll {
         let gone = self.items.lock().remove(&key);
         if let Some(item) = gone {
             item.retire();
+            self.sweep();
         }
     }
 }

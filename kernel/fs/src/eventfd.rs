@@ -9,6 +9,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{
     AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
 };
+use frames::fallible::arc;
 use hal::user::{Sink, Source};
 use sync::WaitQueue;
 
@@ -35,10 +36,10 @@ impl EventFd {
             count: AtomicU64::new(initial as u64),
             semaphore: flags & EFD_SEMAPHORE != 0,
             id: NEXT.fetch_add(1, Relaxed),
-            changed: Arc::new(WaitQueue::new()),
+            changed: arc(WaitQueue::new())?,
         };
         let flags = oflag::O_RDWR | (flags & oflag::O_NONBLOCK);
-        Ok(anon::file(Arc::new(event), "[eventfd]", flags))
+        anon::file(arc(event)?, "[eventfd]", flags)
     }
 
     fn take(&self) -> Option<u64> {

@@ -9,6 +9,7 @@ use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use frames::fallible::{Grow, TryVec, copied};
 use sync::SpinLock;
 
 /// Descriptors that the table can ever hold (Linux's default `fs.nr_open`).
@@ -55,7 +56,9 @@ impl Slots {
             return Ok(());
         }
         let want = (fd + 1).next_power_of_two().max(64);
-        self.files.try_reserve(want - self.files.len()).map_err(|_| Errno::ENOMEM)?;
+        self.files.room_for(want - self.files.len())?;
+        self.used.room_for(want / 64 - self.used.len())?;
+        self.cloexec.room_for(want / 64 - self.cloexec.len())?;
         self.files.resize_with(want, || None);
         self.used.resize(want / 64, 0);
         self.cloexec.resize(want / 64, 0);
@@ -270,12 +273,13 @@ impl FdTable {
     }
 
     /// A copy for fork: the same descriptions under the same numbers.
-    pub fn duplicate(&self) -> Self {
+    pub fn duplicate(&self) -> Result<Self> {
         self.duplicate_below(u32::MAX)
     }
 
     /// A copy of the descriptors below `end` (close_range(2) with CLOSE_RANGE_UNSHARE).
-    pub fn duplicate_below(&self, end: u32) -> Self {
+    /// ENOMEM.
+    pub fn duplicate_below(&self, end: u32) -> Result<Self> {
         let copy = Self::new();
         {
             let slots = self.inner.lock();
@@ -285,10 +289,11 @@ impl FdTable {
                 .map_or(0, |fd| fd + 1);
             let size = if used == 0 { 0 } else { used.next_power_of_two().max(64) };
             let mut other = copy.inner.lock();
-            other.files = slots.files[..used].to_vec();
+            other.files = Vec::with_room(size)?;
+            other.files.extend_from_slice(&slots.files[..used]);
             other.files.resize_with(size, || None);
-            other.used = slots.used[..size / 64].to_vec();
-            other.cloexec = slots.cloexec[..size / 64].to_vec();
+            other.used = copied(&slots.used[..size / 64])?;
+            other.cloexec = copied(&slots.cloexec[..size / 64])?;
             for fd in used..size {
                 let (word, mask) = bit(fd);
                 other.used[word] &= !mask;
@@ -296,16 +301,14 @@ impl FdTable {
             }
             other.lowest = slots.lowest.min(used);
         }
-        copy
+        Ok(copy)
     }
 
-    /// The descriptors in use from `from` on (for /proc/PID/fd).
-    pub fn numbers(&self, from: i32) -> Vec<i32> {
+    /// The first descriptor in use from `from` on (for /proc/PID/fd).
+    pub fn next_used(&self, from: i32) -> Option<i32> {
         let slots = self.inner.lock();
-        (from.max(0) as usize..slots.files.len())
-            .filter(|&fd| slots.files[fd].is_some())
-            .map(|fd| fd as i32)
-            .collect()
+        let mut rest = from.max(0) as usize..slots.files.len();
+        rest.find(|&fd| slots.files[fd].is_some()).map(|fd| fd as i32)
     }
 
     /// Descriptors that the table has room for (FDSize of /proc/PID/status).
@@ -339,6 +342,11 @@ mod tests {
         EventFd::open(0, 0).expect("eventfd")
     }
 
+    fn numbers(table: &FdTable) -> Vec<i32> {
+        let after = |&fd: &i32| table.next_used(fd + 1);
+        core::iter::successors(table.next_used(0), after).collect()
+    }
+
     #[test]
     fn the_lowest_free_number_is_given() {
         let table = FdTable::new();
@@ -362,17 +370,17 @@ mod tests {
         for n in 0..100 {
             table.insert(file(), n % 3 == 0, 1024).expect("insert");
         }
-        let copy = table.duplicate();
+        let copy = table.duplicate().expect("memory");
         assert!(Arc::ptr_eq(&copy.get(5).expect("5"), &table.get(5).expect("5")));
         copy.close_on_exec();
-        assert_eq!(copy.numbers(0).len(), 66);
-        assert_eq!(table.numbers(0).len(), 100);
+        assert_eq!(numbers(&copy).len(), 66);
+        assert_eq!(numbers(&table).len(), 100);
         assert_eq!(copy.insert(file(), false, 1024), Ok(0));
         assert_eq!(copy.insert(file(), false, 1024), Ok(3));
         table.close_range(10, u32::MAX, false);
-        assert_eq!(table.numbers(0), (0..10).collect::<Vec<_>>());
-        let low = table.duplicate_below(4);
-        assert_eq!(low.numbers(0), [0, 1, 2, 3]);
+        assert_eq!(numbers(&table), (0..10).collect::<Vec<_>>());
+        let low = table.duplicate_below(4).expect("memory");
+        assert_eq!(numbers(&low), [0, 1, 2, 3]);
         assert_eq!(low.insert(file(), false, 1024), Ok(4));
     }
 }

@@ -17,6 +17,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use frames::fallible::{TryVec, arc};
 use hal::user::{Sink, Source};
 use sync::{Mutex, MutexGuard, Once, SpinLock};
 
@@ -48,10 +49,11 @@ impl Place {
     }
 
     /// The absolute path as seen from `root`, or the description of an anonymous object.
-    pub fn text(&self, root: Option<&Path>) -> Vec<u8> {
+    /// ENOMEM.
+    pub fn text(&self, root: Option<&Path>) -> Result<Vec<u8>> {
         match self {
             Self::Path(path) => path.text(root),
-            Self::Anonymous(inode) => inode.anonymous_name().into_bytes(),
+            Self::Anonymous(inode) => Ok(inode.anonymous_name().into_bytes()),
         }
     }
 
@@ -101,9 +103,10 @@ const OPEN_ONLY: u32 =
 
 impl File {
     /// A new description. `flags`: access mode and status flags.
-    pub fn new(ops: Arc<dyn FileOps>, place: Place, flags: u32) -> Arc<Self> {
+    /// ENOMEM.
+    pub fn new(ops: Arc<dyn FileOps>, place: Place, flags: u32) -> Result<Arc<Self>> {
         let seek = ops.seekable();
-        Arc::new(Self {
+        arc(Self {
             ops,
             place,
             seek,
@@ -119,14 +122,14 @@ impl File {
 
     /// As [`File::new`], for a description that writes: ETXTBSY while a program runs from the file.
     pub fn new_writer(ops: Arc<dyn FileOps>, place: Place, flags: u32) -> Result<Arc<Self>> {
-        place.inode().base().get_writer()?;
-        let file = Self::new(ops, place, flags);
+        let file = Self::new(ops, place, flags)?;
+        file.place.inode().base().get_writer()?;
         file.writes.store(true, Relaxed);
         Ok(file)
     }
 
     /// A description of an object that is both inode and operations.
-    pub fn anonymous<T: Inode + FileOps>(object: Arc<T>, flags: u32) -> Arc<Self> {
+    pub fn anonymous<T: Inode + FileOps>(object: Arc<T>, flags: u32) -> Result<Arc<Self>> {
         Self::new(object.clone(), Place::Anonymous(object), flags)
     }
 
@@ -469,7 +472,7 @@ impl File {
             })?;
         }
         if batch.is_empty() {
-            return if batch.is_full() { Err(Errno::EINVAL) } else { Ok(0) };
+            return if batch.is_full() { Err(batch.error()) } else { Ok(0) };
         }
         self.accessed();
         let written = dst.put(batch.bytes()).unwrap_or(0);
@@ -536,12 +539,12 @@ impl File {
     }
 
     /// Enters an epoll entry.
-    pub(crate) fn add_watcher(&self, watcher: Weak<dyn Watcher>) {
+    pub(crate) fn add_watcher(&self, watcher: Weak<dyn Watcher>) -> Result<()> {
         let mut watchers = self.watchers.lock();
         if watchers.len() == watchers.capacity() {
             watchers.retain(|old| old.strong_count() > 0);
         }
-        watchers.push(watcher);
+        watchers.try_push(watcher)
     }
 }
 

@@ -245,19 +245,19 @@ impl InodeBase {
     /// The attachment, made by `make` when there is none alive.
     pub fn attach_with(
         &self,
-        make: impl FnOnce() -> Arc<dyn Any + Send + Sync>,
-    ) -> Arc<dyn Any + Send + Sync> {
+        make: impl FnOnce() -> Result<Arc<dyn Any + Send + Sync>>,
+    ) -> Result<Arc<dyn Any + Send + Sync>> {
         // Made before the lock is taken: making allocates.
         if let Some(present) = self.attached() {
-            return present;
+            return Ok(present);
         }
-        let fresh = make();
+        let fresh = make()?;
         let mut slot = self.attached.lock();
         if let Some(present) = slot.as_ref().and_then(Weak::upgrade) {
-            return present;
+            return Ok(present);
         }
         *slot = Some(Arc::downgrade(&fresh));
-        fresh
+        Ok(fresh)
     }
 }
 
@@ -389,7 +389,7 @@ pub trait Inode: Any + Send + Sync {
     fn readlink(&self) -> Result<Vec<u8>> {
         match self.follow()? {
             Link::Path(text) => Ok(text),
-            Link::Jump(place) => Ok(place.text(None)),
+            Link::Jump(place) => place.text(None),
         }
     }
 

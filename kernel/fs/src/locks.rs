@@ -7,6 +7,7 @@ use crate::file::File;
 use abi::{Errno, Result};
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
+use frames::fallible::Grow;
 use sync::{SpinLock, WaitQueue};
 
 /// Who holds a record lock.
@@ -135,6 +136,8 @@ impl LockTable {
         if conflicting(&records, want).is_some() {
             return Err(Errno::EAGAIN);
         }
+        // One that is cut in two, and the new one.
+        records.room_for(2)?;
         let downgraded = carve(&mut records, want.owner, &want.range);
         join(&mut records, want.clone());
         drop(records);

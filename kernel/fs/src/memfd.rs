@@ -8,6 +8,7 @@ use abi::raw::general as g;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use frames::fallible::TryVec;
 
 /// Longest name, bytes ("memfd:" and it make a file name).
 const NAME_MAX: usize = 249;
@@ -29,10 +30,11 @@ pub fn create(name: &[u8], flags: u32) -> Result<Arc<File>> {
     } else if flags & g::MFD_ALLOW_SEALING != 0 {
         seals = 0;
     }
-    let mut text = Vec::from(b"/memfd:" as &[u8]);
-    text.extend_from_slice(name);
-    text.extend_from_slice(b" (deleted)");
-    let inode = TmpInode::nameless(mode, seals, text, ObjectKind::Memfd);
+    let mut text = Vec::with_room(NAME_MAX + 32)?;
+    for part in [b"/memfd:" as &[u8], name, b" (deleted)"] {
+        text.try_extend(part)?;
+    }
+    let inode = TmpInode::nameless(mode, seals, &text, ObjectKind::Memfd)?;
     let flags = oflag::O_RDWR | oflag::O_LARGEFILE;
-    Ok(File::new(inode.clone(), Place::Anonymous(inode), flags))
+    File::new(inode.clone(), Place::Anonymous(inode), flags)
 }

@@ -15,6 +15,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use frames::fallible::{Grow, TryMap, TryVec, arc, copied, text};
 use sync::{Mutex, SpinLock};
 
 /// A file system instance.
@@ -42,8 +43,9 @@ pub struct Super {
 
 impl Super {
     /// Around the root inode.
-    pub fn new(fs: Arc<dyn FileSystem>, root: Arc<dyn Inode>) -> Arc<Self> {
-        Arc::new(Self { fs, root: Dentry::root(root) })
+    /// ENOMEM.
+    pub fn new(fs: Arc<dyn FileSystem>, root: Arc<dyn Inode>) -> Result<Arc<Self>> {
+        arc(Self { fs, root: Dentry::root(root)? })
     }
     /// The root entry.
     pub fn root(&self) -> &Arc<Dentry> {
@@ -113,18 +115,20 @@ fn key(path: &Path) -> (u32, usize) {
 
 impl Mount {
     /// A mount of the whole file system that covers nothing (yet).
-    pub fn new(sb: Arc<Super>, source: &str, flags: u32) -> Arc<Self> {
+    /// ENOMEM.
+    pub fn new(sb: Arc<Super>, source: &str, flags: u32) -> Result<Arc<Self>> {
         let root = sb.root.clone();
         Self::of(sb, root, source, flags)
     }
 
-    fn of(sb: Arc<Super>, root: Arc<Dentry>, source: &str, flags: u32) -> Arc<Self> {
+    fn of(sb: Arc<Super>, root: Arc<Dentry>, source: &str, flags: u32) -> Result<Arc<Self>> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
-        Arc::new(Self {
+        let source = text(format_args!("{source}"))?;
+        arc(Self {
             id: NEXT.fetch_add(1, Relaxed),
             sb,
             root,
-            source: String::from(source),
+            source,
             flags: AtomicU32::new(flags & MOUNT_FLAGS),
             at: SpinLock::new(None),
         })
@@ -255,7 +259,8 @@ impl Path {
     /// The absolute path as seen from `root` (None: from wherever the mounts end), with
     /// " (deleted)" for a name that is gone, and "(unreachable)" before a path that `root` does
     /// not contain.
-    pub fn text(&self, root: Option<&Path>) -> Vec<u8> {
+    /// ENOMEM.
+    pub fn text(&self, root: Option<&Path>) -> Result<Vec<u8>> {
         let mut parts: Vec<Arc<[u8]>> = Vec::new();
         let mut here = self.clone();
         let reached = loop {
@@ -270,7 +275,7 @@ impl Path {
                 continue;
             }
             let (parent, name) = here.dentry.position();
-            parts.push(name);
+            parts.try_push(name)?;
             match parent {
                 Some(parent) => here.dentry = parent,
                 None => break root.is_none(),
@@ -278,19 +283,20 @@ impl Path {
         };
         let mut out = Vec::new();
         if !reached {
-            out.extend_from_slice(b"(unreachable)");
+            out.try_extend(b"(unreachable)")?;
         }
         for part in parts.iter().rev() {
+            out.room_for(part.len() + 1)?;
             out.push(b'/');
             out.extend_from_slice(part);
         }
         if parts.is_empty() {
-            out.push(b'/');
+            out.try_push(b'/')?;
         }
         if self.dentry.is_deleted() {
-            out.extend_from_slice(b" (deleted)");
+            out.try_extend(b" (deleted)")?;
         }
-        out
+        Ok(out)
     }
 }
 
@@ -319,7 +325,8 @@ pub fn attach(sb: Arc<Super>, source: &str, flags: u32, at: &Path) -> Result<Arc
     if at.dentry.is_deleted() {
         return Err(Errno::ENOENT);
     }
-    let mount = Mount::new(sb, source, flags);
+    let mount = Mount::new(sb, source, flags)?;
+    COVERS.lock().room_for_one()?;
     cover(&mount, &at);
     Ok(mount)
 }
@@ -332,22 +339,22 @@ pub fn bind(from: &Path, at: &Path, recursive: bool) -> Result<Arc<Mount>> {
     let copy = |mount: &Arc<Mount>, root: &Arc<Dentry>| {
         Mount::of(mount.sb.clone(), root.clone(), &mount.source, mount.flags())
     };
-    let mount = copy(&from.mount, &from.dentry);
+    let mount = copy(&from.mount, &from.dentry)?;
     let mut pairs = Vec::from([(from.mount.clone(), mount.clone())]);
     let mut copied = 0;
     // The copies are made before anything is attached: a tree bound into itself stays finite.
     while recursive && copied < pairs.len() {
         let (original, twin) = pairs[copied].clone();
         copied += 1;
-        for child in children(&original) {
+        for child in children(&original)? {
             let Some(below) = child.mountpoint() else { continue };
             if !from.dentry.is_ancestor_of(&below.dentry) && Arc::ptr_eq(&original, &from.mount) {
                 continue;
             }
-            let child_twin = copy(&child, &child.root);
+            let child_twin = copy(&child, &child.root)?;
             let place = Path { mount: twin.clone(), dentry: below.dentry };
             *child_twin.at.lock() = Some(place);
-            pairs.push((child, child_twin));
+            pairs.try_push((child, child_twin))?;
         }
     }
     cover(&mount, &at);
@@ -404,17 +411,24 @@ pub fn detach(at: Path, lazy: bool) -> Result<()> {
     }
     let mut gone: Vec<(Arc<Mount>, Option<Path>)> = Vec::new();
     if lazy {
-        let mut pending = Vec::from([mount]);
-        while let Some(mount) = pending.pop() {
-            pending.extend(children(&mount));
-            let place = uncover(&mount);
-            gone.push((mount, place));
+        // All are found before the first one goes.
+        gone.try_push((mount, None))?;
+        let mut at = 0;
+        while at < gone.len() {
+            for child in children(&gone[at].0)? {
+                gone.try_push((child, None))?;
+            }
+            at += 1;
+        }
+        for (mount, place) in &mut gone {
+            *place = uncover(mount);
         }
     } else {
         // The table's reference and ours.
         if Arc::strong_count(&mount) > 2 {
             return Err(Errno::EBUSY);
         }
+        gone.room_for(1)?;
         let place = uncover(&mount);
         gone.push((mount, place));
     }
@@ -423,9 +437,10 @@ pub fn detach(at: Path, lazy: bool) -> Result<()> {
     Ok(())
 }
 
-fn children(mount: &Arc<Mount>) -> Vec<Arc<Mount>> {
+fn children(mount: &Arc<Mount>) -> Result<Vec<Arc<Mount>>> {
     let table = COVERS.lock();
-    table.range((mount.id, 0)..=(mount.id, usize::MAX)).map(|(_, child)| child.clone()).collect()
+    let range = (mount.id, 0)..=(mount.id, usize::MAX);
+    Vec::gather(table.range(range).map(|(_, child)| child.clone()))
 }
 
 /// pivot_root(2): `new_root` (a mount's top) becomes the top of the tree, the old one (`root`) goes
@@ -452,16 +467,16 @@ pub fn pivot(root: &Path, new_root: &Path, put_old: &Path) -> Result<()> {
 }
 
 /// All mounts that can be reached from `root`, parents first (for /proc/mounts).
-pub fn list(root: &Path) -> Vec<Arc<Mount>> {
-    let mut found = Vec::from([root.mount.clone()]);
+pub fn list(root: &Path) -> Result<Vec<Arc<Mount>>> {
+    let mut found = copied(core::slice::from_ref(&root.mount))?;
     let mut at = 0;
     while at < found.len() {
-        let below = children(&found[at]);
-        found.extend(below);
+        let below = children(&found[at])?;
+        found.try_extend(&below)?;
         at += 1;
     }
-    found[1..].sort_by_key(|mount| mount.id);
-    found
+    found[1..].sort_unstable_by_key(|mount| mount.id);
+    Ok(found)
 }
 
 /// Makes an instance of a file system type from mount(2)'s source and options.

@@ -24,6 +24,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{
     AtomicU32, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
+use frames::fallible::{Grow, arc, boxed};
 use hal::user::{Sink, Source};
 use sync::{Mutex, WaitQueue};
 
@@ -74,9 +75,20 @@ pub struct Pipe {
     fasync_writers: Fasync,
 }
 
+impl Ring {
+    /// A page to fill, and a place to put it. ENOMEM.
+    fn page(&mut self) -> Result<Page> {
+        self.buffers.room_for(1)?;
+        match self.spare.take() {
+            Some(page) => Ok(page),
+            None => boxed([0; PAGE_SIZE]),
+        }
+    }
+}
+
 impl Pipe {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
+    fn new() -> Result<Arc<Self>> {
+        arc(Self {
             base: InodeBase::anonymous(13, g::S_IFIFO | 0o600),
             ring: Mutex::new(Ring { buffers: VecDeque::new(), slots: DEFAULT_SLOTS, spare: None }),
             used: AtomicUsize::new(0),
@@ -87,8 +99,8 @@ impl Pipe {
             writer_opens: AtomicU32::new(0),
             sleeping_readers: AtomicU32::new(0),
             sleeping_writers: AtomicU32::new(0),
-            filled: Arc::new(WaitQueue::new()),
-            drained: Arc::new(WaitQueue::new()),
+            filled: arc(WaitQueue::new())?,
+            drained: arc(WaitQueue::new())?,
             fasync_readers: Fasync::default(),
             fasync_writers: Fasync::default(),
         })
@@ -100,12 +112,12 @@ impl Pipe {
         if flags & !(oflag::O_NONBLOCK | oflag::O_DIRECT | oflag::O_CLOEXEC) != 0 {
             return Err(Errno::EINVAL);
         }
-        let pipe = Self::new();
+        let pipe = Self::new()?;
         let end = |access: u32| {
             let flags = access | (flags & (oflag::O_NONBLOCK | oflag::O_DIRECT));
-            File::new(PipeEnd::new(&pipe, access), Place::Anonymous(pipe.clone()), flags)
+            File::new(PipeEnd::new(&pipe, access)?, Place::Anonymous(pipe.clone()), flags)
         };
-        Ok((end(oflag::O_RDONLY), end(oflag::O_WRONLY)))
+        Ok((end(oflag::O_RDONLY)?, end(oflag::O_WRONLY)?))
     }
 
     fn is_full(&self) -> bool {
@@ -170,7 +182,10 @@ impl Pipe {
             done += n;
         }
         while src.left() > 0 && ring.buffers.len() < ring.slots {
-            let mut page = ring.spare.take().unwrap_or_else(|| Box::new([0; PAGE_SIZE]));
+            let mut page = match ring.page() {
+                Ok(page) => page,
+                Err(error) => return if done > 0 { Ok(done) } else { Err(error) },
+            };
             let want = src.left().min(PAGE_SIZE);
             let got = src.get(&mut page[..want]);
             match got {
@@ -317,7 +332,7 @@ impl Inode for Pipe {
         &self.base
     }
     fn open(self: Arc<Self>, args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
-        Ok(fifo::reopen(&self, args.flags))
+        fifo::reopen(&self, args.flags)
     }
     fn anonymous_name(&self) -> String {
         alloc::format!("pipe:[{}]", self.base.ino)
@@ -334,18 +349,18 @@ pub struct PipeEnd {
 }
 
 impl PipeEnd {
-    fn new(pipe: &Arc<Pipe>, access: u32) -> Arc<Self> {
+    fn new(pipe: &Arc<Pipe>, access: u32) -> Result<Arc<Self>> {
         Self::with(pipe, access, u32::MAX)
     }
 
     /// An opening of a FIFO: a reader that comes first is not hung up.
-    fn of_fifo(pipe: &Arc<Pipe>, access: u32) -> Arc<Self> {
+    fn of_fifo(pipe: &Arc<Pipe>, access: u32) -> Result<Arc<Self>> {
         let first = access & oflag::O_ACCMODE == oflag::O_RDONLY && !pipe.has_writers();
         let seen = if first { pipe.writer_opens.load(Relaxed) } else { u32::MAX };
         Self::with(pipe, access, seen)
     }
 
-    fn with(pipe: &Arc<Pipe>, access: u32, writers_seen: u32) -> Arc<Self> {
+    fn with(pipe: &Arc<Pipe>, access: u32, writers_seen: u32) -> Result<Arc<Self>> {
         let (reads, writes) = match access & oflag::O_ACCMODE {
             oflag::O_RDONLY => (true, false),
             oflag::O_WRONLY => (false, true),
@@ -359,7 +374,8 @@ impl PipeEnd {
             pipe.writers.fetch_add(1, Release);
             pipe.writer_opens.fetch_add(1, Release);
         }
-        Arc::new(Self { pipe: pipe.clone(), reads, writes, writers_seen })
+        // Refused, it is dropped, which takes the counts back.
+        arc(Self { pipe: pipe.clone(), reads, writes, writers_seen })
     }
 
     /// F_GETPIPE_SZ, bytes.

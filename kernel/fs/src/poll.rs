@@ -8,6 +8,7 @@ use abi::raw::general as g;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bitflags::bitflags;
+use frames::fallible::Grow;
 use sync::{Notify, WaitQueue, Waiter};
 
 bitflags! {
@@ -47,24 +48,34 @@ pub struct PollTable {
     target: Arc<dyn Notify>,
     exclusive: bool,
     entries: Vec<(Arc<WaitQueue>, usize)>,
+    /// A queue could not be entered.
+    refused: bool,
 }
 
 impl PollTable {
     /// An empty table whose changes go to `target`.
     pub fn new(target: Arc<dyn Notify>) -> Self {
-        Self { target, exclusive: false, entries: Vec::new() }
+        Self { target, exclusive: false, entries: Vec::new(), refused: false }
     }
 
     /// As [`PollTable::new`]; of the exclusive waiters of a queue, one is told of each event.
     pub fn exclusive(target: Arc<dyn Notify>) -> Self {
-        Self { target, exclusive: true, entries: Vec::new() }
+        Self { target, exclusive: true, entries: Vec::new(), refused: false }
     }
 
     /// Enters `queue`.
     pub fn watch(&mut self, queue: &Arc<WaitQueue>) {
-        let id =
-            queue.add(Waiter::Notify { target: self.target.clone(), exclusive: self.exclusive });
-        self.entries.push((queue.clone(), id));
+        let waiter = Waiter::Notify { target: self.target.clone(), exclusive: self.exclusive };
+        let entered = self.entries.room_for(1).and_then(|()| queue.try_add(waiter));
+        match entered {
+            Ok(id) => self.entries.push((queue.clone(), id)),
+            Err(_) => self.refused = true,
+        }
+    }
+
+    /// True when there was no memory to enter some queue: its changes are not told.
+    pub fn was_refused(&self) -> bool {
+        self.refused
     }
 
     /// Leaves all queues.

@@ -6,8 +6,9 @@
 use crate::fdtable::FdTable;
 use crate::poll::{PollMask, PollTable};
 use abi::{Errno, Result};
-use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
+use frames::fallible::{arc, filled};
 use sync::{Notify, WaitError, WaitQueue};
 
 /// `struct pollfd`.
@@ -67,9 +68,12 @@ fn wait(
         Timeout::At(deadline) => Some(deadline),
         _ => None,
     };
-    let waker = Arc::new(Waker { told: AtomicBool::new(false), queue: WaitQueue::new() });
+    let waker = arc(Waker { told: AtomicBool::new(false), queue: WaitQueue::new() })?;
     let mut table = PollTable::new(waker.clone());
     let mut count = look(Some(&mut table))?;
+    if count == 0 && table.was_refused() {
+        return Err(Errno::ENOMEM);
+    }
     loop {
         if count > 0 {
             return Ok(count);
@@ -132,19 +136,21 @@ pub fn select(
     timeout: Timeout,
 ) -> Result<usize> {
     let words = count.div_ceil(64);
-    let wanted = |set: &Option<&mut [u64]>| -> alloc::vec::Vec<u64> {
-        let mut copy = set.as_ref().map_or_else(alloc::vec::Vec::new, |set| set.to_vec());
-        copy.resize(words, 0);
+    let wanted = |set: &Option<&mut [u64]>| -> Result<Vec<u64>> {
+        let mut copy = filled(0, words)?;
+        for (to, from) in copy.iter_mut().zip(set.iter().flat_map(|set| set.iter())) {
+            *to = *from;
+        }
         if !count.is_multiple_of(64)
             && let Some(last) = copy.last_mut()
         {
             *last &= (1 << (count % 64)) - 1;
         }
-        copy
+        Ok(copy)
     };
-    let want = [wanted(&sets.read), wanted(&sets.write), wanted(&sets.except)];
+    let want = [wanted(&sets.read)?, wanted(&sets.write)?, wanted(&sets.except)?];
     let kinds = [SELECT_READ, SELECT_WRITE, SELECT_EXCEPT];
-    let mut found = [(); 3].map(|()| alloc::vec![0u64; words]);
+    let mut found = [filled(0u64, words)?, filled(0, words)?, filled(0, words)?];
     let total = wait(timeout, |mut table| {
         let mut total = 0;
         for set in &mut found {

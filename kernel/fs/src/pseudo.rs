@@ -101,7 +101,8 @@ impl PseudoFs {
     }
 
     /// With `root` as the root directory: to be mounted any number of times.
-    pub fn into_super(self: &Arc<Self>, root: Arc<dyn Inode>) -> Arc<Super> {
+    /// ENOMEM.
+    pub fn into_super(self: &Arc<Self>, root: Arc<dyn Inode>) -> abi::Result<Arc<Super>> {
         Super::new(self.clone(), root)
     }
 

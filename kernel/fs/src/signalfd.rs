@@ -7,6 +7,7 @@ use abi::{Errno, Result};
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use frames::fallible::arc;
 use hal::user::Sink;
 use sync::{Once, WaitQueue};
 
@@ -51,7 +52,7 @@ impl SignalFd {
         hooks()?;
         let ops = Self { mask: AtomicU64::new(mask & !UNTAKEABLE) };
         let flags = oflag::O_RDWR | (flags & oflag::O_NONBLOCK);
-        Ok(anon::file(Arc::new(ops), "[signalfd]", flags))
+        anon::file(arc(ops)?, "[signalfd]", flags)
     }
 
     /// signalfd(2) on an existing descriptor: another mask.

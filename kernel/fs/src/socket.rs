@@ -145,12 +145,12 @@ fn kind(family: u32, kind: u32, protocol: u32) -> Result<(Kind, u32)> {
 /// families other than AF_UNIX.
 pub fn create(family: u32, socket_kind: u32, protocol: u32) -> Result<Arc<File>> {
     let (kind, flags) = kind(family, socket_kind, protocol)?;
-    Ok(File::anonymous(unix::UnixSocket::new(kind), flags))
+    File::anonymous(unix::UnixSocket::new(kind)?, flags)
 }
 
 /// socketpair(2).
 pub fn pair(family: u32, socket_kind: u32, protocol: u32) -> Result<(Arc<File>, Arc<File>)> {
     let (kind, flags) = kind(family, socket_kind, protocol)?;
-    let (a, b) = unix::UnixSocket::pair(kind);
-    Ok((File::anonymous(a, flags), File::anonymous(b, flags)))
+    let (a, b) = unix::UnixSocket::pair(kind)?;
+    Ok((File::anonymous(a, flags)?, File::anonymous(b, flags)?))
 }

@@ -12,6 +12,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use frames::fallible::{TryVec, arc};
 use hal::user::{Sink, Source};
 use sync::{Notify, SpinLock, WaitQueue, hooks};
 
@@ -131,10 +132,10 @@ impl TimerFd {
         let shared = Shared {
             clock,
             state: SpinLock::new(State::default()),
-            changed: Arc::new(WaitQueue::new()),
+            changed: arc(WaitQueue::new())?,
         };
         let flags = oflag::O_RDWR | (flags & oflag::O_NONBLOCK);
-        Ok(anon::file(Arc::new(Self(Arc::new(shared))), "[timerfd]", flags))
+        anon::file(arc(Self(arc(shared)?))?, "[timerfd]", flags)
     }
 
     /// timerfd_settime(2): the old setting.
@@ -154,18 +155,18 @@ impl TimerFd {
             }
         };
         let cancellable = flags == ABSTIME | CANCEL_ON_SET && self.0.clock == Clock::Realtime;
+        if cancellable {
+            let me = Arc::downgrade(&self.0);
+            let mut list = CANCELLABLE.lock();
+            list.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&me));
+            list.try_push(me)?;
+        }
         {
             let mut state = self.0.state.lock();
             state.next = next;
             state.interval = new.interval;
             state.cancelled = false;
             state.cancellable = cancellable;
-        }
-        if cancellable {
-            let me = Arc::downgrade(&self.0);
-            let mut list = CANCELLABLE.lock();
-            list.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&me));
-            list.push(me);
         }
         self.0.rearm();
         // Whoever reads has to look at the new time; it is no event for exclusive pollers.

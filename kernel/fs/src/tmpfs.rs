@@ -18,6 +18,7 @@ use abi::{Errno, PAGE_SIZE, Result};
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use frames::fallible::arc;
 
 /// tmpfs's magic number (devtmpfs has it too).
 pub const TMPFS_MAGIC: u32 = 0x0102_1994;
@@ -55,8 +56,8 @@ pub struct Tmpfs {
 }
 
 impl Tmpfs {
-    fn build(name: &'static str, magic: u32, options: &Options) -> Arc<Self> {
-        Arc::new(Self {
+    fn build(name: &'static str, magic: u32, options: &Options) -> Result<Arc<Self>> {
+        arc(Self {
             name,
             magic,
             dev: anonymous_dev(),
@@ -91,10 +92,10 @@ impl Tmpfs {
     }
 
     fn instance(name: &'static str, magic: u32, options: &Options) -> Result<Arc<Super>> {
-        let fs = Self::build(name, magic, options);
+        let fs = Self::build(name, magic, options)?;
         let base = fs.base(g::S_IFDIR | options.mode, options.uid, options.gid)?;
-        let root = TmpInode::directory(fs.clone(), base);
-        Ok(Super::new(fs, root))
+        let root = TmpInode::directory(fs.clone(), base)?;
+        Super::new(fs, root)
     }
 
     /// Attributes for a new inode; ENOSPC at the limit of inodes.

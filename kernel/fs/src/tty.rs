@@ -31,6 +31,7 @@ use core::sync::atomic::{
     Ordering::Release,
 };
 use discipline::{Discipline, Effects};
+use frames::fallible::{Grow, arc, ready_arc};
 use sync::{IrqLock, Mutex, SpinLock, WaitQueue};
 
 /// Bytes that may wait between the interrupt and the line discipline; more are lost.
@@ -114,20 +115,25 @@ pub struct Tty {
 
 impl Tty {
     /// A terminal on `driver`. `name` is that under /dev ("ttyS0").
-    pub fn new(device: DevId, name: &str, driver: Arc<dyn TtyDriver>) -> Arc<Self> {
+    /// ENOMEM.
+    pub fn new(device: DevId, name: String, driver: Arc<dyn TtyDriver>) -> Result<Arc<Self>> {
         let mut termios = Termios::default();
         if driver.is_pty() {
             termios.cflag &= !termios::HUPCL;
         }
-        Arc::new_cyclic(|me| Self {
+        let mut raw = VecDeque::new();
+        raw.room_for(RAW_RING + CHUNK)?;
+        let (readable, writable) = (arc(WaitQueue::new())?, arc(WaitQueue::new())?);
+        ready_arc::<Self>()?;
+        Ok(Arc::new_cyclic(|me| Self {
             me: me.clone(),
             device,
-            name: String::from(name),
+            name,
             driver,
             termios: SpinLock::new(termios),
             locks: SpinLock::new(Termios::unlocked()),
             window: SpinLock::new(WindowSize::default()),
-            raw: IrqLock::new(VecDeque::with_capacity(RAW_RING + CHUNK)),
+            raw: IrqLock::new(raw),
             feeding: Mutex::new(()),
             discipline: SpinLock::new(Discipline::default()),
             reading: Mutex::new(()),
@@ -139,10 +145,10 @@ impl Tty {
             hung_up: AtomicBool::new(false),
             exclusive: AtomicBool::new(false),
             opens: AtomicU32::new(0),
-            readable: Arc::new(WaitQueue::new()),
-            writable: Arc::new(WaitQueue::new()),
+            readable,
+            writable,
             fasync: Fasync::default(),
-        })
+        }))
     }
 
     /// The device number.

@@ -13,6 +13,7 @@ use abi::raw::general as g;
 use abi::{Errno, Result};
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
+use frames::fallible::{TryVec, copied};
 
 /// Symbolic links followed in one resolution at most.
 pub const MAX_LINKS: u32 = 40;
@@ -185,7 +186,7 @@ impl<'a> Walk<'a> {
                     self.cross(root)?;
                 }
                 let mut text = target;
-                text.extend_from_slice(&self.text[self.at..]);
+                text.try_extend(&self.text[self.at..])?;
                 self.text = Cow::Owned(text);
                 self.at = 0;
                 Ok(None)
@@ -261,7 +262,7 @@ impl<'a> Walk<'a> {
             Some((start, end, Component::Name)) => {
                 self.search_allowed()?;
                 let slash = end < self.text.len();
-                Ok(Last::Name { name: self.text[start..end].to_vec(), slash })
+                Ok(Last::Name { name: copied(&self.text[start..end])?, slash })
             }
         }
     }

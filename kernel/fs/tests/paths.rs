@@ -153,9 +153,9 @@ fn renames_follow_the_rules() {
     // An open directory moves with its entry.
     let dir = w.open("/a/dir", O_PATH).unwrap();
     w.rename("/a/dir", "/moved", 0).unwrap();
-    assert_eq!(dir.path().unwrap().text(None), b"/moved");
+    assert_eq!(dir.path().unwrap().text(None).unwrap(), b"/moved");
     w.rmdir("/moved").unwrap();
-    assert_eq!(dir.path().unwrap().text(None), b"/moved (deleted)");
+    assert_eq!(dir.path().unwrap().text(None).unwrap(), b"/moved (deleted)");
     let how = OpenHow { flags: O_CREAT | O_WRONLY, mode: 0o644, resolve: 0 };
     assert_eq!(err(w.caller().open(At::File(&dir), b"x", &how)), Errno::ENOENT);
 }
@@ -181,7 +181,7 @@ fn removal_and_links_follow_the_rules() {
     w.unlink("/d/g").unwrap();
     assert_eq!(open.metadata().nlink, 0);
     assert_eq!(get(&open, 9).unwrap(), b"x");
-    assert_eq!(open.place().text(None), b"/d/f (deleted)");
+    assert_eq!(open.place().text(None).unwrap(), b"/d/f (deleted)");
     w.rmdir("/d").unwrap();
     assert_eq!(err(w.stat("/d")), Errno::ENOENT);
 }
@@ -277,8 +277,9 @@ fn mounts_cover_and_uncover() {
     assert_eq!(w.read("/moved/new").unwrap(), "n");
     assert_eq!(err(w.stat("/bound/new")), Errno::ENOENT);
     let paths: Vec<_> = fs::mount::list(&w.caller().view.root)
+        .unwrap()
         .iter()
-        .map(|m| String::from_utf8(m.top().text(None)).unwrap())
+        .map(|m| String::from_utf8(m.top().text(None).unwrap()).unwrap())
         .collect();
     assert_eq!(paths, ["/", "/mnt", "/moved"]);
     w.caller().umount(b"/moved", false, false).unwrap();

@@ -94,7 +94,7 @@ fn attributes_show_and_store() {
         },
     );
     root.link("link", "devices/node0");
-    mounted(&w, sys.into_super(root), "test-sysfs");
+    mounted(&w, sys.into_super(root).unwrap(), "test-sysfs");
     // Consistent while it is read, new when it is read from the start again.
     let file = w.open("/p/devices/node0/reads", O_RDONLY).unwrap();
     assert_eq!(get(&file, 1).unwrap(), b"0");
@@ -136,7 +136,7 @@ fn computed_directories_come_and_go() {
     let base = proc.base(0o100444);
     fixed.add("big", TextFile::pieces(&proc, base, || Ok(Box::new(Lines(0, &MADE)))));
     let root = DynDir::new(proc.base_with(1, 0o40555, 0, 0), Numbers(proc.clone(), fixed));
-    mounted(&w, proc.into_super(root), "test-proc");
+    mounted(&w, proc.into_super(root).unwrap(), "test-proc");
     let names = w.list("/p");
     assert_eq!(names[..6], [".", "..", "version", "magic", "pipe", "big"]);
     assert_eq!(names[6..], ["1", "2", "3", "4", "5", "6", "7", "8", "9"]);
@@ -186,7 +186,7 @@ fn the_standard_devices_are_in_devtmpfs() {
     assert_eq!(w.stat("/dev/tty").unwrap().mode, 0o20666);
     w.mount("tmpfs", "/dev/shm").unwrap();
     w.write("/dev/shm/x", "shared").unwrap();
-    let text = fs::mount::list(&w.caller().view.root)[2].option_text();
+    let text = fs::mount::list(&w.caller().view.root).unwrap()[2].option_text();
     assert_eq!(text, "rw,relatime");
 }
 
@@ -194,7 +194,7 @@ fn the_standard_devices_are_in_devtmpfs() {
 fn memory_files_keep_their_seals() {
     common::memory();
     let file = memfd::create(b"data", g::MFD_ALLOW_SEALING).unwrap();
-    assert_eq!(file.place().text(None), b"/memfd:data (deleted)");
+    assert_eq!(file.place().text(None).unwrap(), b"/memfd:data (deleted)");
     assert_eq!((file.metadata().mode & 0o777, file.metadata().nlink), (0o777, 0));
     put(&file, b"0123456789").unwrap();
     let inode = file.inode();

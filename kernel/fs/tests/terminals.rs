@@ -91,7 +91,7 @@ impl Setup {
         signals();
         let line = Arc::new(Line::default());
         let device = DevId::new(4, 64 + minor);
-        let tty = Tty::new(device, "ttyS0", line.clone());
+        let tty = Tty::new(device, "ttyS0".into(), line.clone()).unwrap();
         tty::register_char_devices(vec![tty.clone()]);
         let world = World::new();
         let at = fs::context::At::Cwd;
@@ -363,7 +363,7 @@ fn pseudo_terminals_connect_their_two_sides() {
     let meta = s.world.stat(&path).unwrap();
     assert_eq!((meta.mode, meta.gid, meta.rdev), (0o20620, 5, DevId::new(136, number)));
     let slave = s.world.open(&path, O_RDWR).unwrap();
-    assert_eq!(slave.path().unwrap().text(None), path.as_bytes());
+    assert_eq!(slave.path().unwrap().text(None).unwrap(), path.as_bytes());
     put(&master, b"typed\n").unwrap();
     assert_eq!(get(&slave, 99).unwrap(), b"typed\n");
     assert_eq!(get(&master, 99).unwrap(), b"typed\r\n");

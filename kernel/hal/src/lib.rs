@@ -16,6 +16,7 @@ pub mod irq;
 pub mod phys;
 pub mod preempt;
 pub mod requests;
+pub mod room;
 pub mod user;
 
 #[cfg(not(target_os = "none"))]

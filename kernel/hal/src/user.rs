@@ -4,7 +4,7 @@
 //! migration, kills nobody): callers hold no spinlock. A bad address ends the copy with
 //! [`Errno::EFAULT`]; nothing is ever read or written outside the user half.
 
-use crate::VirtAddr;
+use crate::{VirtAddr, room};
 use abi::{Errno, Result};
 use alloc::vec::Vec;
 use core::mem::{MaybeUninit, size_of};
@@ -140,7 +140,7 @@ pub fn read_vec<T: Pod>(src: VirtAddr, count: usize) -> Result<Vec<T>> {
         return Err(Errno::EFAULT);
     }
     let mut values = Vec::<T>::new();
-    values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    room::exact(&mut values, count)?;
     // SAFETY: capacity reserved; a full copy initializes all `count` elements.
     unsafe {
         if raw_copy(values.as_mut_ptr().cast(), src.raw() as *const u8, bytes) != 0 {
@@ -154,6 +154,15 @@ pub fn read_vec<T: Pod>(src: VirtAddr, count: usize) -> Result<Vec<T>> {
 /// Reads a NUL-terminated string of at most `max` bytes (the NUL not counted or returned).
 /// EFAULT for a bad address, ENAMETOOLONG when no NUL comes in time.
 pub fn read_cstr(src: VirtAddr, max: usize) -> Result<Vec<u8>> {
+    read_string(src, max, false)
+}
+
+/// As [`read_cstr`], one of any number of strings. ENOMEM.
+pub fn read_one_of_many(src: VirtAddr, max: usize) -> Result<Vec<u8>> {
+    read_string(src, max, true)
+}
+
+fn read_string(src: VirtAddr, max: usize, many: bool) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     let mut at = src;
     loop {
@@ -166,13 +175,13 @@ pub fn read_cstr(src: VirtAddr, max: usize) -> Result<Vec<u8>> {
             return Err(Errno::EFAULT);
         }
         if let Some(end) = chunk[..got].iter().position(|&b| b == 0) {
-            out.extend_from_slice(&chunk[..end]);
+            room::add(&mut out, &chunk[..end], many)?;
             return if out.len() > max { Err(Errno::ENAMETOOLONG) } else { Ok(out) };
         }
         if got < step {
             return Err(Errno::EFAULT);
         }
-        out.extend_from_slice(&chunk[..got]);
+        room::add(&mut out, &chunk[..got], many)?;
         if out.len() > max {
             return Err(Errno::ENAMETOOLONG);
         }

@@ -22,7 +22,7 @@ pub fn root() -> Path {
             crate::machine().memory_nodes().iter().map(|n| frames::stats(n).present).sum();
         fs::tmpfs::set_memory(present * vm::PAGE);
         let sb = fs::tmpfs::Tmpfs::rootfs().expect("the root file system");
-        fs::mount::Mount::new(sb, "rootfs", 0).top()
+        fs::mount::Mount::new(sb, "rootfs", 0).expect("the root file system").top()
     })
     .clone()
 }

@@ -214,7 +214,7 @@ fn start_allocators(memory: &BootMemory, description: &Description, info: &BootI
         })
         .collect();
     frames::node::init(nodes);
-    crate::entry::HEAP.start(machine.cpu_ids());
+    frames::heap::HEAP.start(machine.cpu_ids());
     frames::node::start_caches(machine.cpu_ids());
 }
 

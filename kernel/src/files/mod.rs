@@ -8,6 +8,7 @@ use abi::raw::general as g;
 use abi::{Errno, Result};
 use alloc::string::String;
 use alloc::sync::Arc;
+use frames::fallible::lossy;
 use fs::{FdTable, File, MapTarget};
 use sync::Once;
 use vm::map::What;
@@ -17,8 +18,8 @@ use vm::{MappedFile, MemObject};
 struct Mapped(Arc<File>);
 
 impl MappedFile for Mapped {
-    fn path(&self) -> String {
-        String::from_utf8_lossy(&self.0.place().text(None)).into_owned()
+    fn path(&self) -> Result<String> {
+        lossy(self.0.place().text(None)?)
     }
     fn id(&self) -> (u64, u64) {
         let meta = self.0.metadata();

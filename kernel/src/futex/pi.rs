@@ -164,7 +164,7 @@ fn look(
     }
     add_held(&holder, key);
     current().pi.inner.lock().waits_for = Some(holder);
-    promise.keep(&mut list, key, waiter);
+    promise.keep(&mut list, key, waiter)?;
     Ok(Look::Queued)
 }
 
@@ -172,7 +172,7 @@ fn look(
 pub fn lock(addr: VirtAddr, shared: bool, deadline: Option<u64>, only_try: bool) -> Result<()> {
     let key = Key::of(addr, shared)?;
     let task = current();
-    let waiter = Waiter::new(super::ANY, true);
+    let waiter = Waiter::new(super::ANY, true)?;
     loop {
         match look(addr, key, &waiter, only_try)? {
             Look::Acquired => return Ok(()),

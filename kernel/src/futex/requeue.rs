@@ -49,7 +49,7 @@ pub fn requeue(
                 list.take(at).wake();
                 woken += 1;
             } else {
-                list.requeue(at, key2, other.as_mut());
+                list.requeue(at, key2, other.as_mut())?;
                 moved += 1;
             }
         }

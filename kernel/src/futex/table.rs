@@ -2,9 +2,11 @@
 
 use super::key::Key;
 use crate::task::{TaskRef, current};
+use abi::Result;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use frames::fallible::{Grow, arc};
 use sync::{Once, SpinGuard, SpinLock};
 
 /// Buckets for each CPU.
@@ -26,8 +28,9 @@ pub struct Waiter {
 
 impl Waiter {
     /// The running thread, not waiting yet.
-    pub fn new(bits: u32, pi: bool) -> Arc<Self> {
-        Arc::new(Self {
+    /// ENOMEM.
+    pub fn new(bits: u32, pi: bool) -> Result<Arc<Self>> {
+        arc(Self {
             task: current().handle(),
             bits,
             pi,
@@ -118,10 +121,13 @@ impl Promise {
     }
 
     /// Enters the waiter: the count stays until it is taken off.
-    pub fn keep(self, list: &mut Locked, key: Key, waiter: &Arc<Waiter>) {
+    /// ENOMEM.
+    pub fn keep(self, list: &mut Locked, key: Key, waiter: &Arc<Waiter>) -> Result<()> {
+        list.list.room_for(1)?;
         waiter.bucket.store(list.at, Ordering::Relaxed);
         list.list.push((key, waiter.clone()));
         core::mem::forget(self);
+        Ok(())
     }
 }
 
@@ -144,7 +150,11 @@ impl Locked {
     }
 
     /// Moves the entry at `at` to `key`, in `other` or in this bucket itself.
-    pub fn requeue(&mut self, at: usize, key: Key, other: Option<&mut Self>) {
+    /// ENOMEM: it is still where it was.
+    pub fn requeue(&mut self, at: usize, key: Key, mut other: Option<&mut Self>) -> Result<()> {
+        if let Some(other) = &mut other {
+            other.list.room_for(1)?;
+        }
         let (_, waiter) = self.list.remove(at);
         match other {
             None => self.list.push((key, waiter)),
@@ -155,6 +165,7 @@ impl Locked {
                 other.list.push((key, waiter));
             }
         }
+        Ok(())
     }
 
     /// The PI waiter of `key` that comes first: highest real-time priority, then the oldest.

@@ -8,6 +8,7 @@ use crate::task::current;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use frames::fallible::TryVec;
 use hal::VirtAddr;
 use sync::hooks::Scheduler;
 
@@ -18,7 +19,7 @@ pub fn enqueue(addr: VirtAddr, key: Key, value: u32, waiter: &Arc<Waiter>) -> Re
         let mut list = table::lock(&key);
         match key::peek(addr) {
             Some(now) if now == value => {
-                promise.keep(&mut list, key, waiter);
+                promise.keep(&mut list, key, waiter)?;
                 return Ok(());
             }
             Some(_) => return Err(Errno::EAGAIN),
@@ -74,7 +75,7 @@ pub fn wait(
         return Err(Errno::EINVAL);
     }
     let key = Key::of(addr, shared)?;
-    let waiter = Waiter::new(bits, false);
+    let waiter = Waiter::new(bits, false)?;
     enqueue(addr, key, value, &waiter)?;
     sleep(&[waiter], deadline).map(|_| ())
 }
@@ -88,15 +89,21 @@ pub struct Word {
 
 /// futex_waitv(2): the index of a word that was woken.
 pub fn wait_any(words: &[Word], deadline: Option<u64>) -> Result<usize> {
-    let keys: Vec<Key> = words.iter().map(|w| Key::of(w.addr, w.shared)).collect::<Result<_>>()?;
-    let mut waiters = Vec::with_capacity(words.len());
+    let mut keys = Vec::with_room(words.len())?;
+    for word in words {
+        keys.push(Key::of(word.addr, word.shared)?);
+    }
+    let mut waiters = Vec::with_room(words.len())?;
     for (word, key) in words.iter().zip(keys) {
-        let waiter = Waiter::new(super::ANY, false);
-        if let Err(error) = enqueue(word.addr, key, word.value, &waiter) {
+        let entered = Waiter::new(super::ANY, false).and_then(|waiter| {
+            enqueue(word.addr, key, word.value, &waiter)?;
+            Ok(waiter)
+        });
+        match entered {
+            Ok(waiter) => waiters.push(waiter),
             // One that was woken meanwhile counts more than a word that has changed.
-            return leave(&waiters).ok_or(error);
+            Err(error) => return leave(&waiters).ok_or(error),
         }
-        waiters.push(waiter);
     }
     sleep(&waiters, deadline)
 }

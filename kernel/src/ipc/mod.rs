@@ -10,7 +10,7 @@ use crate::task::current;
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+use frames::fallible::{TryMap, arc};
 use hal::VirtAddr;
 use sync::SpinLock;
 
@@ -63,7 +63,7 @@ impl Perm {
     pub fn check(&self, wanted: u32) -> Result<()> {
         let creds = current().credentials();
         let wanted = (wanted >> 6 | wanted >> 3 | wanted) & 7;
-        let in_group = |gid: u32| creds.egid == gid || creds.groups.contains(&gid);
+        let in_group = |gid: u32| creds.egid == gid || creds.groups().contains(&gid);
         let granted = if creds.euid == self.cuid || creds.euid == self.uid {
             self.mode >> 6
         } else if in_group(self.cgid) || in_group(self.gid) {
@@ -155,12 +155,15 @@ impl<T: Object> Objects<T> {
 
     /// Drops what is gone. The objects are freed without the lock.
     fn sweep(&self) {
-        let gone: Vec<Arc<T>> = {
+        let take_one = || {
             let mut table = self.table.lock();
-            let dead = |s: &&mut Slot<T>| s.object.as_ref().is_some_and(|o| o.is_gone());
-            table.slots.values_mut().filter(dead).filter_map(|s| s.object.take()).collect()
+            let dead = |slot: &Slot<T>| slot.object.as_ref().is_some_and(|o| o.is_gone());
+            let at = table.slots.iter().find(|(_, slot)| dead(slot)).map(|(&at, _)| at)?;
+            table.slots.remove(&at)
         };
-        drop(gone);
+        while let Some(gone) = take_one() {
+            drop(gone);
+        }
     }
 
     /// The get call: the object with `key`, or a new one made by `make` from its permissions and
@@ -196,8 +199,9 @@ impl<T: Object> Objects<T> {
         let mut perm = Perm::new(key, flags);
         let (slot, uses) = self.free_slot()?;
         perm.seq = uses as u16;
-        let object = Arc::new(make(perm)?);
+        let object = arc(make(perm)?)?;
         let mut table = self.table.lock();
+        table.slots.room_for_one()?;
         let entry = table.slots.entry(slot).or_insert(Slot { uses, object: None });
         if entry.object.is_some() {
             // Another one was quicker: the caller may try again.
@@ -254,19 +258,23 @@ impl<T: Object> Objects<T> {
     pub fn remove(&self, id: i32) {
         let gone = {
             let mut table = self.table.lock();
-            table
-                .slots
-                .get_mut(&(id % SLOTS))
-                .filter(|s| s.uses == id / SLOTS)
-                .and_then(|s| s.object.take())
+            let there = table.slots.get(&(id % SLOTS)).is_some_and(|s| s.uses == id / SLOTS);
+            there.then(|| table.slots.remove(&(id % SLOTS)))
         };
         drop(gone);
     }
 
-    /// All objects.
-    pub fn all(&self) -> Vec<Arc<T>> {
+    /// All objects, one after the other: those that are there when their turn comes.
+    pub fn all(&self) -> impl Iterator<Item = Arc<T>> {
         self.sweep();
-        self.table.lock().slots.values().filter_map(|s| s.object.clone()).collect()
+        let mut next = 0;
+        core::iter::from_fn(move || {
+            let table = self.table.lock();
+            let mut rest = table.slots.range(next..);
+            let (slot, object) = rest.find_map(|(&at, s)| Some((at, s.object.clone()?)))?;
+            next = slot + 1;
+            Some(object)
+        })
     }
 
     /// The highest slot in use (what the INFO commands return).

@@ -7,6 +7,7 @@ use abi::{Errno, Result};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
+use frames::fallible::Grow;
 use fs::Cap;
 use hal::VirtAddr;
 use sync::{SpinLock, WaitQueue};
@@ -119,6 +120,9 @@ pub fn send(id: i32, at: VirtAddr, size: u64, flags: u32) -> Result<()> {
         if !fits {
             return (flags & NOWAIT != 0).then_some(Err(Errno::EAGAIN));
         }
+        if let Err(error) = state.messages.room_for(1) {
+            return Some(Err(error));
+        }
         state.messages.extend(message.take());
         state.bytes += size;
         state.sent = now();
@@ -199,10 +203,10 @@ fn words(queue: &Queue) -> [u64; 15] {
 }
 
 fn info(at: VirtAddr, used: bool) -> Result<i32> {
-    let all = QUEUES.all();
     let (pool, map, total) = if used {
-        let sum = |f: fn(&State) -> u64| all.iter().map(|q| f(&q.state.lock())).sum::<u64>() as u32;
-        (all.len() as u32, sum(|s| s.messages.len() as u64), sum(|s| s.bytes))
+        let sum =
+            |f: fn(&State) -> u64| QUEUES.all().map(|q| f(&q.state.lock())).sum::<u64>() as u32;
+        (QUEUES.all().count() as u32, sum(|s| s.messages.len() as u64), sum(|s| s.bytes))
     } else {
         let pool = (MAX_QUEUES as u64 * MAX_BYTES / 1024) as u32;
         (pool, MAX_BYTES as u32, MAX_BYTES as u32)

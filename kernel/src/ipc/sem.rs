@@ -6,6 +6,7 @@ use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use frames::fallible::{TryMap, TryVec, copied, filled};
 use hal::VirtAddr;
 use sync::{SpinLock, WaitError, WaitQueue};
 
@@ -80,7 +81,7 @@ pub fn get(key: i32, count: i32, flags: u32) -> Result<i32> {
         }
         let state = State {
             perm,
-            sems: alloc::vec![Sem::default(); count as usize],
+            sems: filled(Sem::default(), count as usize)?,
             undo: BTreeMap::new(),
             waiting: Vec::new(),
             operated: 0,
@@ -104,8 +105,8 @@ enum Tried {
 impl State {
     /// Does all operations or none.
     fn operate(&mut self, ops: &[Op], pid: i32) -> Result<Tried> {
-        let mut values: Vec<(u16, i32)> = Vec::with_capacity(ops.len());
-        let mut undo: Vec<(u16, i32)> = Vec::new();
+        let mut values: Vec<(u16, i32)> = Vec::with_room(ops.len())?;
+        let mut undo: Vec<(u16, i32)> = Vec::with_room(ops.len())?;
         for op in ops {
             let at = values.iter().position(|(num, _)| *num == op.num).unwrap_or_else(|| {
                 values.push((op.num, self.sems[op.num as usize].value));
@@ -125,11 +126,11 @@ impl State {
             }
         }
         if !undo.is_empty() {
-            let count = self.sems.len();
-            let list = self.undo.entry(pid).or_insert_with(|| {
+            if !self.undo.contains_key(&pid) {
+                self.undo.try_insert_in(pid, filled(0, self.sems.len())?)?;
                 UNDOS.fetch_add(1, Ordering::Relaxed);
-                alloc::vec![0; count]
-            });
+            }
+            let Some(list) = self.undo.get_mut(&pid) else { return Err(Errno::ENOMEM) };
             for (num, by) in undo {
                 let sum = list[num as usize] + by;
                 if sum.abs() > MAX_VALUE {
@@ -162,7 +163,7 @@ pub fn read_ops(at: VirtAddr, count: usize) -> Result<Vec<Op>> {
         return Err(Errno::E2BIG);
     }
     let words: Vec<[u16; 3]> = hal::user::read_vec(at, count)?;
-    Ok(words.iter().map(|w| Op { num: w[0], by: w[1] as i16, flags: u32::from(w[2]) }).collect())
+    Vec::gather(words.iter().map(|w| Op { num: w[0], by: w[1] as i16, flags: u32::from(w[2]) }))
 }
 
 /// semop(2) and semtimedop(2), until `deadline`. EAGAIN, EIDRM, EINTR, EFBIG, ERANGE, EACCES.
@@ -272,9 +273,9 @@ pub fn control(id: i32, num: i32, command: i32, arg: u64) -> Result<i32> {
     }
     match command {
         cmd::INFO | INFO => {
-            let all = SETS.all();
             let (used, total) = if command == INFO {
-                (all.len() as u32, all.iter().map(|s| s.state.lock().sems.len() as u32).sum())
+                let sems = SETS.all().map(|set| set.state.lock().sems.len() as u32).sum();
+                (SETS.all().count() as u32, sems)
             } else {
                 (20, MAX_VALUE as u32)
             };
@@ -336,10 +337,10 @@ fn write_values(id: i32, num: i32, all: bool, arg: u64) -> Result<i32> {
     set.perm().check(super::WRITE)?;
     let values: Vec<(usize, i32)> = if all {
         let words: Vec<u16> = hal::user::read_vec(VirtAddr::new(arg), count)?;
-        words.iter().enumerate().map(|(i, &v)| (i, i32::from(v))).collect()
+        Vec::gather(words.iter().enumerate().map(|(i, &v)| (i, i32::from(v))))?
     } else {
         let num = usize::try_from(num).ok().filter(|n| *n < count).ok_or(Errno::EINVAL)?;
-        alloc::vec![(num, arg as i32)]
+        copied(&[(num, arg as i32)])?
     };
     if values.iter().any(|(_, v)| !(0..=MAX_VALUE).contains(v)) {
         return Err(Errno::ERANGE);
@@ -361,7 +362,7 @@ fn read_values(id: i32, num: i32, command: i32, at: VirtAddr) -> Result<i32> {
     let set = SETS.find(id)?;
     set.perm().check(super::READ)?;
     if command == GETALL {
-        let values: Vec<u16> = set.state.lock().sems.iter().map(|s| s.value as u16).collect();
+        let values = Vec::gather(set.state.lock().sems.iter().map(|s| s.value as u16))?;
         hal::user::copy_to(at, hal::user::slice_bytes(&values))?;
         return Ok(0);
     }

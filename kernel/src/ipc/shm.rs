@@ -9,10 +9,10 @@ use crate::task::current;
 use crate::task::process::limit;
 use abi::flags::Prot;
 use abi::{Errno, Result};
-use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use frames::fallible::{TryVec, arc, text};
 use fs::Cap;
 use hal::VirtAddr;
 use sync::SpinLock;
@@ -106,8 +106,8 @@ struct Name {
 }
 
 impl MappedFile for Name {
-    fn path(&self) -> String {
-        format!("/SYSV{:08x} (deleted)", self.key)
+    fn path(&self) -> Result<String> {
+        text(format_args!("/SYSV{:08x} (deleted)", self.key))
     }
     fn id(&self) -> (u64, u64) {
         (1, self.id as u64)
@@ -131,7 +131,7 @@ pub fn get(key: i32, size: u64, flags: u32) -> Result<i32> {
         }
         let machine: u64 =
             crate::machine().memory_nodes().iter().map(|n| frames::stats(n).present).sum();
-        let used: u64 = SEGMENTS.all().iter().map(|s| s.pages()).sum();
+        let used: u64 = SEGMENTS.all().map(|s| s.pages()).sum();
         if used.saturating_add(size.div_ceil(PAGE)) > MAX_PAGES {
             return Err(Errno::ENOSPC);
         }
@@ -140,7 +140,7 @@ pub fn get(key: i32, size: u64, flags: u32) -> Result<i32> {
         if flags & NORESERVE == 0 && size.div_ceil(PAGE) > machine {
             return Err(Errno::ENOMEM);
         }
-        let object = MemObject::new(ObjectKind::SysV);
+        let object = MemObject::new(ObjectKind::SysV)?;
         object.set_len(size.next_multiple_of(PAGE))?;
         let state = State {
             perm,
@@ -188,7 +188,7 @@ pub fn attach(id: i32, addr: u64, flags: u32) -> Result<u64> {
     let name = Name { key: segment.perm().key, id };
     let what = What::Object {
         object,
-        file: Some(Arc::new(name)),
+        file: Some(arc(name)?),
         pgoff: 0,
         shared: true,
         may_write: !read_only,
@@ -228,17 +228,15 @@ pub fn detach(addr: u64) -> Result<()> {
                 Some(_) => {}
                 None => found = Some(object.clone()),
             }
-            parts.push((vma.start, vma.end));
+            parts.try_push((vma.start, vma.end))?;
         }
         (parts, found.ok_or(Errno::EINVAL)?)
     };
     for (start, end) in parts {
         mm.unmap(start, end - start)?;
     }
-    let segment = SEGMENTS
-        .all()
-        .into_iter()
-        .find(|s| s.object.upgrade().is_some_and(|o| o.id() == object.id()));
+    let segment =
+        SEGMENTS.all().find(|s| s.object.upgrade().is_some_and(|o| o.id() == object.id()));
     if let Some(segment) = segment {
         let mut state = segment.state.lock();
         state.detached = now();
@@ -290,10 +288,9 @@ pub fn control(id: i32, command: i32, at: VirtAddr) -> Result<i32> {
             Ok(SEGMENTS.highest())
         }
         INFO => {
-            let all = SEGMENTS.all();
-            let total = all.iter().map(|s| s.pages()).sum();
-            let resident = all.iter().map(|s| s.resident()).sum();
-            write_words(at, &[all.len() as u64, total, resident, 0, 0, 0])?;
+            let total = SEGMENTS.all().map(|s| s.pages()).sum();
+            let resident = SEGMENTS.all().map(|s| s.resident()).sum();
+            write_words(at, &[SEGMENTS.all().count() as u64, total, resident, 0, 0, 0])?;
             Ok(SEGMENTS.highest())
         }
         STAT | STAT_ANY => {

@@ -11,6 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use frames::Page;
+use frames::fallible::{TryVec, arc};
 use fs::PollMask;
 use sync::{IrqLock, WaitQueue};
 use vm::PAGE;
@@ -93,9 +94,15 @@ pub struct Buffer {
 impl Buffer {
     /// A buffer with `data` pages of data (0 or a power of two) for an event. ENOMEM.
     pub fn new(event: &Event, data: u64, writable: bool) -> Result<Arc<Self>> {
-        let object = MemObject::new(ObjectKind::SharedAnon);
+        let object = MemObject::new(ObjectKind::SharedAnon)?;
         object.set_len((data + 1) * PAGE)?;
-        let pages = (0..=data).map(|index| object.get(index)).collect::<Result<Vec<_>>>()?;
+        let pages = {
+            let mut pages = Vec::with_room(data as usize + 1)?;
+            for index in 0..=data {
+                pages.push(object.get(index)?);
+            }
+            pages
+        };
         let attr = &event.attr;
         let mode = Mode { overwrite: !writable, backward: attr.has(flag::WRITE_BACKWARD) };
         let watermark = if attr.has(flag::WATERMARK) { u64::from(attr.wakeup) } else { 0 };
@@ -104,14 +111,14 @@ impl Buffer {
         pages.set(field::SIZE, field::HEAD as u64);
         pages.set(field::DATA_OFFSET, PAGE);
         pages.set(field::DATA_SIZE, data * PAGE);
-        Ok(Arc::new(Self {
+        arc(Self {
             writer: IrqLock::new(Writer::new(data * PAGE, watermark, mode)),
             pages,
             ready: AtomicBool::new(false),
-            waiters: Arc::new(WaitQueue::new()),
+            waiters: arc(WaitQueue::new())?,
             maps: AtomicU32::new(0),
             owner: AtomicU64::new(event.id),
-        }))
+        })
     }
 
     /// Pages of data.

@@ -12,6 +12,7 @@ use abi::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering::Relaxed};
+use frames::fallible::{Grow, ready_arc};
 use fs::fasync::Fasync;
 use numa::CpuId;
 use sync::{IrqLock, WaitQueue};
@@ -149,6 +150,15 @@ impl Event {
             leader.siblings.lock().push(Arc::downgrade(&event));
         }
         event
+    }
+
+    /// Makes sure of what [`Event::new`] needs for one that `leader` leads. ENOMEM.
+    pub fn ready(leader: Option<&Arc<Self>>) -> Result<()> {
+        if let Some(leader) = leader {
+            leader.siblings.lock().room_for(1)?;
+        }
+        ready_arc::<WaitQueue>()?;
+        ready_arc::<Self>()
     }
 
     /// The id that its samples carry.

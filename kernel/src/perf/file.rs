@@ -9,6 +9,7 @@ use abi::{Errno, Result};
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
+use frames::fallible::lossy;
 use fs::fasync::Fasync;
 use fs::file::Seek;
 use fs::{File, FileOps, PollMask, PollTable};
@@ -188,8 +189,8 @@ struct Mapping {
 }
 
 impl MappedFile for Mapping {
-    fn path(&self) -> String {
-        String::from_utf8_lossy(&self.file.place().text(None)).into_owned()
+    fn path(&self) -> Result<String> {
+        lossy(self.file.place().text(None)?)
     }
     fn id(&self) -> (u64, u64) {
         let meta = self.file.metadata();

@@ -104,6 +104,7 @@ fn open(
         let all = own.chain(leader.members().into_iter().map(|event| event.source));
         hw::check_group(all.filter_map(Source::code))?;
     }
+    Event::ready(leader.as_ref())?;
     let event = Event::new(attr, source, cpu, leader, None);
     let ops = PerfFile::new(event.clone());
     if flags & FD_OUTPUT != 0
@@ -112,7 +113,7 @@ fn open(
         // The event is in no context yet: it goes to one of the same target by construction.
         event.set_output(Some(group.event.output().ok_or(Errno::EINVAL)?));
     }
-    let file = fs::anon::file(ops, "[perf_event]", fs::oflag::O_RDWR);
+    let file = fs::anon::file(ops, "[perf_event]", fs::oflag::O_RDWR)?;
     event.install(&context);
     c.install(file, flags & FD_CLOEXEC != 0)
 }

@@ -114,7 +114,7 @@ struct Area {
 impl Area {
     fn of(vma: &Vma) -> Self {
         let (name, (dev, inode)) = match vma.file() {
-            Some(file) => (file.path(), file.id()),
+            Some(file) => (file.path().unwrap_or_default(), file.id()),
             None => (String::from(label(vma)), (0, 0)),
         };
         let offset = if vma.object().is_some() { vma.pgoff * vm::PAGE } else { 0 };

@@ -1,18 +1,15 @@
 //! /proc/proxima/latency: how long preemption and interrupts were off at most, and where. Writing
 //! anything begins anew.
 
-use abi::Result;
-use fs::pseudo::Text;
-
 /// The kernel that is built for speed does not record: its locks would cost more.
 #[cfg(not(feature = "checks"))]
-pub fn show(out: &mut Text) -> Result<()> {
+pub fn show(out: &mut fs::pseudo::Text) -> abi::Result<()> {
     out.bytes(b"not recorded by this kernel: boot the checked one (--kernel checked)\n");
     Ok(())
 }
 
 #[cfg(not(feature = "checks"))]
-pub fn reset(_: &[u8]) -> Result<()> {
+pub fn reset(_: &[u8]) -> abi::Result<()> {
     Err(abi::Errno::EOPNOTSUPP)
 }
 
@@ -22,7 +19,6 @@ pub use recorded::{reset, show};
 #[cfg(feature = "checks")]
 mod recorded {
     use crate::proc::put;
-    use abi::Result;
     use alloc::vec::Vec;
     use fs::pseudo::Text;
     use hal::latency::{Off, longest};
@@ -30,7 +26,7 @@ mod recorded {
     /// Lines of each kind: the places with the longest times.
     const LINES: usize = 20;
 
-    pub fn show(out: &mut Text) -> Result<()> {
+    pub fn show(out: &mut Text) -> abi::Result<()> {
         put!(out, "{:<10} {:>12} {:>10} from .. to\n", "off", "longest_ns", "times");
         for (what, name) in [(Off::Preemption, "preemption"), (Off::Interrupts, "interrupts")] {
             let mut places: Vec<_> = longest(what).collect();
@@ -55,7 +51,7 @@ mod recorded {
         }
     }
 
-    pub fn reset(_: &[u8]) -> Result<()> {
+    pub fn reset(_: &[u8]) -> abi::Result<()> {
         hal::latency::start();
         Ok(())
     }

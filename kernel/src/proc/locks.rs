@@ -6,33 +6,37 @@ use abi::Result;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use frames::fallible::{TryMap, TryVec};
 use fs::File;
 use fs::locks::{Kind, Owner};
 use fs::pseudo::Text;
 
 /// Open files of all processes, each inode once, with the process that was found to have it open.
-fn open_files() -> Vec<(i32, Arc<File>)> {
+fn open_files() -> Result<Vec<(i32, Arc<File>)>> {
     let mut seen = BTreeSet::new();
     let mut files = Vec::new();
     for process in table::processes() {
         for thread in process.threads() {
             let table = thread.files.lock().clone();
-            for fd in table.numbers(0) {
+            let mut from = 0;
+            while let Some(fd) = table.next_used(from) {
+                from = fd + 1;
                 let Ok(file) = table.get(fd) else { continue };
                 let locked = file.inode().base().locks_if_used().is_some();
-                if locked && seen.insert(Arc::as_ptr(file.inode()).cast::<()>() as usize) {
-                    files.push((process.pid, file));
+                let inode = Arc::as_ptr(file.inode()).cast::<()>() as usize;
+                if locked && seen.try_insert_in(inode, ())?.is_none() {
+                    files.try_push((process.pid, file))?;
                 }
             }
         }
     }
-    files
+    Ok(files)
 }
 
 /// Number, kind, mode, owner, device and inode, first and last byte.
 pub fn show(out: &mut Text) -> Result<()> {
     let mut number = 0;
-    for (pid, file) in open_files() {
+    for (pid, file) in open_files()? {
         let base = file.inode().base();
         let Some(table) = base.locks_if_used() else { continue };
         let mut row = |class: &str, write: bool, pid: i64, start: u64, end: u64| {

@@ -12,6 +12,8 @@ mod counters;
 mod cpu_flags;
 mod cpuinfo;
 mod devices;
+#[cfg(feature = "checks")]
+mod faults;
 mod frames;
 mod guard;
 mod interrupts;
@@ -66,10 +68,10 @@ fn mount(options: &str) -> Result<Arc<Super>> {
         return Err(Errno::EINVAL);
     }
     static INSTANCE: Once<Arc<Super>> = Once::new();
-    Ok(INSTANCE.get_or_init(make).clone())
+    INSTANCE.get_or_try_init(make).cloned()
 }
 
-fn make() -> Arc<Super> {
+fn make() -> Result<Arc<Super>> {
     let fs = PseudoFs::new("proc", PseudoFs::PROC_MAGIC, Style::PROC);
     let top = Dir::new(&fs);
     for (name, show) in FILES {

@@ -2,6 +2,7 @@
 //!
 //! * `frames`: where each node's memory is, to the frame. `free` and the columns after `R` add up
 //!   to `managed`; `cached` is the part of `free` in the CPUs' caches.
+//! * `faults`: allocations that failed on request, and where; only in the checked kernel.
 //! * `latency`: how long preemption and interrupts were off, and where; in the checked kernel.
 //! * `locks`: of each class of locks how often and how long it was waited for.
 //! * `missing`: what programs asked for in vain: `syscall NUMBER`, `socket FAMILY`, `filesystem
@@ -26,6 +27,8 @@ const USED: [Kind; 6] =
 pub fn add(_fs: &Arc<PseudoFs>, dir: &Dir) {
     dir.text("frames", frames_by_node);
     dir.attribute("latency", 0o644, super::latency::show, super::latency::reset);
+    #[cfg(feature = "checks")]
+    dir.attribute("faults", 0o644, super::faults::show, super::faults::store);
     dir.text("locks", super::contention::show);
     dir.text("syscalls", syscalls);
     dir.text("tlb", tlb);

@@ -53,7 +53,6 @@ fn switches() -> u64 {
 /// Tasks in uninterruptible sleep.
 fn blocked() -> usize {
     table::processes()
-        .iter()
         .map(|p| {
             let place = p.place.lock();
             place.threads.iter().filter(|t| t.state() == State::Uninterruptible).count()

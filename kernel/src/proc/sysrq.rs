@@ -55,7 +55,7 @@ fn run(letter: u8) {
         b'm' => {
             let mut text = Text::default();
             if super::memory::meminfo(&mut text).is_ok() {
-                tell_lines(&text.0);
+                tell_lines(text.as_bytes());
             }
         }
         b'o' => {

@@ -42,7 +42,7 @@ pub fn slabinfo(out: &mut Text) -> Result<()> {
     out.bytes(b"# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>");
     out.bytes(b" : tunables <limit> <batchcount> <sharedfactor>");
     out.bytes(b" : slabdata <active_slabs> <num_slabs> <sharedavail>\n");
-    for class in crate::entry::HEAP.classes() {
+    for class in frames::heap::HEAP.classes() {
         let name = alloc::format!("kmalloc-{}", class.size);
         put!(out, "{name:<17} {:>6} {:>6} ", class.in_use, class.slabs * class.per_slab);
         put!(out, "{:>6} {:>4} {:>4}", class.size, class.per_slab, class.pages);

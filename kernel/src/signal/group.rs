@@ -6,7 +6,6 @@ use super::stop;
 use crate::task::{Process, Task, current, table};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 /// The process is ending: its other threads leave at the next look.
@@ -88,26 +87,31 @@ pub fn on_process_end(process: &Arc<Process>) {
     if !stop::any_stopped() {
         return;
     }
-    let mut groups: Vec<i32> = Vec::new();
+    let check = |group: i32| {
+        // As it will be without this process: as a member, and as a parent.
+        if stop::has_stopped_member(group) && stop::is_orphaned_without(group, process) {
+            stop::hang_up_group(group);
+        }
+    };
     let parent = process.place.lock().parent.upgrade();
     let parent_outside = parent.is_some_and(|p| {
         let theirs = p.place.lock();
         theirs.pgid != pgid && theirs.sid == sid
     });
     if parent_outside {
-        groups.push(pgid);
+        check(pgid);
     }
-    let children: Vec<_> = process.place.lock().children.values().cloned().collect();
-    for child in children {
-        let theirs = child.place.lock();
-        if theirs.sid == sid && theirs.pgid != pgid && !groups.contains(&theirs.pgid) {
-            groups.push(theirs.pgid);
-        }
-    }
-    for group in groups {
-        // As it will be without this process: as a member, and as a parent.
-        if stop::has_stopped_member(group) && stop::is_orphaned_without(group, process) {
-            stop::hang_up_group(group);
+    // A group that was hung up has no stopped member the next time it is met.
+    let mut next = 0;
+    loop {
+        let child = process.place.lock().children.range(next..).next().map(|(_, c)| c.clone());
+        let Some(child) = child else { break };
+        next = child.pid + 1;
+        let place = child.place.lock();
+        let (their_sid, group) = (place.sid, place.pgid);
+        drop(place);
+        if their_sid == sid && group != pgid {
+            check(group);
         }
     }
 }

@@ -7,6 +7,7 @@ use abi::{Errno, Result};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
+use frames::fallible::Grow;
 use sync::SpinLock;
 
 /// Told when the signal of a timer is taken, so that it can say what was missed and go on.
@@ -110,7 +111,12 @@ impl Pending {
                 }
             }
         }
-        queue.push_back(entry);
+        // As above: without memory a signal that must come comes without its details.
+        if queue.room_for(1).is_ok() {
+            queue.push_back(entry);
+        } else if signal >= FIRST_RT && entry.info.code() != code::USER {
+            return Err(Errno::EAGAIN);
+        }
         self.set.fetch_or(bit(signal), Ordering::SeqCst);
         Ok(Pushed::New)
     }

@@ -252,10 +252,10 @@ pub fn to_pid(pid: i32, info: SigInfo) -> Result<()> {
 }
 
 /// Sends to several processes: fine when it reached one, else the last error; ESRCH for none.
-pub fn to_many(processes: &[Arc<Process>], info: SigInfo) -> Result<()> {
+pub fn to_many(processes: impl Iterator<Item = Arc<Process>>, info: SigInfo) -> Result<()> {
     let mut result = Err(Errno::ESRCH);
     for process in processes {
-        let one = checked(process, info);
+        let one = checked(&process, info);
         if result.is_err() {
             result = one;
         }
@@ -326,15 +326,13 @@ pub fn kill(pid: i32, signal: i32) -> Result<()> {
         i32::MIN => Err(Errno::ESRCH),
         -1 => {
             let own = current().pid();
-            let others: alloc::vec::Vec<_> =
-                table::processes().into_iter().filter(|p| p.pid > 1 && p.pid != own).collect();
-            to_many(&others, info)
+            to_many(table::processes().filter(|p| p.pid > 1 && p.pid != own), info)
         }
         0 => {
             let pgid = current().process.place.lock().pgid;
-            to_many(&table::group(pgid), info)
+            to_many(table::group(pgid), info)
         }
-        p if p < 0 => to_many(&table::group(-p), info),
+        p if p < 0 => to_many(table::group(-p), info),
         p => to_pid(p, info),
     }
 }

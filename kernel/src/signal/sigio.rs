@@ -46,7 +46,7 @@ impl Owner {
     fn named(kind: Kind, id: i32) -> Result<Self> {
         let task = table::task(id);
         let leader = table::process(id);
-        let known = task.is_some() || leader.is_some() || !table::group(id).is_empty();
+        let known = task.is_some() || leader.is_some() || table::group(id).next().is_some();
         if id != 0 && !known {
             return Err(Errno::ESRCH);
         }
@@ -79,7 +79,7 @@ impl Owner {
         let there = match self.kind {
             Kind::Thread => self.task().is_some(),
             Kind::Process => self.process().is_some(),
-            Kind::Group => !table::group(self.id).is_empty(),
+            Kind::Group => table::group(self.id).next().is_some(),
         };
         if there { self.id } else { 0 }
     }

@@ -204,8 +204,8 @@ pub fn is_orphaned_without(pgid: i32, leaving: &Arc<Process>) -> bool {
 }
 
 fn is_orphaned_when(pgid: i32, gone: impl Fn(&Arc<Process>) -> bool) -> bool {
-    crate::task::table::group(pgid).iter().all(|member| {
-        if gone(member) || member.zombie.load(Ordering::Acquire) {
+    crate::task::table::group(pgid).all(|member| {
+        if gone(&member) || member.zombie.load(Ordering::Acquire) {
             return true;
         }
         let (sid, parent) = {
@@ -223,7 +223,7 @@ fn is_orphaned_when(pgid: i32, gone: impl Fn(&Arc<Process>) -> bool) -> bool {
 
 /// True when the group has a stopped member.
 pub fn has_stopped_member(pgid: i32) -> bool {
-    crate::task::table::group(pgid).iter().any(|p| is_stopping(p))
+    crate::task::table::group(pgid).any(|p| is_stopping(&p))
 }
 
 /// The group lost its last outside parent with stopped members: SIGHUP, SIGCONT.

@@ -32,7 +32,7 @@ impl TtyHooks for Hooks {
         super::blocks_or_ignores(&current(), signal as i32)
     }
     fn session_of(&self, group: u32) -> Option<u32> {
-        let member = table::group(group as i32).into_iter().next()?;
+        let member = table::group(group as i32).next()?;
         let sid = member.place.lock().sid;
         Some(sid as u32)
     }

@@ -23,15 +23,15 @@ use sync::Once;
 
 /// Registers the type.
 pub fn register() {
-    fs::mount::register("sysfs", Box::new(|_, _| Ok(instance())));
+    fs::mount::register("sysfs", Box::new(|_, _| instance()));
 }
 
-fn instance() -> Arc<Super> {
+fn instance() -> Result<Arc<Super>> {
     static INSTANCE: Once<Arc<Super>> = Once::new();
-    INSTANCE.get_or_init(make).clone()
+    INSTANCE.get_or_try_init(make).cloned()
 }
 
-fn make() -> Arc<Super> {
+fn make() -> Result<Arc<Super>> {
     let fs = PseudoFs::new("sysfs", PseudoFs::SYSFS_MAGIC, Style::SYSFS);
     let root = Dir::root(&fs);
     let system = root.dir("devices").dir("system");

@@ -4,6 +4,7 @@ use super::Ctx;
 use crate::creds_calls as calls;
 use crate::task::{Task, TaskRef, table};
 use abi::{Errno, Result};
+use frames::fallible::arc_slice;
 use fs::Cap;
 use hal::VirtAddr;
 
@@ -95,13 +96,13 @@ fn getresgid(c: &mut Ctx<'_>, real: VirtAddr, effective: VirtAddr, saved: VirtAd
 
 fn getgroups(c: &mut Ctx<'_>, size: i32, list: VirtAddr) -> Result<usize> {
     let creds = c.task.credentials();
-    let count = creds.groups.len();
+    let count = creds.groups().len();
     let room = usize::try_from(size).map_err(|_| Errno::EINVAL)?;
     if room > 0 {
         if count > room {
             return Err(Errno::EINVAL);
         }
-        hal::user::copy_to(list, hal::user::slice_bytes(&creds.groups))?;
+        hal::user::copy_to(list, hal::user::slice_bytes(creds.groups()))?;
     }
     Ok(count)
 }
@@ -119,7 +120,7 @@ fn setgroups(c: &mut Ctx<'_>, size: i32, list: VirtAddr) -> Result<()> {
     }
     groups.sort_unstable();
     let mut new = calls::copy();
-    new.groups = groups;
+    new.groups = if groups.is_empty() { None } else { Some(arc_slice(&groups)?) };
     calls::commit(new);
     Ok(())
 }

@@ -6,6 +6,7 @@ use abi::raw::general as g;
 use abi::uapi::Timespec;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
+use frames::fallible::arc;
 use fs::eventfd::EventFd;
 use fs::locks::Flock;
 use fs::oflag;
@@ -52,11 +53,11 @@ fn close_range(c: &mut Ctx<'_>, first: u32, last: u32, flags: u32) -> Result<()>
     if flags & CLOSE_RANGE_UNSHARE != 0 && Arc::strong_count(&table) > 2 {
         // What is closed at once need not be copied.
         let own = if last == u32::MAX && !cloexec {
-            table.duplicate_below(first)
+            table.duplicate_below(first)?
         } else {
-            table.duplicate()
+            table.duplicate()?
         };
-        table = Arc::new(own);
+        table = arc(own)?;
         let old = core::mem::replace(&mut *c.task.files.lock(), table.clone());
         drop(old);
     }

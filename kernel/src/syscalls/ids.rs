@@ -51,7 +51,7 @@ fn setpgid(c: &mut Ctx<'_>, pid: i32, pgid: i32) -> Result<()> {
         return Err(Errno::EPERM);
     }
     if pgid != process.pid {
-        let there = table::group(pgid).iter().any(|p| p.place.lock().sid == sid);
+        let there = table::group(pgid).any(|p| p.place.lock().sid == sid);
         if !there {
             return Err(Errno::EPERM);
         }
@@ -77,7 +77,7 @@ fn setsid(c: &mut Ctx<'_>) -> Result<i32> {
     let _tree = table::TREE.lock();
     let pid = process.pid;
     // Whoever leads a group, or shares its id with one, could take others along.
-    if process.place.lock().sid == pid || !table::group(pid).is_empty() {
+    if process.place.lock().sid == pid || table::group(pid).next().is_some() {
         return Err(Errno::EPERM);
     }
     process.place.lock().sid = pid;

@@ -5,6 +5,7 @@ use crate::task::current;
 use crate::task::process::limit;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
+use frames::fallible::filled;
 use fs::{File, Whence};
 use hal::VirtAddr;
 pub use hal::user::MAX_RW;
@@ -240,7 +241,7 @@ fn getdents64(c: &mut Ctx<'_>, fd: i32, buf: VirtAddr, size: u32) -> Result<usiz
 fn getdents(c: &mut Ctx<'_>, fd: i32, buf: VirtAddr, size: u32) -> Result<usize> {
     const TYPE: usize = 18;
     let file = c.file(fd)?;
-    let mut records = alloc::vec![0u8; (size as usize).min(32 * 1024)];
+    let mut records = filled(0u8, (size as usize).min(32 * 1024))?;
     let len = file.getdents(&mut hal::user::KernelSink::new(&mut records))?;
     let mut at = 0;
     while at < len {

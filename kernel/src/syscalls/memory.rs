@@ -309,9 +309,12 @@ fn munlockall(c: &mut Ctx<'_>) -> Result<()> {
 
 /// Locks or unlocks every area; holes and areas without access do not matter.
 fn lock_all(mm: &Arc<vm::Mm>, flags: VmaFlags) {
-    let areas: alloc::vec::Vec<_> = mm.vmas.read().iter().map(|v| (v.start, v.end)).collect();
-    for (start, end) in areas {
+    let mut at = 0;
+    loop {
+        let next = mm.vmas.read().first_above(at).map(|v| (v.start.max(at), v.end));
+        let Some((start, end)) = next else { break };
         // An area that cannot be made present now is locked all the same, as on Linux.
         let _ = mm.set_locked(start, end, flags, true);
+        at = end;
     }
 }

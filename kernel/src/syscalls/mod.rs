@@ -132,11 +132,15 @@ pub fn enter(frame: &mut TrapFrame) {
     crate::sched::charge_kernel(&task);
     hal::irq::allow();
     let nr = frame.rax;
+    #[cfg(feature = "checks")]
+    task.faults.begin();
     let mut ctx = Ctx { task, frame };
     let result = match table::find(nr) {
         Some(entry) => (entry.call)(&mut ctx),
         None => missing(nr),
     };
+    #[cfg(feature = "checks")]
+    ctx.task.faults.end(nr);
     ctx.frame.rax = match result {
         Ok(value) => value,
         Err(error) => {

@@ -11,6 +11,7 @@ use abi::uapi::Iovec;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use frames::fallible::{arc, filled};
 use hal::VirtAddr;
 use vm::{Mm, PAGE};
 
@@ -33,7 +34,7 @@ fn pidfd_open(c: &mut Ctx<'_>, pid: i32, flags: u32) -> Result<i32> {
         // A thread that leads no process has no descriptor of its own here.
         return Err(if table::task(pid).is_some() { Errno::EINVAL } else { Errno::ESRCH });
     };
-    c.install(pidfd::file(&process, flags & g::O_NONBLOCK != 0), true)
+    c.install(pidfd::file(&process, flags & g::O_NONBLOCK != 0)?, true)
 }
 
 fn pidfd_send_signal(
@@ -67,9 +68,9 @@ fn pidfd_send_signal(
         return Err(Errno::EINVAL);
     }
     if flags == PROCESS_GROUP {
-        return send::to_many(&table::group(process.pid), info);
+        return send::to_many(table::group(process.pid), info);
     }
-    send::to_many(core::slice::from_ref(&process), info)
+    send::to_many(core::iter::once(process), info)
 }
 
 /// The first thread of a process that is not gone, if the caller may look into it. ESRCH, EPERM.
@@ -105,13 +106,13 @@ fn unshare(c: &mut Ctx<'_>, flags: u64) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     if flags & FILES != 0 {
-        let own = Arc::new(c.fd_table().duplicate());
+        let own = arc(c.fd_table().duplicate()?)?;
         let old = core::mem::replace(&mut *c.task.files.lock(), own);
         drop(old);
     }
     if flags & FS != 0 {
         let shared = c.task.fs.lock().clone();
-        let own = Arc::new(shared.duplicate());
+        let own = arc(shared.duplicate()?)?;
         let old = core::mem::replace(&mut *c.task.fs.lock(), own);
         drop(old);
     }
@@ -157,7 +158,7 @@ impl Walk {
 /// Copies between the caller's ranges and another's. Bytes, or EFAULT when there are none.
 fn transfer(mm: &Mm, local: Vec<Iovec>, remote: Vec<Iovec>, write: bool) -> Result<usize> {
     let (mut local, mut remote) = (Walk::new(local), Walk::new(remote));
-    let mut buf = alloc::vec![0u8; PAGE as usize];
+    let mut buf = filled(0u8, PAGE as usize)?;
     let mut done = 0;
     while let (Some((here, room)), Some((there, left))) = (local.head(), remote.head()) {
         let step = room.min(left).min(PAGE) as usize;

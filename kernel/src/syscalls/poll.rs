@@ -5,6 +5,7 @@ use crate::task::Restart;
 use abi::uapi::{Timespec, Timeval};
 use abi::{Errno, Result};
 use alloc::vec::Vec;
+use frames::fallible::TryVec;
 use fs::pollwait::{self, PollFd, SelectSets, Timeout};
 use hal::VirtAddr;
 
@@ -24,10 +25,8 @@ fn poll_fds(c: &Ctx<'_>, at: VirtAddr, count: u32, timeout: Timeout) -> Result<u
         return Err(Errno::EINVAL);
     }
     let words: Vec<u64> = hal::user::read_vec(at, count as usize)?;
-    let mut fds: Vec<PollFd> = words
-        .iter()
-        .map(|&word| PollFd { fd: word as i32, events: (word >> 32) as u16, revents: 0 })
-        .collect();
+    let entry = |&word: &u64| PollFd { fd: word as i32, events: (word >> 32) as u16, revents: 0 };
+    let mut fds = Vec::gather(words.iter().map(entry))?;
     let result = pollwait::poll(&c.fd_table(), &mut fds, timeout);
     // A signal does not keep back what was found.
     for (i, entry) in fds.iter().enumerate() {

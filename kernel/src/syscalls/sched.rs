@@ -2,11 +2,13 @@
 
 use super::Ctx;
 use crate::creds::SYS_NICE;
+use crate::task::Process;
 use crate::task::process::limit;
 use crate::task::{TaskRef, table};
 use abi::{Errno, Result};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use frames::fallible::{TryVec, copied};
 use hal::VirtAddr;
 use sched::{Class, FairKind, MAX_RT_PRIORITY, Nice, Params};
 
@@ -288,21 +290,18 @@ fn getattr(c: &mut Ctx<'_>, pid: i32, attr: VirtAddr, size: u32, flags: u32) -> 
 
 /// The tasks that PRIO_PROCESS, PRIO_PGRP and PRIO_USER name.
 fn named(c: &Ctx<'_>, which: i32, who: i32) -> Result<Vec<TaskRef>> {
-    let threads = |processes: Vec<alloc::sync::Arc<crate::task::Process>>| {
-        processes.iter().flat_map(|p| p.threads()).collect::<Vec<_>>()
-    };
     let tasks = match which {
-        0 if who == 0 => alloc::vec![c.task.handle()],
-        0 => table::task(who).into_iter().collect(),
+        0 if who == 0 => copied(&[c.task.handle()])?,
+        0 => Vec::gather(table::task(who))?,
         1 => {
             let pgid = if who == 0 { c.task.process.place.lock().pgid } else { who };
-            threads(table::group(pgid))
+            Vec::gather(table::group(pgid).flat_map(Process::into_threads))?
         }
         2 => {
             let own = c.task.credentials().uid;
             let uid = if who == 0 { own } else { who as u32 };
-            let all = threads(table::processes());
-            all.into_iter().filter(|t| t.creds.lock().uid == uid).collect()
+            let all = table::processes().flat_map(Process::into_threads);
+            Vec::gather(all.filter(|t| t.creds.lock().uid == uid))?
         }
         _ => return Err(Errno::EINVAL),
     };

@@ -5,6 +5,7 @@ use super::io::{MAX_RW, or_signal};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use frames::fallible::filled;
 use fs::pipe::splice;
 use fs::{File, FileType, Whence, oflag};
 use hal::VirtAddr;
@@ -22,11 +23,7 @@ crate::syscalls! {
 const CHUNK: usize = 32 * 1024;
 
 fn buffer(count: usize) -> Result<Vec<u8>> {
-    let mut buf = Vec::new();
-    let len = count.min(CHUNK);
-    buf.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
-    buf.resize(len, 0);
-    Ok(buf)
+    filled(0, count.min(CHUNK))
 }
 
 /// Copies `count` bytes from `pos` of `from` by `write`, until the end or an error; how many. An

@@ -39,7 +39,7 @@ pub struct Creds {
     pub egid: u32,
     pub sgid: u32,
     pub fsgid: u32,
-    pub groups: alloc::vec::Vec<u32>,
+    pub groups: Option<Arc<[u32]>>,
     pub cap_effective: u64,
     pub cap_permitted: u64,
     pub cap_inheritable: u64,
@@ -112,6 +112,9 @@ pub struct Task {
     /// The locks it holds, for the checker of their order.
     #[cfg(feature = "checks")]
     pub held: sync::order::Held,
+    /// Which of its allocations is to fail.
+    #[cfg(feature = "checks")]
+    pub faults: crate::faults::TaskFaults,
     pub exit_code: AtomicI32,
     /// Nanoseconds since boot.
     pub start_time: u64,
@@ -235,6 +238,8 @@ impl Task {
             stamp: AtomicU64::new(hal::cpu::rdtsc()),
             #[cfg(feature = "checks")]
             held: sync::order::Held::new(),
+            #[cfg(feature = "checks")]
+            faults: crate::faults::TaskFaults::default(),
             exit_code: AtomicI32::new(0),
             start_time: hal::time::now(),
             timer_slack: AtomicU64::new(50_000),

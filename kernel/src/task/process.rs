@@ -5,7 +5,6 @@ use super::{TaskRef, Threads};
 use crate::signal::ProcessSignals;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64};
 use sync::{SpinLock, WaitQueue};
 use vm::Mm;
@@ -188,9 +187,20 @@ pub struct Process {
 }
 
 impl Process {
-    /// The threads, as a snapshot.
-    pub fn threads(&self) -> Vec<TaskRef> {
-        self.place.lock().threads.iter().cloned().collect()
+    /// The threads, by id, one after the other: those that are there when their turn comes.
+    pub fn threads(&self) -> impl Iterator<Item = TaskRef> {
+        let next = |tid: i32| self.place.lock().threads.next(tid).cloned();
+        core::iter::successors(next(0), move |task| next(task.tid() + 1))
+    }
+
+    /// As [`Process::threads`], of a process that is kept meanwhile.
+    pub fn into_threads(self: Arc<Self>) -> impl Iterator<Item = TaskRef> {
+        let mut next = 0;
+        core::iter::from_fn(move || {
+            let task = self.place.lock().threads.next(next).cloned()?;
+            next = task.tid() + 1;
+            Some(task)
+        })
     }
 
     /// The parent's id; 0 for none.

@@ -4,7 +4,8 @@
 //! neither fork nor exit touches kernel mappings once a machine is warm.
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use frames::fallible::Grow;
+use frames::faults::{self, Want};
 use frames::{Kind, Usage};
 use hal::{VirtAddr, paging};
 use numa::{MAX_NODES, NodeId};
@@ -15,9 +16,24 @@ pub const SIZE: u64 = 4 * 4096;
 /// Distance between stacks: the rest is guard.
 const STRIDE: u64 = 8 * 4096;
 
-static NEXT: AtomicU64 = AtomicU64::new(0);
-static POOLS: [SpinLock<Vec<u64>>; MAX_NODES] = [const { SpinLock::new(Vec::new()) }; MAX_NODES];
-static MAPPING: SpinLock<()> = SpinLock::new(());
+/// The next stack of the area, and how many of its pages are mapped. Who finds no memory for the
+/// rest leaves it to whoever comes next.
+struct Building {
+    slot: u64,
+    mapped: u64,
+}
+
+static BUILDING: SpinLock<Building> = SpinLock::new(Building { slot: 0, mapped: 0 });
+
+/// A node's stacks.
+struct Pool {
+    free: Vec<u64>,
+    /// All of them: there is room for each to come back.
+    made: usize,
+}
+
+static POOLS: [SpinLock<Pool>; MAX_NODES] =
+    [const { SpinLock::new(Pool { free: Vec::new(), made: 0 }) }; MAX_NODES];
 
 /// A kernel stack; goes back to its node's pool when dropped.
 pub struct KernelStack {
@@ -28,27 +44,47 @@ pub struct KernelStack {
 impl KernelStack {
     /// A stack whose frames are on `node`, or as near as there is memory. None without memory.
     pub fn new(node: NodeId) -> Option<Self> {
-        if let Some(bottom) = POOLS[node.index()].lock().pop() {
-            return Some(Self { bottom, node });
+        {
+            let mut pool = POOLS[node.index()].lock();
+            if let Some(bottom) = pool.free.pop() {
+                return Some(Self { bottom, node });
+            }
+            let missing = pool.made + 1 - pool.free.len();
+            pool.free.room_for(missing).ok()?;
+            pool.made += 1;
         }
-        let slot = NEXT.fetch_add(1, Ordering::Relaxed);
-        let bottom = paging::STACK_AREA + slot * STRIDE + (STRIDE - SIZE);
+        let built = Self::build(node);
+        if built.is_none() {
+            POOLS[node.index()].lock().made -= 1;
+        }
+        built
+    }
+
+    fn build(node: NodeId) -> Option<Self> {
         let one = |kind| {
+            if faults::should_fail(Want::Frame) {
+                return None;
+            }
             let machine = crate::machine();
             machine.fallback(node).iter().find_map(|n| frames::alloc_one(n, kind, Usage::Kernel))
         };
-        let _one_mapper = MAPPING.lock();
-        for page in 0..SIZE / 4096 {
+        let mut next = BUILDING.lock();
+        let bottom = paging::STACK_AREA + next.slot * STRIDE + (STRIDE - SIZE);
+        while next.mapped < SIZE / 4096 {
             let frame = one(Kind::Stack)?;
             let table = || {
                 let table = one(Kind::PageTable)?;
                 hal::phys::zero(table);
                 Some(table)
             };
-            if !paging::map_kernel_page(VirtAddr::new(bottom + page * 4096), frame, table) {
+            let at = VirtAddr::new(bottom + next.mapped * 4096);
+            if !paging::map_kernel_page(at, frame, table) {
+                frames::free_one(frame);
                 return None;
             }
+            next.mapped += 1;
         }
+        *next = Building { slot: next.slot + 1, mapped: 0 };
         Some(Self { bottom, node })
     }
 
@@ -60,7 +96,7 @@ impl KernelStack {
 
 impl Drop for KernelStack {
     fn drop(&mut self) {
-        POOLS[self.node.index()].lock().push(self.bottom);
+        POOLS[self.node.index()].lock().free.push(self.bottom);
     }
 }
 

@@ -3,7 +3,6 @@
 use super::{Process, TaskRef};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use sync::SpinLock;
 
@@ -108,9 +107,10 @@ pub fn process(pid: i32) -> Option<Arc<Process>> {
     PROCESSES.lock().get(&pid).cloned()
 }
 
-/// All processes, by id.
-pub fn processes() -> Vec<Arc<Process>> {
-    PROCESSES.lock().values().cloned().collect()
+/// All processes, by id, one after the other: those that are there when their turn comes.
+pub fn processes() -> impl Iterator<Item = Arc<Process>> {
+    let after = |process: &Arc<Process>| next_process(process.pid + 1);
+    core::iter::successors(next_process(0), after)
 }
 
 /// The first process with an id of at least `pid` (for reading directories step by step).
@@ -123,7 +123,11 @@ pub fn task_count() -> usize {
     TASKS.lock().len()
 }
 
-/// The processes of a process group.
-pub fn group(pgid: i32) -> Vec<Arc<Process>> {
-    GROUPS.lock().range((pgid, 0)..=(pgid, i32::MAX)).map(|(_, p)| p.clone()).collect()
+/// The processes of a process group, by id, as [`processes`].
+pub fn group(pgid: i32) -> impl Iterator<Item = Arc<Process>> {
+    let from = move |pid: i32| {
+        let groups = GROUPS.lock();
+        groups.range((pgid, pid)..=(pgid, i32::MAX)).next().map(|(_, p)| p.clone())
+    };
+    core::iter::successors(from(0), move |process| from(process.pid + 1))
 }

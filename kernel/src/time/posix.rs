@@ -16,7 +16,7 @@ use crate::task::{Process, Task, current, table};
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
+use frames::fallible::{TryMap, ready_arc};
 use sync::{Notify, SpinLock};
 
 /// What an expiration does.
@@ -225,6 +225,8 @@ pub fn create(clock: Clock, event: impl FnOnce(i32) -> Event) -> Result<i32> {
     if timers.1.contains_key(&id) {
         return Err(Errno::EAGAIN);
     }
+    ready_arc::<Timer>()?;
+    timers.1.room_for_one()?;
     let timer = Arc::new_cyclic(|me| Timer {
         me: me.clone(),
         id,
@@ -285,10 +287,18 @@ pub fn forget(process: &Process) {
 /// The wall clock was set: its timers look again.
 pub fn clock_was_set() {
     for process in table::processes() {
-        let timers: Vec<_> = process.timers.posix.by_id.lock().1.values().cloned().collect();
-        for timer in timers.iter().filter(|t| matches!(t.clock, Clock::Wall { .. })) {
-            if !timer.state.lock().pending {
+        let mut next = 0;
+        loop {
+            let timers = &process.timers.posix.by_id;
+            let found =
+                timers.lock().1.range(next..).next().map(|(&id, timer)| (id, timer.clone()));
+            let Some((id, timer)) = found else { break };
+            next = id.saturating_add(1);
+            if matches!(timer.clock, Clock::Wall { .. }) && !timer.state.lock().pending {
                 timer.rearm();
+            }
+            if id == i32::MAX {
+                break;
             }
         }
     }

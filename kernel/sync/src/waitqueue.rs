@@ -4,8 +4,8 @@
 //! if it does not hold; a waker changes the condition first and then wakes. So no wake-up is lost.
 //! Pollers (poll, select, epoll) enter a [`Notify`] instead of a task.
 
-use crate::IrqLock;
 use crate::hooks::{Park, scheduler};
+use crate::{IrqGuard, IrqLock};
 use abi::Errno;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -106,9 +106,25 @@ impl WaitQueue {
         }
     }
 
+    /// As [`WaitQueue::add`], of whoever may enter any number of times. ENOMEM.
+    pub fn try_add(&self, waiter: Waiter) -> abi::Result<usize> {
+        let mut entries = self.entries.lock();
+        let list = &mut entries.list;
+        if list.len() == list.capacity() {
+            let more = list.len().max(4);
+            hal::room::for_array::<Entry>(list.len() + more)?;
+            list.try_reserve_exact(more).map_err(|_| Errno::ENOMEM)?;
+        }
+        Ok(self.enter(entries, waiter))
+    }
+
     /// Adds an entry; its id for [`WaitQueue::remove`].
     pub fn add(&self, waiter: Waiter) -> usize {
-        let mut entries = self.entries.lock();
+        self.enter(self.entries.lock(), waiter)
+    }
+
+    #[inline(always)]
+    fn enter(&self, mut entries: IrqGuard<'_, Entries>, waiter: Waiter) -> usize {
         let id = entries.next_id;
         entries.next_id = id.wrapping_add(1);
         if waiter.is_exclusive() {

@@ -7,6 +7,7 @@ use crate::table::{self, State};
 use crate::vma::{Vma, VmaFlags};
 use abi::{Errno, Result};
 use alloc::vec::Vec;
+use frames::fallible::{TryVec, filled};
 use frames::meta::flag;
 use frames::{Kind, frame};
 use hal::paging::Pte;
@@ -134,7 +135,7 @@ impl Mm {
                     (Advice::DontNeed | Advice::DontNeedLocked, _) => self.zap(from, to),
                     (Advice::Free, _) => self.mark_lazy(from, to),
                     (Advice::Remove, Some(object)) => {
-                        punch.push((object.clone(), vma.index(from) * PAGE, to - from));
+                        punch.try_push((object.clone(), vma.index(from) * PAGE, to - from))?;
                     }
                     // All memory is resident already: nothing to read ahead or to write out.
                     _ => {}
@@ -186,7 +187,7 @@ impl Mm {
         if !vmas.covers(start, end) {
             return Err(Errno::ENOMEM);
         }
-        let mut out = alloc::vec![0u8; ((end - start) / PAGE) as usize];
+        let mut out = filled(0u8, ((end - start) / PAGE) as usize)?;
         for vma in vmas.range(start, end) {
             let (from, to) = (vma.start.max(start), vma.end.min(end));
             let mut at = from;

@@ -414,6 +414,9 @@ impl Mm {
         if flags.contains(VmaFlags::LOCKED) && !self.may_lock_more(grown) {
             return false;
         }
+        if vmas.ready().is_err() {
+            return false;
+        }
         vmas.grow_down(start, addr);
         self.count_area(flags, ((start - addr) / PAGE) as i64);
         true

@@ -8,6 +8,7 @@ use abi::flags::Prot;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use frames::fallible::TryVec;
 use hal::user::USER_END;
 
 pub use crate::tree::MAX_AREAS;
@@ -96,6 +97,7 @@ impl Mm {
             _ => 0,
         };
         self.check_limits(len, replaced, flags)?;
+        vmas.ready()?;
         if matches!(place, Place::Fixed(_)) {
             self.unmap_locked(vmas, addr, addr + len)?;
         }
@@ -106,7 +108,7 @@ impl Mm {
             }
             What::SharedAnon => {
                 flags |= VmaFlags::MAY_WRITE;
-                let object = MemObject::new(ObjectKind::SharedAnon);
+                let object = MemObject::new(ObjectKind::SharedAnon)?;
                 object.set_len(len)?;
                 (Backing::Object { object, file: None }, 0)
             }
@@ -276,18 +278,28 @@ impl Mm {
         if vmas.cuts_special(start, end) {
             return Err(Errno::EINVAL);
         }
+        let cut = |at: u64| vmas.find(at).is_some_and(|vma| vma.start < at);
+        // What frees memory must not need any, unless it cuts an area in two.
+        if let Err(error) = vmas.ready()
+            && (cut(start) || cut(end))
+        {
+            return Err(error);
+        }
+        self.unmap_surely(vmas, start, end);
+        Ok(())
+    }
+
+    /// As [`Mm::unmap_locked`] of what may be unmapped. Is not refused: at worst the reserve gives
+    /// what an area that is cut in two needs.
+    pub(crate) fn unmap_surely(&self, vmas: &mut VmaTree, start: u64, end: u64) {
         self.split_counted(vmas, start);
         self.split_counted(vmas, end);
-        let gone = vmas.remove(start, end);
         self.note_peak();
         self.zap(start, end);
-        for vma in &gone {
-            self.forget_area(vma);
-        }
+        vmas.remove(start, end, |vma| self.forget_area(&vma));
         let floor = vmas.last_below(start).map_or(0, |v| v.end);
         let ceiling = vmas.first_above(end).map_or(1 << 47, |v| v.start);
         self.free_tables(start, end, floor, ceiling);
-        Ok(())
     }
 
     /// Splits an area at `at`, counting the new area at its object.
@@ -314,40 +326,37 @@ impl Mm {
             let outcome = change(vma);
             let same = vma.flags == flags && same_policy(vma.policy.as_ref(), policy.as_ref());
             if !same && vma.may_vanish() && vmas.joins(start, end) {
-                self.recount(vmas, start, end, |vmas| vmas.merge(start));
+                // Without memory to count them they stay apart.
+                let _merged = self.recount(vmas, start, end, |vmas| vmas.merge(start));
             }
             return outcome;
         }
-        self.recount(vmas, start, end, |vmas| vmas.update(start, end, change))
+        self.recount(vmas, start, end, |vmas| vmas.update(start, end, change))?
     }
 
     /// Counts the areas of objects around `[start, end)` anew after `work` has split or merged some.
+    /// ENOMEM, without work.
     fn recount<T>(
         &self,
         vmas: &mut VmaTree,
         start: u64,
         end: u64,
         work: impl FnOnce(&mut VmaTree) -> T,
-    ) -> T {
-        let count = |vmas: &VmaTree| {
-            vmas.range(start.saturating_sub(1), end + 1)
-                .filter_map(|v| v.object().cloned())
-                .collect::<alloc::vec::Vec<_>>()
-        };
-        let before = count(vmas);
+    ) -> Result<T> {
+        let around = (start.saturating_sub(1), end + 1);
+        let before = vmas.range(around.0, around.1).filter_map(Vma::object);
+        let before: alloc::vec::Vec<Arc<MemObject>> = TryVec::gather(before.cloned())?;
         let outcome = work(vmas);
-        let after = count(vmas);
-        let me = self.handle();
-        for object in &after {
-            if let Some(me) = &me {
-                let weak: alloc::sync::Weak<Self> = Arc::downgrade(me);
+        if let Some(me) = self.handle() {
+            for object in vmas.range(around.0, around.1).filter_map(Vma::object) {
+                let weak: alloc::sync::Weak<Self> = Arc::downgrade(&me);
                 object.add_mapper(self.id(), weak);
             }
         }
         for object in &before {
             object.remove_mapper(self.id());
         }
-        outcome
+        Ok(outcome)
     }
 
     /// brk(2): the new end of the heap, or the old one when it cannot be had.

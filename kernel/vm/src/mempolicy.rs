@@ -11,6 +11,7 @@ use crate::{PAGE, env};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use frames::fallible::{TryVec, arc};
 use frames::frame;
 use frames::meta::Reason;
 use numa::policy::{FarNodes, Placement, Policy, Request};
@@ -76,11 +77,11 @@ impl Mm {
                     return Err(Errno::EIO);
                 }
             }
-            let policy = policy.map(Arc::new);
+            let policy = policy.map(arc).transpose()?;
             let objects = if private {
                 Vec::new()
             } else {
-                Self::objects_of(&vmas, start, end, policy.as_ref())
+                Self::objects_of(&vmas, start, end, policy.as_ref())?
             };
             self.set_policies(&mut vmas, start, end, policy, objects)?;
         }
@@ -110,16 +111,14 @@ impl Mm {
         start: u64,
         end: u64,
         policy: Option<&Arc<Policy>>,
-    ) -> Vec<(Arc<MemObject>, u64, u64)> {
+    ) -> Result<Vec<(Arc<MemObject>, u64, u64)>> {
         let changing =
             vmas.range(start, end).filter(|vma| !same_policy(vma.policy.as_ref(), policy));
-        changing
-            .filter_map(|vma| {
-                let (from, to) = (vma.start.max(start), vma.end.min(end));
-                let first = vma.index(from);
-                Some((vma.policy_object()?.clone(), first, first + (to - from) / PAGE))
-            })
-            .collect()
+        Vec::gather(changing.filter_map(|vma| {
+            let (from, to) = (vma.start.max(start), vma.end.min(end));
+            let first = vma.index(from);
+            Some((vma.policy_object()?.clone(), first, first + (to - from) / PAGE))
+        }))
     }
 
     /// Gives every area of the range the policy, and these objects.
@@ -163,14 +162,14 @@ impl Mm {
     /// another mode.
     pub fn set_home_node(&self, start: u64, end: u64, home: NodeId) -> Result<()> {
         let mut vmas = self.vmas.write();
-        let areas: Vec<(u64, u64)> =
-            vmas.range(start, end).map(|v| (v.start.max(start), v.end.min(end))).collect();
+        let areas = vmas.range(start, end).map(|v| (v.start.max(start), v.end.min(end)));
+        let areas = Vec::gather(areas)?;
         let mut outcome = Err(Errno::ENOENT);
         for (from, to) in areas {
             let Some(old) = vmas.find(from).and_then(|v| v.policy.clone()) else { continue };
             let new = old.with_home(home).map_err(|_| Errno::EOPNOTSUPP)?;
-            let new = Arc::new(new);
-            let objects = Self::objects_of(&vmas, from, to, Some(&new));
+            let new = arc(new)?;
+            let objects = Self::objects_of(&vmas, from, to, Some(&new))?;
             outcome = self.set_policies(&mut vmas, from, to, Some(new), objects);
         }
         outcome

@@ -18,6 +18,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
+use frames::fallible::{Grow, TryMap, TryVec};
 use frames::meta::{Reason, flag};
 use frames::{Kind, Page, frame};
 use hal::Pfn;
@@ -79,10 +80,13 @@ impl Mm {
     pub fn migrate(&self, candidates: &[Candidate<'_>], reason: Reason) -> Vec<Outcome> {
         let mut outcomes = alloc::vec![Outcome::Busy; candidates.len()];
         let Some(me) = self.handle() else { return outcomes };
-        let spaces = self.spaces_of(me, candidates);
         // In the order of their ids, so that two migrations never wait for each other.
-        let trees: Vec<_> = spaces.values().map(|mm| mm.vmas.read()).collect();
-        let spaces: Vec<&Arc<Mm>> = spaces.values().collect();
+        let refused = || alloc::vec![Outcome::NoMemory; candidates.len()];
+        let Ok(found) = self.spaces_of(me, candidates) else { return refused() };
+        let Ok(mut spaces) = Vec::with_room(found.len()) else { return refused() };
+        spaces.extend(found.values());
+        let Ok(mut trees) = Vec::with_room(found.len()) else { return refused() };
+        trees.extend(spaces.iter().map(|mm| mm.vmas.read()));
         let mut moving = Vec::with_capacity(candidates.len());
         for (which, candidate) in candidates.iter().enumerate() {
             match self.begin(&spaces, &trees, candidate, which) {
@@ -110,9 +114,14 @@ impl Mm {
 
     /// The address spaces that map any of the candidates: this one, and for pages mapped more than
     /// once those of the family or of the object.
-    fn spaces_of(&self, me: Arc<Mm>, candidates: &[Candidate<'_>]) -> BTreeMap<u64, Arc<Mm>> {
+    /// ENOMEM.
+    fn spaces_of(
+        &self,
+        me: Arc<Mm>,
+        candidates: &[Candidate<'_>],
+    ) -> abi::Result<BTreeMap<u64, Arc<Mm>>> {
         let mut spaces = BTreeMap::new();
-        spaces.insert(self.id(), me);
+        spaces.try_insert_in(self.id(), me)?;
         let mut whole_family = false;
         for candidate in candidates {
             if frame(candidate.pfn).maps() <= 1 {
@@ -125,9 +134,11 @@ impl Mm {
                     let vmas = self.vmas.read();
                     vmas.find(candidate.addr).and_then(|v| v.object().cloned())
                 };
-                for mapper in object.iter().flat_map(|o| o.mappers()) {
+                let mut last = 0;
+                while let Some((id, mapper)) = object.as_ref().and_then(|o| o.next_mapper(last)) {
+                    last = id;
                     if let Ok(mm) = mapper.into_any().downcast::<Mm>() {
-                        spaces.insert(mm.id(), mm);
+                        spaces.try_insert_in(mm.id(), mm)?;
                     }
                 }
             }
@@ -135,11 +146,11 @@ impl Mm {
         if whole_family {
             let mut at = 0;
             while let Some((id, mm)) = self.family.next(at) {
-                spaces.insert(id, mm);
+                spaces.try_insert_in(id, mm)?;
                 at = id;
             }
         }
-        spaces
+        Ok(spaces)
     }
 
     /// Replaces all entries of a page by migration entries.
@@ -220,6 +231,10 @@ fn take_entries(
             (None, _) => !vma.shared(),
         };
         if fits && let Some(addr) = vma.address_of(index) {
+            // Refused, the page is still mapped here, and stays.
+            if entries.room_for(1).is_err() {
+                return;
+            }
             take_entry(space, mm, addr, old, entries);
         }
     }

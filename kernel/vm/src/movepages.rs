@@ -8,6 +8,7 @@ use crate::{PAGE, env};
 use abi::{Errno, Result};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use frames::fallible::TryMap;
 use frames::frame;
 use frames::meta::Reason;
 use hal::Pfn;
@@ -37,12 +38,14 @@ struct Before {
 }
 
 impl Before {
-    fn add(&mut self, pages: &[(u64, Pfn)]) {
+    /// ENOMEM.
+    fn add(&mut self, pages: &[(u64, Pfn)]) -> Result<()> {
         for pages in pages.chunk_by(|low, high| low.0 + PAGE == high.0) {
             let (start, end) = (pages[0].0, pages[0].0 + pages.len() as u64 * PAGE);
-            self.ranges.insert(start, end);
+            self.ranges.try_insert_in(start, end)?;
             self.highest = self.highest.max(end);
         }
+        Ok(())
     }
 
     fn has(&self, addr: u64, pfn: Pfn) -> bool {
@@ -98,13 +101,16 @@ impl Mm {
     ) -> Result<Queued> {
         if queue.pages.len() >= BATCH {
             let (before, pages) = (&mut queue.before, &queue.pages);
-            before.add(pages);
+            before.add(pages)?;
             let shared = pages.iter().filter(|page| frame(page.1).maps() > 1);
             let shared: Vec<u64> = shared.map(|page| page.0).collect();
             self.move_batch(queue, to);
             let _vmas = self.vmas.read();
             let frames = shared.into_iter().filter_map(|addr| self.find_page(addr).ok());
-            queue.before.shared.extend(frames);
+            for pfn in frames {
+                queue.before.shared.room_for_one()?;
+                queue.before.shared.insert(pfn);
+            }
         }
         let addr = addr & !(PAGE - 1);
         let vmas = self.vmas.read();

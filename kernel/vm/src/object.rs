@@ -11,9 +11,9 @@ use crate::{PAGE, env};
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use frames::fallible::{TryMap, arc};
 use frames::meta::flag;
 use frames::{Kind, Page};
 use hal::user::{Sink, Source};
@@ -74,9 +74,9 @@ pub fn next_number() -> u64 {
 }
 
 impl MemObject {
-    /// An empty object.
-    pub fn new(kind: ObjectKind) -> Arc<Self> {
-        Arc::new(Self {
+    /// An empty object. ENOMEM.
+    pub fn new(kind: ObjectKind) -> Result<Arc<Self>> {
+        arc(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             kind,
             number: AtomicU64::new(if kind == ObjectKind::SharedAnon { next_number() } else { 0 }),
@@ -169,6 +169,7 @@ impl MemObject {
         .ok_or(Errno::ENOMEM)?;
         page.frame().set_owner(self.id, index);
         let mut pages = self.pages.lock();
+        pages.room_for_one()?;
         // Another one may have been quicker: then ours goes back.
         Ok(pages.entry(index).or_insert(page).clone())
     }
@@ -268,9 +269,7 @@ impl MemObject {
                     }
                 }
             }
-            for mapper in self.mappers() {
-                mapper.unmap_object(self, at, stop, false);
-            }
+            self.unmap(at, stop, false);
         }
     }
 
@@ -293,9 +292,7 @@ impl MemObject {
             }
             let more = gone[BATCH - 1].is_some();
             let range = if more { (first, last) } else { (start, end) };
-            for mapper in self.mappers() {
-                mapper.unmap_object(self, range.0, range.1, even_copies);
-            }
+            self.unmap(range.0, range.1, even_copies);
             if !more {
                 return;
             }
@@ -378,7 +375,14 @@ impl MemObject {
 
     /// True when some shared mapping of it can be written (a write seal must wait).
     pub fn is_mapped_writable(&self) -> bool {
-        self.mappers().iter().any(|mapper| mapper.maps_writable(self))
+        let mut last = 0;
+        while let Some((id, mapper)) = self.next_mapper(last) {
+            last = id;
+            if mapper.maps_writable(self) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Areas that map it, over all address spaces.
@@ -386,9 +390,19 @@ impl MemObject {
         self.mappers.lock().values().map(|(_, areas)| *areas as u64).sum()
     }
 
-    /// The address spaces that map it.
-    pub fn mappers(&self) -> Vec<Arc<dyn Mapper>> {
-        self.mappers.lock().values().filter_map(|(m, _)| m.upgrade()).collect()
+    /// The first address space that maps it whose number is above `after`, with its number.
+    pub fn next_mapper(&self, after: u64) -> Option<(u64, Arc<dyn Mapper>)> {
+        let mappers = self.mappers.lock();
+        mappers.range(after + 1..).find_map(|(&id, (mapper, _))| Some((id, mapper.upgrade()?)))
+    }
+
+    /// Unmaps the pages `[start, end)` everywhere.
+    fn unmap(&self, start: u64, end: u64, even_copies: bool) {
+        let mut last = 0;
+        while let Some((id, mapper)) = self.next_mapper(last) {
+            last = id;
+            mapper.unmap_object(self, start, end, even_copies);
+        }
     }
 }
 
@@ -421,7 +435,7 @@ mod tests {
     #[test]
     fn bytes_written_are_read_back_and_holes_are_zeroes() {
         memory();
-        let object = MemObject::new(ObjectKind::Tmpfs);
+        let object = MemObject::new(ObjectKind::Tmpfs).unwrap();
         let data: std::vec::Vec<u8> = (0..10_000u32).map(|i| i as u8).collect();
         let wrote = object.write_at(5000, &mut KernelSource(&data), data.len());
         assert_eq!(wrote, Ok(10_000));
@@ -436,7 +450,7 @@ mod tests {
     #[test]
     fn truncation_frees_pages_and_zeroes_the_tail() {
         memory();
-        let object = MemObject::new(ObjectKind::Tmpfs);
+        let object = MemObject::new(ObjectKind::Tmpfs).unwrap();
         let data = [7u8; 3 * PAGE as usize];
         object.write_at(0, &mut KernelSource(&data), data.len()).expect("room");
         object.set_len(PAGE + 100).expect("shorter");
@@ -455,7 +469,7 @@ mod tests {
     #[test]
     fn a_hole_larger_than_any_memory_is_punched_at_once() {
         memory();
-        let object = MemObject::new(ObjectKind::Tmpfs);
+        let object = MemObject::new(ObjectKind::Tmpfs).unwrap();
         let data = [7u8; 3 * PAGE as usize];
         object.write_at(0, &mut KernelSource(&data), data.len()).expect("room");
         object.punch_hole(100, (1 << 62) + 50).expect("punched");

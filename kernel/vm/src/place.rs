@@ -3,6 +3,7 @@
 
 use crate::env;
 use crate::vma::Vma;
+use frames::faults::{self, Want};
 use frames::meta::{Reason as Why, Why as History};
 use frames::{Kind, Page, Usage};
 use numa::policy::{Placement, Policy, Position, Reason, Site, place};
@@ -31,6 +32,9 @@ fn reason(reason: Reason) -> Why {
 /// Tries the nodes of `placement`. The frame's contents are whatever was there.
 #[inline(always)]
 pub fn take(placement: &Placement<'_>, kind: Kind) -> Option<Page> {
+    if faults::should_fail(Want::Frame) {
+        return None;
+    }
     let mut wanted = None;
     for node in placement.nodes() {
         let first = *wanted.get_or_insert(node);
@@ -92,6 +96,9 @@ pub fn zeroed(policy: Option<&Policy>, at: At, kind: Kind) -> Option<Page> {
 
 /// A frame for the kernel's own use on behalf of the running CPU: the nearest node with memory.
 pub fn kernel_frame(kind: Kind) -> Option<hal::Pfn> {
+    if faults::should_fail(Want::Frame) {
+        return None;
+    }
     let machine = env::machine();
     machine
         .fallback(env::local_node())

@@ -8,6 +8,7 @@ use crate::{PAGE, tlb};
 use abi::flags::Prot;
 use abi::{Errno, Result};
 use core::sync::atomic::Ordering;
+use frames::fallible::TryVec;
 use frames::{Kind, frame};
 use hal::paging::Pte;
 
@@ -80,7 +81,7 @@ impl Mm {
                 && !vma.flags.contains(VmaFlags::LOCK_ON_FAULT)
                 && new.contains(VmaFlags::WRITE)
             {
-                fill.push((at, stop));
+                fill.try_push((at, stop))?;
             }
             if vma.flags & rights != new {
                 let (was, len) = (vma.flags, stop - at);

@@ -129,6 +129,7 @@ impl Mm {
             None => self.find_place(&vmas, Place::Hint(0), new_len)?,
         };
         let vma = vmas.find(old).ok_or(Errno::EFAULT)?;
+        vmas.ready()?;
         let mut moved: Vma = vma.clone();
         // Page indices go with the pages, so that policy and reverse map stay true; private memory
         // without pages begins anew at its new address, as on Linux.
@@ -143,7 +144,7 @@ impl Mm {
             if let Err(error) = self.move_entries(old, to, moved_len) {
                 // Pages go back to where their tables are.
                 let _ = self.move_entries(to, old, moved_len);
-                self.unmap_locked(&mut vmas, to, to + new_len)?;
+                self.unmap_surely(&mut vmas, to, to + new_len);
                 return Err(error);
             }
             if how.keep_old {
@@ -160,7 +161,7 @@ impl Mm {
                     left.inherited = false;
                 }
             } else {
-                self.unmap_locked(&mut vmas, old, old + moved_len)?;
+                self.unmap_surely(&mut vmas, old, old + moved_len);
             }
         }
         drop(vmas);

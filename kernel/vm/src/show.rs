@@ -8,6 +8,7 @@ use crate::{PAGE, env};
 use alloc::string::String;
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
+use frames::fallible::Grow;
 use frames::meta::{Why, flag};
 use frames::{Frame, Kind, frame};
 use hal::paging::Pte;
@@ -100,7 +101,7 @@ impl Mm {
             let policy = policy_of(vma, vma.start);
             write!(out, "{:08x} {}", vma.start, show(policy.as_deref().or(task)))?;
             match (vma.file(), vma.label) {
-                (Some(file), _) => write!(out, " file={}", escape(&file.path(), "\n\t= "))?,
+                (Some(file), _) => write!(out, " file={}", escape(&path_of(file)?, "\n\t= ")?)?,
                 (None, Label::Heap) => out.write_str(" heap")?,
                 (None, Label::Stack) => out.write_str(" stack")?,
                 (None, _) => {
@@ -234,7 +235,7 @@ pub fn write_area(vma: &Vma, out: &mut dyn Write) -> fmt::Result {
     let pgoff =
         if vma.object().is_some() && vma.label == Label::None { vma.pgoff * PAGE } else { 0 };
     let (major, minor) = ((dev >> 8) & 0xfff, (dev & 0xff) | (dev >> 12) & 0xf_ff00);
-    let mut line = String::new();
+    let mut line = Counted { out, written: 0 };
     write!(
         line,
         "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {} ",
@@ -249,40 +250,79 @@ pub fn write_area(vma: &Vma, out: &mut dyn Write) -> fmt::Result {
         minor,
         ino,
     )?;
-    let name = match (vma.file(), vma.label) {
-        (Some(file), _) => Some(escape(&file.path(), "\n")),
-        (None, Label::Heap) => Some("[heap]".into()),
-        (None, Label::Stack) => Some("[stack]".into()),
-        (None, Label::Vdso) => Some("[vdso]".into()),
-        (None, Label::Vvar) => Some("[vvar]".into()),
-        (None, Label::None) => shared_name(vma),
-    };
-    out.write_str(&line)?;
-    if let Some(name) = name {
-        for _ in line.len()..73 {
+    let Counted { out, written } = line;
+    let mut named = |name: fmt::Arguments<'_>| {
+        for _ in written..73 {
             out.write_char(' ')?;
         }
-        out.write_str(&name)?;
+        out.write_fmt(name)
+    };
+    match (vma.file(), vma.label) {
+        (Some(file), _) => named(format_args!("{}", escape(&path_of(file)?, "\n")?))?,
+        (None, Label::Heap) => named(format_args!("[heap]"))?,
+        (None, Label::Stack) => named(format_args!("[stack]"))?,
+        (None, Label::Vdso) => named(format_args!("[vdso]"))?,
+        (None, Label::Vvar) => named(format_args!("[vvar]"))?,
+        (None, Label::None) => {
+            if let Some(name) = shared_name(vma) {
+                named(format_args!("{name}"))?;
+            }
+        }
     }
     out.write_char('\n')
 }
 
+/// What counts the bytes that go through it.
+struct Counted<'a> {
+    out: &'a mut dyn Write,
+    written: usize,
+}
+
+impl Write for Counted<'_> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        self.written += s.len();
+        self.out.write_str(s)
+    }
+}
+
 /// The name of shared memory that no file names.
-fn shared_name(vma: &Vma) -> Option<String> {
+enum SharedName {
+    /// Of mmap(2) with MAP_SHARED and MAP_ANONYMOUS.
+    Zero,
+    /// A segment with this key.
+    SysV(u32),
+}
+
+impl fmt::Display for SharedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Zero => f.write_str("/dev/zero (deleted)"),
+            Self::SysV(key) => write!(f, "/SYSV{key:08x} (deleted)"),
+        }
+    }
+}
+
+fn shared_name(vma: &Vma) -> Option<SharedName> {
     use crate::ObjectKind as K;
     let object = vma.object().filter(|_| vma.label == Label::None)?;
     match object.kind() {
-        K::SharedAnon => Some("/dev/zero (deleted)".into()),
-        K::SysV => {
-            Some(alloc::format!("/SYSV{:08x} (deleted)", object.key.load(Ordering::Relaxed)))
-        }
+        K::SharedAnon => Some(SharedName::Zero),
+        K::SysV => Some(SharedName::SysV(object.key.load(Ordering::Relaxed))),
         K::Tmpfs | K::Memfd => None,
     }
 }
 
+fn path_of(
+    file: &alloc::sync::Arc<dyn crate::MappedFile>,
+) -> core::result::Result<String, fmt::Error> {
+    file.path().map_err(|_| fmt::Error)
+}
+
 /// A path with the characters of `special` as octal escapes.
-fn escape(path: &str, special: &str) -> String {
-    let mut out = String::with_capacity(path.len());
+fn escape(path: &str, special: &str) -> core::result::Result<String, fmt::Error> {
+    let mut out = String::new();
+    // As many as four for each.
+    out.room_for(4 * path.len()).map_err(|_| fmt::Error)?;
     for c in path.chars() {
         if special.contains(c) {
             let _ = write!(out, "\\{:03o}", c as u32);
@@ -290,5 +330,5 @@ fn escape(path: &str, special: &str) -> String {
             out.push(c);
         }
     }
-    out
+    Ok(out)
 }

@@ -6,6 +6,7 @@ use crate::table::{self, State};
 use crate::vma::Vma;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use frames::fallible::{Grow, TryMap};
 use frames::frame;
 use frames::meta::Reason;
 use hal::Pfn;
@@ -45,6 +46,11 @@ impl Sweep {
         if all || !elsewhere {
             // Pages of several processes are left alone without counting.
             if elsewhere {
+                let room = self.met.room_for_one().and_then(|()| self.elsewhere.room_for(1));
+                if room.is_err() {
+                    self.failed += 1;
+                    return;
+                }
                 self.met.insert(pfn);
                 self.elsewhere.push(addr);
             }
@@ -71,7 +77,12 @@ impl Mm {
             sweep.failed += self.migrate_with_retries(core::mem::take(&mut sweep.batch), reason);
             if !sweep.elsewhere.is_empty() {
                 let _vmas = self.vmas.read();
-                sweep.met.extend(sweep.elsewhere.drain(..).filter_map(|addr| self.frame_at(addr)));
+                for pfn in sweep.elsewhere.drain(..).filter_map(|addr| self.frame_at(addr)) {
+                    // Refused, a page is moved twice at worst.
+                    if sweep.met.room_for_one().is_ok() {
+                        sweep.met.insert(pfn);
+                    }
+                }
             }
         }
         sweep.failed

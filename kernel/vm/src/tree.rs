@@ -7,8 +7,8 @@ use crate::gaps::Gaps;
 use crate::vma::{Changed, Vma, same_policy};
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
 use core::ops::Bound::{Excluded, Included, Unbounded};
+use frames::fallible::TryMap;
 
 /// Where the last free range ends: above all that can be mapped.
 const TOP: u64 = 1 << 63;
@@ -297,31 +297,50 @@ impl VmaTree {
         cut(start) || cut(end)
     }
 
-    /// Takes everything in `[start, end)` out; what was there, by address.
-    pub fn remove(&mut self, start: u64, end: u64) -> Vec<Vma> {
-        self.split(start);
-        self.split(end);
-        let keys: Vec<u64> = self.areas.range(start..end).map(|(&k, _)| k).collect();
-        let gone: Vec<Vma> = keys.iter().filter_map(|k| self.areas.remove(k)).collect();
-        self.note_removed(&gone);
-        gone
+    /// Makes sure of what one more area needs. ENOMEM.
+    #[inline]
+    pub fn ready(&self) -> Result<()> {
+        self.areas.room_for_one()
     }
 
-    /// Ranges that were mapped are free now, each with what lay free beside it.
-    fn note_removed(&mut self, gone: &[Vma]) {
-        let (Some(first), Some(last)) = (gone.first(), gone.last()) else { return };
-        if self.gaps.is_none() {
-            return;
-        }
-        let (below, above) = self.gap_around(first.start, last.end);
-        let Some(gaps) = &mut self.gaps else { return };
-        let mut at = below;
-        for vma in gone {
-            gaps.take(at, vma.start);
+    /// Takes everything in `[start, end)` out, by address, and gives it to `gone`: one after the
+    /// other, since there may be many.
+    pub fn remove(&mut self, start: u64, end: u64, mut gone: impl FnMut(Vma)) {
+        self.split(start);
+        self.split(end);
+        let mut removed: Option<(u64, u64)> = None;
+        let mut at = start;
+        while at < end
+            && let Some(first) = self.areas.range(at..end).next().map(|(&first, _)| first)
+            && let Some(vma) = self.areas.remove(&first)
+        {
+            if self.gaps.is_some() {
+                self.forget_gap_below(&vma, removed);
+            }
+            removed = Some((removed.map_or(vma.start, |(start, _)| start), vma.end));
             at = vma.end;
+            gone(vma);
         }
-        gaps.take(at, above);
-        gaps.add(below, above);
+        if let Some((low, high)) = removed
+            && self.gaps.is_some()
+        {
+            let (below, above) = self.gap_around(low, high);
+            let Some(gaps) = &mut self.gaps else { return };
+            gaps.take(high, above);
+            gaps.add(below, above);
+        }
+    }
+
+    /// What was free below an area that is removed after the range `removed` is a free range no
+    /// more.
+    fn forget_gap_below(&mut self, vma: &Vma, removed: Option<(u64, u64)>) {
+        let below = match removed {
+            Some((_, end)) => end,
+            None => self.gap_around(vma.start, vma.end).0,
+        };
+        if let Some(gaps) = &mut self.gaps {
+            gaps.take(below, vma.start);
+        }
     }
 
     /// Changes everything that is mapped in `[start, end)`, area by area, splitting at the ends and
@@ -349,6 +368,7 @@ impl VmaTree {
                 at = to;
                 continue;
             }
+            self.ready()?;
             self.split(from);
             self.split(to);
             let Some(piece) = self.areas.get_mut(&from) else { break };
@@ -452,12 +472,12 @@ mod tests {
             for op in ops {
                 match op {
                     Op::Map(a, b, w) => {
-                        tree.remove(a * PAGE, b * PAGE);
+                        tree.remove(a * PAGE, b * PAGE, drop);
                         tree.insert(area(a, b, flags(w)));
                         pages[a as usize..b as usize].fill(Some(w));
                     }
                     Op::Unmap(a, b) => {
-                        tree.remove(a * PAGE, b * PAGE);
+                        tree.remove(a * PAGE, b * PAGE, drop);
                         pages[a as usize..b as usize].fill(None);
                     }
                     Op::Protect(a, b, w) => {
@@ -476,7 +496,7 @@ mod tests {
                     prop_assert_eq!(got, *want, "page {}", i);
                 }
                 // Neighbours that could be one area are one.
-                let list: Vec<_> = tree.iter().collect();
+                let list: alloc::vec::Vec<_> = tree.iter().collect();
                 for pair in list.windows(2) {
                     prop_assert!(pair[0].end <= pair[1].start);
                     prop_assert!(!pair[0].joins(pair[1], Changed::Low));

@@ -80,8 +80,8 @@ impl VmaFlags {
 
 /// A file as a mapping shows it: /proc/PID/maps, and keeping it open.
 pub trait MappedFile: Send + Sync {
-    /// Path, with " (deleted)" if it is.
-    fn path(&self) -> String;
+    /// Path, with " (deleted)" if it is. ENOMEM.
+    fn path(&self) -> abi::Result<String>;
     /// Device and inode number.
     fn id(&self) -> (u64, u64);
     /// What tells one opening of a file from another: areas of the same one may merge. None: of no

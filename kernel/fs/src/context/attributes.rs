@@ -55,7 +55,7 @@ impl Caller<'_> {
         match link {
             crate::Link::Path(text) => Ok(text),
             crate::Link::Jump(place) => {
-                let text = place.text(Some(&self.view.root));
+                let text = place.text(Some(&self.view.root))?;
                 // The place is where it is; its name is told as far as a page holds it, with its end.
                 if text.len() < PAGE_SIZE { Ok(text) } else { Err(Errno::ENAMETOOLONG) }
             }

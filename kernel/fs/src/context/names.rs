@@ -61,8 +61,9 @@ impl Caller<'_> {
         }
         dir.mount.check_writable()?;
         self.creds.check(dir.dentry.inode().base(), Access::MODIFY_DIR)?;
+        let room = dir.dentry.room_for(&slot.name)?;
         let inode = make(dir)?;
-        dir.dentry.add(&slot.name, inode)
+        dir.dentry.fill(room, inode)
     }
 
     /// mkdir(2).
@@ -318,6 +319,7 @@ impl Caller<'_> {
             Some(new) if new.is_dir() && !exchange => Some(new.lock_names()?),
             _ => None,
         };
+        let room = new_dir.dentry.room_for(&new_slot.name)?;
         old_dir.dentry.inode().rename(&Rename {
             old_name: &old_slot.name,
             old: old.inode(),
@@ -332,7 +334,7 @@ impl Caller<'_> {
                 if let Some(new) = &new {
                     new_dir.dentry.forget(new);
                 }
-                Dentry::relocate(&old_dir.dentry, &old, &new_dir.dentry, &new_slot.name);
+                Dentry::relocate(&old_dir.dentry, &old, &new_dir.dentry, room);
             }
         }
         drop(inner);

@@ -13,6 +13,7 @@ use crate::{dev, pipe};
 use abi::raw::general as g;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
+use frames::fallible::text;
 use sync::Once;
 
 /// `struct open_how`.
@@ -116,8 +117,9 @@ impl Caller<'_> {
                 Err(error) => return Err(error),
             }
             let node = self.new_node(dir, g::S_IFREG | (mode & 0o7777), DevId::default());
+            let room = dir.dentry.room_for(name)?;
             let fresh = inode.create(name, &node)?;
-            dir.dentry.add(name, fresh)?
+            dir.dentry.fill(room, fresh)?
         };
         let place = Place::Path(Path { mount: dir.mount.clone(), dentry });
         // Whoever creates a file may open it as asked, whatever its mode says.
@@ -141,8 +143,8 @@ impl Caller<'_> {
         self.creds.check(inode.base(), Access::MODIFY_DIR)?;
         let node = self.new_node(&dir, g::S_IFREG | (how.mode & 0o7777), DevId::default());
         let fresh = inode.tmpfile(&node)?;
-        let name = alloc::format!("#{}", fresh.base().ino);
-        let dentry = Dentry::unlisted(&dir.dentry, name.as_bytes(), fresh);
+        let name = text(format_args!("#{}", fresh.base().ino))?;
+        let dentry = Dentry::unlisted(&dir.dentry, name.as_bytes(), fresh)?;
         dentry.mark_deleted();
         let place = Place::Path(Path { mount: dir.mount, dentry });
         open_place(&place, flags & !o::O_DIRECTORY, self.creds)
@@ -178,7 +180,7 @@ impl Caller<'_> {
         if flags & o::O_PATH != 0 {
             static NOTHING: Once<Arc<dyn FileOps>> = Once::new();
             let ops = NOTHING.get_or_init(|| Arc::new(PathOnly)).clone();
-            return Ok(File::new(ops, place.clone(), flags));
+            return File::new(ops, place.clone(), flags);
         }
         let access = match flags & o::O_ACCMODE {
             o::O_RDONLY => 4,
@@ -235,5 +237,5 @@ pub fn open_place(place: &Place, flags: u32, creds: &Creds) -> Result<Arc<File>>
     if kind == FileType::Regular && flags & o::O_ACCMODE != o::O_RDONLY {
         return File::new_writer(ops, place.clone(), flags);
     }
-    Ok(File::new(ops, place.clone(), flags))
+    File::new(ops, place.clone(), flags)
 }

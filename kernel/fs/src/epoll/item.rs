@@ -4,8 +4,10 @@ use super::{Epoll, Key};
 use crate::file::{File, Watcher};
 use crate::poll::{PollMask, PollTable};
 use abi::raw::general as g;
+use abi::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
+use frames::fallible::ready_arc;
 use sync::{IrqLock, Mutex, Notify};
 
 /// Bits of `events` that are no events.
@@ -38,8 +40,9 @@ impl Item {
         file: &Arc<File>,
         events: u32,
         data: u64,
-    ) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self {
+    ) -> Result<Arc<Self>> {
+        ready_arc::<Self>()?;
+        Ok(Arc::new_cyclic(|me| Self {
             me: me.clone(),
             epoll: Arc::downgrade(epoll),
             key,
@@ -47,7 +50,7 @@ impl Item {
             interest: IrqLock::new((events | g::EPOLLERR | g::EPOLLHUP, data)),
             queued: AtomicBool::new(false),
             table: Mutex::new(None),
-        })
+        }))
     }
 
     pub(super) fn as_watcher(&self) -> Weak<dyn Watcher> {
@@ -67,18 +70,22 @@ impl Item {
     }
 
     /// Enters the description's queues (anew), and the ready list if it is ready now.
-    pub(super) fn watch(&self, file: &Arc<File>) {
+    /// ENOMEM.
+    pub(super) fn watch(&self, file: &Arc<File>) -> Result<()> {
         let mut slot = self.table.lock();
-        *slot = None;
-        let Some(me) = self.me.upgrade() else { return };
+        let Some(me) = self.me.upgrade() else { return Ok(()) };
         let exclusive = self.interest.lock().0 & g::EPOLLEXCLUSIVE != 0;
         let mut table = if exclusive { PollTable::exclusive(me) } else { PollTable::new(me) };
         let ready = file.poll(self.mask(), Some(&mut table));
+        if table.was_refused() {
+            return Err(Errno::ENOMEM);
+        }
         *slot = Some(table);
         drop(slot);
         if ready.intersects(self.mask()) {
             self.notify();
         }
+        Ok(())
     }
 
     /// New interest; false for an exclusive item, which cannot change.
@@ -119,6 +126,11 @@ impl Item {
     /// Claims a place on the list; false when it has one.
     pub(super) fn requeue(&self) -> bool {
         !self.queued.swap(true, AcqRel)
+    }
+
+    /// It was taken out, or its file is gone.
+    pub(super) fn is_retired(&self) -> bool {
+        self.interest.lock().0 == 0
     }
 
     /// Leaves all queues; never notified again.

@@ -14,9 +14,9 @@ pub fn open_fifo(args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
     let inode = args.place.inode();
     let pipe: Arc<dyn Any + Send + Sync> = inode.clone();
     let pipe = match pipe.downcast::<Pipe>() {
-        Ok(pipe) => return Ok(reopen(&pipe, args.flags)),
+        Ok(pipe) => return reopen(&pipe, args.flags),
         Err(_) => {
-            let attached = inode.base().attach_with(|| Pipe::new());
+            let attached = inode.base().attach_with(|| Ok(Pipe::new()?))?;
             attached.downcast::<Pipe>().map_err(|_| Errno::ENXIO)?
         }
     };
@@ -24,8 +24,8 @@ pub fn open_fifo(args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
 }
 
 /// One more opening of a nameless pipe, through /proc/PID/fd: waits for nobody.
-pub(super) fn reopen(pipe: &Arc<Pipe>, flags: u32) -> Arc<dyn FileOps> {
-    PipeEnd::new(pipe, flags & oflag::O_ACCMODE)
+pub(super) fn reopen(pipe: &Arc<Pipe>, flags: u32) -> Result<Arc<dyn FileOps>> {
+    Ok(PipeEnd::new(pipe, flags & oflag::O_ACCMODE)?)
 }
 
 /// One more opening of the FIFO `pipe`: waits for the other side, or with O_NONBLOCK fails with ENXIO when
@@ -41,7 +41,7 @@ fn open_pipe(pipe: Arc<Pipe>, flags: u32) -> Result<Arc<dyn FileOps>> {
         return Err(Errno::ENXIO);
     }
     let (readers, writers) = (pipe.reader_opens.load(Acquire), pipe.writer_opens.load(Acquire));
-    let end = PipeEnd::of_fifo(&pipe, access);
+    let end = PipeEnd::of_fifo(&pipe, access)?;
     pipe.filled.wake_all();
     pipe.drained.wake_all();
     if nonblocking {

@@ -8,10 +8,10 @@ use crate::fasync::Band;
 use crate::file::File;
 use crate::oflag;
 use abi::{Errno, PAGE_SIZE, Result};
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Release;
+use frames::fallible::{Grow, TryVec, boxed, filled};
 use hal::user::{KernelSink, KernelSource};
 use sync::MutexGuard;
 
@@ -110,7 +110,11 @@ fn between(from: &Pipe, to: &Pipe, len: usize, nonblocking: bool, take: bool) ->
                 break;
             }
             let step = (len - done).min(buffer.end - buffer.start);
-            let mut page = target.spare.take().unwrap_or_else(|| Box::new([0; PAGE_SIZE]));
+            let mut page = match target.page() {
+                Ok(page) => page,
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            };
             page[..step].copy_from_slice(&buffer.page[buffer.start..buffer.start + step]);
             to.push(&mut target, page, 0, step, buffer.packet);
             done += step;
@@ -185,7 +189,12 @@ fn out_of_pipe(
             break;
         }
         let mut ring = pipe.ring.lock();
-        let mut bytes = Vec::new();
+        let there: usize = ring.buffers.iter().map(|buffer| buffer.end - buffer.start).sum();
+        let mut bytes = match Vec::with_room(there.min(len - done).min(CHUNK)) {
+            Ok(bytes) => bytes,
+            Err(_) if done > 0 => break,
+            Err(error) => return Err(error),
+        };
         for buffer in &ring.buffers {
             let room = (len - done).min(CHUNK) - bytes.len();
             let step = room.min(buffer.end - buffer.start);
@@ -225,7 +234,13 @@ fn into_pipe(
         let ring = pipe.ring.lock();
         ring.slots.saturating_sub(ring.buffers.len()).max(1) * PAGE_SIZE
     };
-    let mut bytes = alloc::vec![0; len.min(free)];
+    let mut bytes = filled(0, len.min(free))?;
+    // Made before, so that nothing that was read is lost for want of a page.
+    let mut pages = Vec::with_room(bytes.len().div_ceil(PAGE_SIZE))?;
+    for _ in 0..bytes.len().div_ceil(PAGE_SIZE) {
+        pages.try_push(boxed([0; PAGE_SIZE])?)?;
+    }
+    pipe.ring.lock().buffers.room_for(pages.len())?;
     let mut sink = KernelSink::new(&mut bytes);
     let got = match at {
         None => from.read(&mut sink)?,
@@ -237,8 +252,7 @@ fn into_pipe(
     // What was read must not be lost: should others have filled the pipe meanwhile, it holds more
     // than its size for once.
     let mut ring = pipe.ring.lock();
-    for chunk in bytes[..got].chunks(PAGE_SIZE) {
-        let mut page = ring.spare.take().unwrap_or_else(|| Box::new([0; PAGE_SIZE]));
+    for (chunk, mut page) in bytes[..got].chunks(PAGE_SIZE).zip(pages) {
         page[..chunk.len()].copy_from_slice(chunk);
         pipe.push(&mut ring, page, 0, chunk.len(), false);
     }

@@ -10,32 +10,43 @@ use abi::raw::general as g;
 use abi::{Errno, PAGE_SIZE, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
+use frames::fallible::{TryVec, arc, filled};
 use hal::user::{Sink, Source};
 use sync::Mutex;
 
-/// Text being made: write to it by `write!`, or add bytes.
+/// Text being made: write to it by `write!`, or add bytes. What is refused memory is whole no
+/// more, and is not shown.
 #[derive(Default)]
-pub struct Text(pub Vec<u8>);
+pub struct Text {
+    bytes: Vec<u8>,
+    refused: bool,
+}
 
 impl Text {
+    /// What there is of it.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+    /// ENOMEM when a part of it was refused.
+    fn whole(&self) -> Result<()> {
+        if self.refused { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
     /// Adds bytes that need not be text.
     pub fn bytes(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
+        self.refused |= self.bytes.try_extend(bytes).is_err();
     }
-    /// `write!` without a result: writing to memory cannot fail.
+    /// `write!` without a result: the text itself keeps it.
     pub fn put(&mut self, args: fmt::Arguments<'_>) {
-        // The only error would come from a Display implementation.
-        let _ = fmt::Write::write_fmt(self, args);
+        self.refused |= fmt::Write::write_fmt(self, args).is_err();
     }
 }
 
 impl fmt::Write for Text {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         self.bytes(s.as_bytes());
-        Ok(())
+        if self.refused { Err(fmt::Error) } else { Ok(()) }
     }
 }
 
@@ -112,7 +123,7 @@ impl Inode for TextFile {
         if writes && self.store.is_none() && self.style.refuses_open {
             return Err(Errno::EACCES);
         }
-        Ok(Arc::new(Opened { file: self, window: Mutex::new(Window::default()) }))
+        Ok(arc(Opened { file: self, window: Mutex::new(Window::default()) })?)
     }
 }
 
@@ -137,7 +148,10 @@ impl Window {
     fn begin(&mut self, content: &Content) -> Result<()> {
         *self = Self { begun: true, ..Self::default() };
         match content {
-            Content::Whole(show) => show(&mut self.text).inspect_err(|_| self.begun = false),
+            Content::Whole(show) => {
+                let made = show(&mut self.text).and_then(|()| self.text.whole());
+                made.inspect_err(|_| self.begun = false)
+            }
             Content::Pieces(start) => {
                 self.records = Some(start()?);
                 Ok(())
@@ -151,12 +165,14 @@ impl Window {
         if at == 0 || at < self.start || !self.begun {
             self.begin(content)?;
         }
-        while self.start + (self.text.0.len() as u64) <= at {
+        while self.start + (self.text.bytes.len() as u64) <= at {
             let Some(records) = &mut self.records else { return Ok(()) };
             // All that is there has been read.
-            self.start += self.text.0.len() as u64;
-            self.text.0.clear();
-            if !records.next(&mut self.text)? {
+            self.start += self.text.bytes.len() as u64;
+            self.text.bytes.clear();
+            let more = records.next(&mut self.text)?;
+            self.text.whole().inspect_err(|_| self.begun = false)?;
+            if !more {
                 self.records = None;
             }
         }
@@ -183,8 +199,8 @@ impl FileOps for Opened {
             } else if window.records.is_none() || window.reach(here, &self.file.content).is_err() {
                 break;
             }
-            let skip = (here - window.start).min(window.text.0.len() as u64) as usize;
-            let rest = &window.text.0[skip..];
+            let skip = (here - window.start).min(window.text.bytes.len() as u64) as usize;
+            let rest = &window.text.bytes[skip..];
             let want = rest.len().min(dst.room());
             if want == 0 {
                 break;
@@ -205,7 +221,7 @@ impl FileOps for Opened {
 
     fn write(&self, _file: &File, src: &mut dyn Source, _at: u64) -> Result<usize> {
         let store = self.file.store.as_ref().ok_or(self.file.style.write_error)?;
-        let mut data = vec![0; src.left().min(PAGE_SIZE)];
+        let mut data = filled(0, src.left().min(PAGE_SIZE))?;
         let n = if data.is_empty() { 0 } else { src.get(&mut data)? };
         store(&data[..n])?;
         Ok(n)

@@ -6,6 +6,7 @@ use crate::env::{self, Ucred};
 use crate::fdtable::FdTable;
 use abi::{Errno, Result};
 use alloc::vec::Vec;
+use frames::fallible::TryVec;
 
 const SOL_SOCKET: u32 = 1;
 const SCM_RIGHTS: u32 = 1;
@@ -40,7 +41,7 @@ pub fn parse(bytes: &[u8], files: &FdTable, creds: &Creds) -> Result<Control> {
                     }
                     for fd in data.chunks_exact(4) {
                         let file = files.get(u32_at(fd, 0) as i32)?;
-                        control.files.push(file);
+                        control.files.try_push(file)?;
                     }
                 }
                 SCM_CREDENTIALS => {

@@ -27,6 +27,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use frames::fallible::{TryQueue, arc, ready_arc};
 use hal::user::{Sink, Source};
 use options::Options;
 use space::{BUFFER, Space};
@@ -89,30 +90,33 @@ enum Phase {
 
 impl UnixSocket {
     /// An unconnected socket.
-    pub fn new(kind: Kind) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self {
+    pub fn new(kind: Kind) -> Result<Arc<Self>> {
+        let readable = arc(WaitQueue::new())?;
+        let space = Space::new()?;
+        ready_arc::<Self>()?;
+        Ok(Arc::new_cyclic(|me| Self {
             me: me.clone(),
             base: InodeBase::anonymous(8, g::S_IFSOCK | 0o777),
             kind,
             state: SpinLock::new(State::default()),
             options: SpinLock::new(Options::default()),
             reading: Mutex::new(()),
-            readable: Arc::new(WaitQueue::new()),
-            space: Space::new(),
+            readable,
+            space,
             embryo: AtomicBool::new(false),
-        })
+        }))
     }
 
     /// Two sockets connected to each other.
-    pub fn pair(kind: Kind) -> (Arc<Self>, Arc<Self>) {
-        let (a, b) = (Self::new(kind), Self::new(kind));
+    pub fn pair(kind: Kind) -> Result<(Arc<Self>, Arc<Self>)> {
+        let (a, b) = (Self::new(kind)?, Self::new(kind)?);
         let creds = env::env().ucred();
         for (one, other) in [(&a, &b), (&b, &a)] {
             let mut state = one.state.lock();
             state.phase = Phase::Connected(Arc::downgrade(other));
             state.peer_creds = creds;
         }
-        (a, b)
+        Ok((a, b))
     }
 
     fn wake(&self) {
@@ -212,7 +216,7 @@ impl UnixSocket {
             let connected = matches!(self.state.lock().phase, Phase::Connected(_));
             return Err(if connected { Errno::EISCONN } else { Errno::EINVAL });
         }
-        let server = Self::new(self.kind);
+        let server = Self::new(self.kind)?;
         server.embryo.store(true, Relaxed);
         let creds = env::env().ucred();
         let nonblocking = file.nonblocking();
@@ -237,8 +241,10 @@ impl UnixSocket {
                 peer_creds: creds,
                 ..State::default()
             };
-            backlog.push_back(server.clone());
-            Some(Ok(theirs))
+            match backlog.try_push_back(server.clone()) {
+                Ok(()) => Some(Ok(theirs)),
+                Err(error) => Some(Err(error)),
+            }
         };
         let timeout = self.options.lock().send_timeout;
         let theirs = self.sleep(&listener.space.queue, timeout, attempt)??;
@@ -294,6 +300,7 @@ impl SocketOps for UnixSocket {
         if self.state.lock().address.is_some() {
             return Err(Errno::EINVAL);
         }
+        ready_arc::<Address>()?;
         let (bound, at) = address::bind(caller, address, self.base.mode(), &self.me)?;
         let mut state = self.state.lock();
         if state.address.is_some() {
@@ -357,7 +364,7 @@ impl SocketOps for UnixSocket {
         }
         server.embryo.store(false, Relaxed);
         let flags = crate::oflag::O_RDWR | (flags & crate::oflag::O_NONBLOCK);
-        Ok(File::anonymous(server, flags))
+        File::anonymous(server, flags)
     }
 
     fn connect(&self, file: &File, caller: &Caller<'_>, address: &[u8]) -> Result<()> {

@@ -2,9 +2,11 @@
 
 use super::TmpInode;
 use crate::inode::{Entry, Inode};
+use abi::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use frames::fallible::{TryMap, boxed_slice, ready_table};
 use hashbrown::HashMap;
 
 /// The names of a directory: by name for lookups, by cursor (order of creation) for readdir.
@@ -21,12 +23,16 @@ impl Names {
         self.by_cursor.get(cursor).map(|(_, inode)| inode)
     }
 
-    /// Adds a name that is free.
-    pub(super) fn insert(&mut self, name: &[u8], inode: Arc<TmpInode>) {
+    /// Adds a name that is free. ENOMEM.
+    pub(super) fn insert(&mut self, name: &[u8], inode: Arc<TmpInode>) -> Result<()> {
         let cursor = self.next;
+        let (key, listed) = (boxed_slice(name)?, boxed_slice(name)?);
+        ready_table::<(Box<[u8]>, u64)>(self.by_name.len(), self.by_name.capacity())?;
+        self.by_name.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        self.by_cursor.try_insert_in(cursor, (listed, inode))?;
+        self.by_name.insert(key, cursor);
         self.next += 1;
-        self.by_name.insert(Box::from(name), cursor);
-        self.by_cursor.insert(cursor, (Box::from(name), inode));
+        Ok(())
     }
 
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<Arc<TmpInode>> {

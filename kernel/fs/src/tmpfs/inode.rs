@@ -16,6 +16,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use frames::fallible::{arc, boxed_slice, copied};
 use hal::user::{Sink, Source};
 use sync::{Mutex, Once};
 
@@ -50,8 +51,8 @@ struct FileData {
 
 impl TmpInode {
     /// A directory.
-    pub(super) fn directory(fs: Arc<Tmpfs>, base: InodeBase) -> Arc<Self> {
-        Arc::new(Self { base, fs, kind: Kind::Directory(Mutex::default()), label: None })
+    pub(super) fn directory(fs: Arc<Tmpfs>, base: InodeBase) -> Result<Arc<Self>> {
+        arc(Self { base, fs, kind: Kind::Directory(Mutex::default()), label: None })
     }
 
     fn file(
@@ -59,9 +60,8 @@ impl TmpInode {
         base: InodeBase,
         seals: u32,
         label: Option<Box<[u8]>>,
-        sort: ObjectKind,
-    ) -> Arc<Self> {
-        let object = MemObject::new(sort);
+        object: Arc<MemObject>,
+    ) -> Result<Arc<Self>> {
         object.set_number(base.ino);
         let kind = Kind::File(FileData {
             object,
@@ -69,23 +69,25 @@ impl TmpInode {
             seals: AtomicU32::new(seals),
             charged: AtomicU64::new(0),
         });
-        Arc::new(Self { base, fs, kind, label })
+        arc(Self { base, fs, kind, label })
     }
 
     /// A file of the kernel's own unlimited tmpfs, without a name (memfd, SysV shared memory).
     /// `label`: what /proc/PID/fd and maps show.
-    pub fn nameless(mode: u32, seals: u32, label: Vec<u8>, sort: ObjectKind) -> Arc<Self> {
+    /// ENOMEM.
+    pub fn nameless(mode: u32, seals: u32, label: &[u8], sort: ObjectKind) -> Result<Arc<Self>> {
         static INTERNAL: Once<Arc<Tmpfs>> = Once::new();
-        let fs = INTERNAL
-            .get_or_init(|| Tmpfs::build("tmpfs", TMPFS_MAGIC, &Options::unlimited()))
-            .clone();
+        let build = || Tmpfs::build("tmpfs", TMPFS_MAGIC, &Options::unlimited());
+        let fs = INTERNAL.get_or_try_init(build)?.clone();
+        let object = MemObject::new(sort)?;
+        let label = boxed_slice(label)?;
         let who = env::env().ucred();
         let ino = vm::object::next_number();
         fs.inodes.fetch_add(1, Relaxed);
         let base = InodeBase::new(fs.dev, ino, g::S_IFREG | mode, who.uid, who.gid);
         // No name leads to it.
         base.set_nlink(0);
-        Self::file(fs, base, seals, Some(label.into_boxed_slice()), sort)
+        Self::file(fs, base, seals, Some(label), object)
     }
 
     fn names(&self) -> Result<&Mutex<Names>> {
@@ -104,18 +106,21 @@ impl TmpInode {
     }
 
     fn make(&self, node: &NewNode) -> Result<Arc<Self>> {
-        let base = self.fs.base(node.mode, node.uid, node.gid)?;
-        Ok(match FileType::from_mode(node.mode) {
-            Some(FileType::Directory) => Self::directory(self.fs.clone(), base),
+        // The file system counts an inode from its base on, and until the inode is dropped: there
+        // is nothing to be refused in between but the inode.
+        let base = || self.fs.base(node.mode, node.uid, node.gid);
+        match FileType::from_mode(node.mode) {
+            Some(FileType::Directory) => Self::directory(self.fs.clone(), base()?),
             Some(FileType::Regular) => {
-                Self::file(self.fs.clone(), base, g::F_SEAL_SEAL, None, ObjectKind::Tmpfs)
+                let object = MemObject::new(ObjectKind::Tmpfs)?;
+                Self::file(self.fs.clone(), base()?, g::F_SEAL_SEAL, None, object)
             }
-            Some(FileType::Symlink) | None => return Err(Errno::EINVAL),
+            Some(FileType::Symlink) | None => Err(Errno::EINVAL),
             Some(_) => {
-                let base = base.with_rdev(node.rdev);
-                Arc::new(Self { base, fs: self.fs.clone(), kind: Kind::Special, label: None })
+                let base = base()?.with_rdev(node.rdev);
+                arc(Self { base, fs: self.fs.clone(), kind: Kind::Special, label: None })
             }
-        })
+        }
     }
 
     /// Brings the count of pages in use up to date after `data` changed.
@@ -255,7 +260,7 @@ impl Inode for TmpInode {
     fn create(&self, name: &[u8], node: &NewNode) -> Result<Arc<dyn Inode>> {
         let names = self.names()?;
         let inode = self.make(node)?;
-        names.lock().insert(name, inode.clone());
+        names.lock().insert(name, inode.clone())?;
         if inode.base.is_dir() {
             self.base.add_nlink(1);
         }
@@ -265,10 +270,10 @@ impl Inode for TmpInode {
 
     fn symlink(&self, name: &[u8], target: &[u8], node: &NewNode) -> Result<Arc<dyn Inode>> {
         let names = self.names()?;
+        let kind = Kind::Link(boxed_slice(target)?);
         let base = self.fs.base(node.mode, node.uid, node.gid)?;
-        let kind = Kind::Link(Box::from(target));
-        let inode = Arc::new(Self { base, fs: self.fs.clone(), kind, label: None });
-        names.lock().insert(name, inode.clone());
+        let inode = arc(Self { base, fs: self.fs.clone(), kind, label: None })?;
+        names.lock().insert(name, inode.clone())?;
         self.base.touch_modified();
         Ok(inode)
     }
@@ -285,7 +290,7 @@ impl Inode for TmpInode {
         if !Arc::ptr_eq(&target.fs, &self.fs) {
             return Err(Errno::EXDEV);
         }
-        self.names()?.lock().insert(name, target.clone());
+        self.names()?.lock().insert(name, target.clone())?;
         target.base.add_nlink(1);
         target.base.touch_changed();
         self.base.touch_modified();
@@ -339,10 +344,11 @@ impl Inode for TmpInode {
                     victim.base.add_nlink(-1);
                 }
                 victim.base.touch_changed();
-                new_dir.names()?.lock().remove(change.new_name);
+                new_dir.names()?.lock().replace(change.new_name, old.clone());
+            } else {
+                new_dir.names()?.lock().insert(change.new_name, old.clone())?;
             }
             self.names()?.lock().remove(change.old_name);
-            new_dir.names()?.lock().insert(change.new_name, old.clone());
             if !same {
                 self.base.add_nlink(-moves_dir(&old));
                 new_dir.base.add_nlink(moves_dir(&old));
@@ -358,7 +364,7 @@ impl Inode for TmpInode {
 
     fn follow(&self) -> Result<Link> {
         match &self.kind {
-            Kind::Link(target) => Ok(Link::Path(target.to_vec())),
+            Kind::Link(target) => Ok(Link::Path(copied(target)?)),
             _ => Err(Errno::EINVAL),
         }
     }

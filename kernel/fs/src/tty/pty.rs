@@ -21,6 +21,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
+use frames::fallible::{TryMap, arc, text};
 use hal::VirtAddr;
 use hal::user::{self, Sink, Source};
 use sync::{Once, SpinLock, WaitQueue};
@@ -113,16 +114,16 @@ fn device() -> DevId {
 /// Opens /dev/ptmx: a new pair; the description is its master.
 pub(super) fn open_master(_args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
     let who = env::env().ucred();
-    let link = Arc::new(Link {
+    let link = arc(Link {
         output: SpinLock::new(VecDeque::new()),
         unlocked: AtomicBool::new(false),
         slave_gone: AtomicBool::new(false),
         packet: AtomicBool::new(false),
         news: AtomicU8::new(0),
-        readable: Arc::new(WaitQueue::new()),
-        writable: Arc::new(WaitQueue::new()),
+        readable: arc(WaitQueue::new())?,
+        writable: arc(WaitQueue::new())?,
         fasync: Fasync::default(),
-    });
+    })?;
     let mut index = 0;
     loop {
         index = {
@@ -130,7 +131,7 @@ pub(super) fn open_master(_args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
             (index..MAX).find(|index| !pairs.contains_key(index)).ok_or(Errno::ENOSPC)?
         };
         let rdev = DevId::new(SLAVE_MAJOR, index);
-        let tty = Tty::new(rdev, &alloc::format!("pts/{index}"), link.clone());
+        let tty = Tty::new(rdev, text(format_args!("pts/{index}"))?, link.clone())?;
         let group = match NODE_GROUP.load(Relaxed) {
             u32::MAX => who.gid,
             group => group,
@@ -138,13 +139,15 @@ pub(super) fn open_master(_args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
         let mode = g::S_IFCHR | NODE_MODE.load(Relaxed);
         let ino = index as u64 + 3;
         let base = InodeBase::new(device(), ino, mode, who.uid, group).with_rdev(rdev);
-        let node = Arc::new(SlaveNode { base });
-        let pty = Arc::new(Pty { index, tty, link: link.clone(), node });
+        let node = arc(SlaveNode { base })?;
+        let pty = arc(Pty { index, tty, link: link.clone(), node })?;
+        let master = arc(Master { pty: pty.clone() })?;
         let mut pairs = PAIRS.lock();
+        pairs.room_for_one()?;
         if let alloc::collections::btree_map::Entry::Vacant(slot) = pairs.entry(index) {
-            slot.insert(pty.clone());
+            slot.insert(pty);
             drop(pairs);
-            return Ok(Arc::new(Master { pty }));
+            return Ok(master);
         }
     }
 }
@@ -155,7 +158,7 @@ pub fn open_peer(file: &File, flags: u32, creds: &crate::Creds) -> Result<Arc<Fi
     let place = Place::Anonymous(pty.node.clone());
     let args = OpenArgs { flags, place: &place, creds };
     let ops = TtyFile::open(pty.tty.clone(), &args, true)?;
-    Ok(File::new(ops, place, flags))
+    File::new(ops, place, flags)
 }
 
 /// The master side's operations.
@@ -469,14 +472,14 @@ pub fn devpts(options: &str) -> Result<Arc<Super>> {
         }
     }
     static INSTANCE: Once<Arc<Super>> = Once::new();
-    let sb = INSTANCE.get_or_init(|| {
+    let sb = INSTANCE.get_or_try_init(|| {
         let dev = device();
         let ptmx = InodeBase::new(dev, 2, g::S_IFCHR | 0o666, 0, 0).with_rdev(DevId::new(5, 2));
         let root = Root {
             base: InodeBase::new(dev, 1, g::S_IFDIR | 0o755, 0, 0),
-            ptmx: Arc::new(SlaveNode { base: ptmx }),
+            ptmx: arc(SlaveNode { base: ptmx })?,
         };
-        Super::new(Arc::new(DevPts), Arc::new(root))
-    });
+        Super::new(arc(DevPts)?, arc(root)?)
+    })?;
     Ok(sb.clone())
 }

@@ -31,7 +31,7 @@ impl World {
         memory();
         fs::dev::mem::register();
         let sb = Tmpfs::ramfs("rootfs").expect("ramfs");
-        let mount = Mount::new(sb, "rootfs", 0);
+        let mount = Mount::new(sb, "rootfs", 0).unwrap();
         Self { context: FsContext::new(mount.top()), creds: Creds::root() }
     }
 

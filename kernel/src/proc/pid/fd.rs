@@ -84,7 +84,7 @@ impl DirSource for Descriptors {
 
     fn entry(&self, from: u64) -> Result<Option<(u64, Listed)>> {
         let from = i32::try_from(from).unwrap_or(i32::MAX);
-        let next = table(&self.who)?.numbers(from).first().copied();
+        let next = table(&self.who)?.next_used(from);
         Ok(next.map(|fd| {
             let kind = if self.info { FileType::Regular } else { FileType::Symlink };
             let name = format!("{fd}").into_bytes();

@@ -13,7 +13,7 @@ use vm::vma::{Vma, VmaFlags};
 
 fn done(result: fmt::Result) -> Result<()> {
     // Text cannot fail; an area that does is a bug in its formatting.
-    result.map_err(|_| Errno::EIO)
+    result.map_err(|_| Errno::ENOMEM)
 }
 
 /// /proc/PID/maps.
@@ -101,7 +101,8 @@ impl Sums {
     fn write(&self, rollup: bool, out: &mut dyn Write) -> fmt::Result {
         let mut line = |name: &str, bytes: u64| {
             // Names with their colon take 16 columns, numbers 8 to the right.
-            writeln!(out, "{:<16}{:>8} kB", [name, ":"].concat(), bytes / 1024)
+            let width = 24 - (name.len() + 1);
+            writeln!(out, "{name}:{:>width$} kB", bytes / 1024)
         };
         line("Rss", self.pages * vm::PAGE)?;
         line("Pss", self.proportional)?;

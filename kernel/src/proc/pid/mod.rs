@@ -112,6 +112,8 @@ const ENTRIES: &[Entry] = &[
     entry("schedstat", FILE | 0o444, In::Both, Make::Text(scheduling::schedstat)),
     entry("cpuset", FILE | 0o444, In::Both, Make::Text(attributes::cpuset)),
     entry("cgroup", FILE | 0o444, In::Both, Make::Text(attributes::cgroup)),
+    #[cfg(feature = "checks")]
+    entry("fail-nth", FILE | 0o644, In::Both, Make::Other(crate::proc::faults::fail_nth)),
     entry("oom_score", FILE | 0o444, In::Both, Make::Text(attributes::oom_score)),
     entry(
         "oom_score_adj",

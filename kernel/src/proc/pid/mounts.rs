@@ -26,13 +26,14 @@ fn escaped(text: &[u8], out: &mut Text) {
 }
 
 /// Calls `f` with every mount that is below `root` and its place as seen from there.
-fn each(root: &Path, mut f: impl FnMut(&Arc<Mount>, &[u8])) {
-    for mount in mount::list(root) {
-        let place = mount.top().text(Some(root));
+fn each(root: &Path, mut f: impl FnMut(&Arc<Mount>, &[u8])) -> Result<()> {
+    for mount in mount::list(root)? {
+        let place = mount.top().text(Some(root))?;
         if place.starts_with(b"/") {
             f(&mount, &place);
         }
     }
+    Ok(())
 }
 
 /// /proc/PID/mounts, as fstab(5).
@@ -42,8 +43,7 @@ pub fn mounts(who: &Who, out: &mut Text) -> Result<()> {
         out.bytes(b" ");
         escaped(place, out);
         put!(out, " {} {} 0 0\n", mount.fs().name(), mount.option_text());
-    });
-    Ok(())
+    })
 }
 
 /// The directory of the file system that is the mount's top (other than "/" for a bind mount).
@@ -77,6 +77,5 @@ pub fn mountinfo(who: &Who, out: &mut Text) -> Result<()> {
         put!(out, " {flags} - {} ", mount.fs().name());
         escaped(mount.source().as_bytes(), out);
         put!(out, " rw{own}\n");
-    });
-    Ok(())
+    })
 }

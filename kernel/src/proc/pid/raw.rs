@@ -4,8 +4,8 @@ use super::Who;
 use crate::access::{self, Mode};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
+use frames::fallible::{TryVec, arc, filled};
 use fs::file::Llseek;
 use fs::inode::{Inode, InodeBase, OpenArgs, SetAttr};
 use fs::pseudo::{PseudoFs, Text};
@@ -16,11 +16,11 @@ use vm::{Mm, PAGE};
 /// The most that cmdline and environ show of what a program put there.
 const TEXT_MAX: u64 = 2 << 20;
 
-fn read(mm: &Mm, (start, end): (u64, u64)) -> Vec<u8> {
-    let mut bytes = vec![0; end.saturating_sub(start).min(TEXT_MAX) as usize];
+fn read(mm: &Mm, (start, end): (u64, u64)) -> Result<Vec<u8>> {
+    let mut bytes = filled(0, end.saturating_sub(start).min(TEXT_MAX) as usize)?;
     let got = mm.read_remote(start, &mut bytes, true);
     bytes.truncate(got);
-    bytes
+    Ok(bytes)
 }
 
 /// The arguments, each ended by a NUL; a program that overwrote them with one long string (its
@@ -31,9 +31,9 @@ pub fn cmdline(who: &Who, out: &mut Text) -> Result<()> {
         let layout = mm.layout.lock();
         (layout.args, layout.env)
     };
-    let mut text = read(&mm, args);
+    let mut text = read(&mm, args)?;
     if text.last().is_some_and(|&b| b != 0) {
-        text.extend(read(&mm, env));
+        text.try_extend(&read(&mm, env)?)?;
         let end = text.iter().position(|&b| b == 0).map_or(text.len(), |at| at + 1);
         text.truncate(end);
     }
@@ -45,7 +45,7 @@ pub fn cmdline(who: &Who, out: &mut Text) -> Result<()> {
 pub fn environ(who: &Who, out: &mut Text) -> Result<()> {
     let Some(mm) = who.mm()? else { return Ok(()) };
     let env = mm.layout.lock().env;
-    out.bytes(&read(&mm, env));
+    out.bytes(&read(&mm, env)?);
     Ok(())
 }
 
@@ -80,7 +80,7 @@ impl Inode for MemFile {
     }
     fn open(self: Arc<Self>, _args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
         access::check(&*self.who.find()?, Mode::AttachFs)?;
-        Ok(Arc::new(OpenMem(self.who.mm()?)))
+        Ok(arc(OpenMem(self.who.mm()?))?)
     }
 }
 
@@ -99,7 +99,7 @@ impl FileOps for OpenMem {
     }
     fn read(&self, _file: &File, dst: &mut dyn Sink, at: u64) -> Result<usize> {
         let Some(mm) = self.mm() else { return Ok(0) };
-        let mut page = vec![0; PAGE as usize];
+        let mut page = filled(0, PAGE as usize)?;
         let mut done = 0;
         while dst.room() > 0 {
             let want = dst.room().min(page.len());
@@ -114,7 +114,7 @@ impl FileOps for OpenMem {
 
     fn write(&self, _file: &File, src: &mut dyn Source, at: u64) -> Result<usize> {
         let Some(mm) = self.mm() else { return Ok(0) };
-        let mut page = vec![0; PAGE as usize];
+        let mut page = filled(0, PAGE as usize)?;
         let mut done = 0;
         while src.left() > 0 {
             let want = src.left().min(page.len());
@@ -147,7 +147,7 @@ impl Inode for Pagemap {
     fn open(self: Arc<Self>, args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
         access::check(&*self.who.find()?, Mode::ReadFs)?;
         let with_frames = args.creds.has(Cap::SysAdmin);
-        Ok(Arc::new(OpenPagemap { mm: OpenMem(self.who.mm()?), with_frames }))
+        Ok(arc(OpenPagemap { mm: OpenMem(self.who.mm()?), with_frames })?)
     }
 }
 
@@ -168,7 +168,7 @@ impl FileOps for OpenPagemap {
         }
         let Some(mm) = self.mm.mm() else { return Ok(0) };
         let mut done = 0;
-        let mut words = Vec::with_capacity(PAGE as usize);
+        let mut words = Vec::with_room(PAGE as usize)?;
         while dst.room() > 0 {
             words.clear();
             let first = (at + done as u64) / WORD as u64;

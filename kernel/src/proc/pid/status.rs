@@ -61,10 +61,10 @@ fn identity(who: &Who, process: &Process, task: Option<&TaskRef>, out: &mut Text
         put!(out, "Gid:\t{}\t{}\t{}\t{}\n", creds.gid, creds.egid, creds.sgid, creds.fsgid);
         let capacity = task.map_or(0, |task| task.files.lock().clone().capacity());
         put!(out, "FDSize:\t{capacity}\nGroups:\t");
-        for group in &creds.groups {
+        for group in creds.groups() {
             put!(out, "{group} ");
         }
-        if creds.groups.is_empty() {
+        if creds.groups().is_empty() {
             out.bytes(b" ");
         }
         out.bytes(b"\n");

@@ -38,7 +38,7 @@ fn not_readable(_: &mut Text) -> Result<()> {
 /// free frames. Files in memory are no cache.
 fn drop_caches(data: &[u8]) -> Result<()> {
     number(data, 1..=4)?;
-    crate::entry::HEAP.trim();
+    frames::heap::HEAP.trim();
     for node in crate::machine().memory_nodes().iter() {
         if let Some(node) = frames::node(node) {
             node.drain();

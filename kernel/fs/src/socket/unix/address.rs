@@ -11,6 +11,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use frames::fallible::{TryMap, copied, text};
 use sync::SpinLock;
 
 /// Longest path or abstract name, bytes (`sun_path`).
@@ -52,10 +53,10 @@ impl Address {
         }
         Ok(match &bytes[2..] {
             [] => None,
-            [0, name @ ..] => Some(Self::Abstract(name.to_vec())),
+            [0, name @ ..] => Some(Self::Abstract(copied(name)?)),
             path => {
                 let end = path.iter().position(|&b| b == 0).unwrap_or(path.len());
-                Some(Self::Path(path[..end].to_vec()))
+                Some(Self::Path(copied(&path[..end])?))
             }
         })
     }
@@ -66,7 +67,7 @@ fn claim(name: &[u8], socket: &Weak<UnixSocket>) -> Result<()> {
     if names.get(name).is_some_and(|held| held.strong_count() > 0) {
         return Err(Errno::EADDRINUSE);
     }
-    names.insert(name.to_vec(), socket.clone());
+    names.try_insert_in(copied(name)?, socket.clone())?;
     Ok(())
 }
 
@@ -87,7 +88,7 @@ pub(super) fn bind(
                 other => other,
             })?;
             let strong = socket.upgrade().ok_or(Errno::EINVAL)?;
-            at.dentry.inode().base().attach_with(|| strong);
+            at.dentry.inode().base().attach_with(|| Ok(strong))?;
             Ok((Address::Path(path), Some(at)))
         }
         Some(Address::Abstract(name)) => {
@@ -99,9 +100,11 @@ pub(super) fn bind(
             // Five hexadecimal digits, as Linux chooses them.
             for _ in 0..=0xfffffu32 {
                 let number = NEXT.fetch_add(1, Relaxed) & 0xfffff;
-                let name = alloc::format!("{number:05x}").into_bytes();
-                if claim(&name, socket).is_ok() {
-                    return Ok((Address::Abstract(name), None));
+                let name = text(format_args!("{number:05x}"))?.into_bytes();
+                match claim(&name, socket) {
+                    Ok(()) => return Ok((Address::Abstract(name), None)),
+                    Err(Errno::EADDRINUSE) => {}
+                    Err(error) => return Err(error),
                 }
             }
             Err(Errno::ENOSPC)

@@ -10,13 +10,14 @@
 //! reference exactly once.
 
 use super::transfer::Message;
-use super::{Phase, State, UnixSocket};
+use super::{Phase, UnixSocket};
 use crate::env;
 use crate::file::File;
 use abi::{Errno, Result};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use frames::fallible::{Grow, TryMap, TryVec};
 use sync::{Mutex, MutexGuard, SpinLock};
 
 /// A socket's file of which references are in flight, and how many.
@@ -131,8 +132,9 @@ pub(super) fn lock() -> MutexGuard<'static, Flight> {
 
 type Inbox = VecDeque<Message>;
 
-/// Inboxes that a task has still to empty, for each task that does.
-static GRAVES: SpinLock<Vec<(u64, Vec<Inbox>)>> = SpinLock::new(Vec::new());
+/// Inboxes that a task has still to empty, for each task that does: a list through their first
+/// messages, which needs no memory.
+static GRAVES: SpinLock<Vec<(u64, Inbox)>> = SpinLock::new(Vec::new());
 
 fn this_task() -> u64 {
     #[cfg(target_os = "none")]
@@ -150,23 +152,33 @@ pub(super) fn bury(inbox: Inbox) {
     let me = this_task();
     {
         let mut graves = GRAVES.lock();
-        if let Some((_, mine)) = graves.iter_mut().find(|(task, _)| *task == me) {
-            mine.push(inbox);
+        let mine = graves.iter().position(|(task, _)| *task == me);
+        let at = mine.unwrap_or_else(|| {
+            graves.push((me, Inbox::new()));
+            graves.len() - 1
+        });
+        let waits = core::mem::replace(&mut graves[at].1, inbox);
+        if let Some(first) = graves[at].1.front_mut() {
+            first.next_inbox = waits;
+        }
+        if mine.is_some() {
             return;
         }
-        graves.push((me, alloc::vec![inbox]));
     }
     loop {
-        let next = {
+        let inbox = {
             let mut graves = GRAVES.lock();
             let Some(at) = graves.iter().position(|(task, _)| *task == me) else { return };
-            let next = graves[at].1.pop();
-            if next.is_none() {
-                graves.swap_remove(at);
+            let mut inbox = core::mem::take(&mut graves[at].1);
+            match inbox.front_mut() {
+                Some(first) => graves[at].1 = core::mem::take(&mut first.next_inbox),
+                None => {
+                    graves.swap_remove(at);
+                    return;
+                }
             }
-            next
+            inbox
         };
-        let Some(inbox) = next else { return };
         drop(inbox);
     }
 }
@@ -179,39 +191,51 @@ struct Candidate {
     live: bool,
 }
 
-/// Calls `f` for every inbox that the socket keeps alive: its own, and those of connections that
-/// nobody has accepted.
-fn each_inbox(socket: &UnixSocket, f: &mut impl FnMut(&mut State)) {
-    let mut state = socket.state.lock();
-    f(&mut state);
-    let waiting: Vec<_> = match &state.phase {
-        Phase::Listening { backlog, .. } => backlog.iter().cloned().collect(),
-        _ => return,
-    };
-    drop(state);
-    for server in waiting {
-        f(&mut server.state.lock());
-    }
+/// Connections that nobody has accepted: the socket keeps their inboxes alive, too.
+fn waiting(socket: &UnixSocket) -> impl Iterator<Item = Arc<UnixSocket>> {
+    let mut at = 0;
+    core::iter::from_fn(move || {
+        let state = socket.state.lock();
+        let Phase::Listening { backlog, .. } = &state.phase else { return None };
+        let server = backlog.get(at).cloned()?;
+        at += 1;
+        Some(server)
+    })
 }
 
-/// The sockets in flight that the inboxes of `file`'s socket hold.
-fn held_by(file: &File) -> Vec<usize> {
+/// The sockets in flight that the inboxes of `file`'s socket hold. ENOMEM.
+fn held_by(file: &File) -> Result<Vec<usize>> {
     let mut held = Vec::new();
+    let mut outcome = Ok(());
     if let Some(socket) = file.ops_as::<UnixSocket>() {
-        each_inbox(socket, &mut |state| {
-            for message in &state.inbox {
-                held.extend(message.cargo.sockets().map(key));
+        let mut look = |socket: &UnixSocket| {
+            let state = socket.state.lock();
+            for socket in state.inbox.iter().flat_map(|message| message.cargo.sockets()) {
+                outcome = outcome.and_then(|()| held.try_push(key(socket)));
             }
-        });
+        };
+        look(socket);
+        waiting(socket).for_each(|server| look(&server));
     }
-    held
+    outcome.map(|()| held)
+}
+
+/// A search for what nobody can reach: files that must be let go without the lock.
+#[derive(Default)]
+struct Search {
+    candidates: BTreeMap<usize, Candidate>,
+    seen: Vec<Arc<File>>,
+    work: Vec<Arc<File>>,
+    dead: Vec<Arc<File>>,
 }
 
 impl Flight {
-    /// The sockets that nobody can reach. The files go to `seen`, to be let go without the lock.
-    fn unreachable(&self, seen: &mut Vec<Arc<File>>) -> Vec<Arc<File>> {
-        let mut candidates = BTreeMap::new();
+    /// Finds the sockets that nobody can reach: they are `dead` then. ENOMEM.
+    fn find_unreachable(&self, search: &mut Search) -> Result<()> {
+        let Search { candidates, seen, work, dead } = search;
         for (&key, entry) in &self.sockets {
+            seen.room_for(1)?;
+            candidates.room_for_one()?;
             let Some(file) = entry.file.upgrade() else { continue };
             // One is ours.
             if Arc::strong_count(&file) - 1 == entry.count {
@@ -221,56 +245,69 @@ impl Flight {
                 seen.push(file);
             }
         }
-        let held: Vec<usize> =
-            candidates.values().flat_map(|candidate| held_by(&candidate.file)).collect();
-        for key in held {
-            if let Some(candidate) = candidates.get_mut(&key) {
-                candidate.outside = candidate.outside.saturating_sub(1);
+        let mut next = 0;
+        while let Some((&at, candidate)) = candidates.range(next..).next() {
+            next = at + 1;
+            for key in held_by(&candidate.file)? {
+                if let Some(candidate) = candidates.get_mut(&key) {
+                    candidate.outside = candidate.outside.saturating_sub(1);
+                }
             }
         }
+        // Each candidate is put there once at most, and goes to one of the others in the end.
+        work.room_for(candidates.len())?;
+        seen.room_for(2 * candidates.len())?;
+        dead.room_for(candidates.len())?;
         let reached = |candidate: &&mut Candidate| candidate.outside > 0;
-        let mut work: Vec<Arc<File>> = Vec::new();
         for candidate in candidates.values_mut().filter(reached) {
             candidate.live = true;
             work.push(candidate.file.clone());
         }
         while let Some(file) = work.pop() {
-            for key in held_by(&file) {
+            let held = held_by(&file);
+            seen.push(file);
+            for key in held? {
                 if let Some(candidate) = candidates.get_mut(&key).filter(|found| !found.live) {
                     candidate.live = true;
                     work.push(candidate.file.clone());
                 }
             }
-            seen.push(file);
         }
-        let (live, dead): (Vec<_>, Vec<_>) =
-            candidates.into_values().partition(|candidate| candidate.live);
-        seen.extend(live.into_iter().map(|candidate| candidate.file));
-        dead.into_iter().map(|candidate| candidate.file).collect()
+        for candidate in core::mem::take(candidates).into_values() {
+            if candidate.live {
+                seen.push(candidate.file);
+            } else {
+                dead.push(candidate.file);
+            }
+        }
+        Ok(())
     }
 }
 
 /// Closes the sockets in flight that nobody can reach. Called when a socket was closed; looks only
 /// once as many have been as a look is worth.
 pub(super) fn collect() {
-    let mut seen = Vec::new();
-    let mut inboxes = VecDeque::new();
-    let dead = {
+    let mut search = Search::default();
+    {
         let mut flight = FLIGHT.lock();
         flight.closed += 1;
         if flight.sockets.is_empty() || flight.closed < flight.sockets.len() / 8 {
             return;
         }
         flight.closed = 0;
-        let dead = flight.unreachable(&mut seen);
-        for socket in dead.iter().filter_map(|file| file.ops_as::<UnixSocket>()) {
-            each_inbox(socket, &mut |state| {
-                inboxes.append(&mut state.inbox);
-            });
+        // Without memory for it the next time finds more.
+        if flight.find_unreachable(&mut search).is_err() {
+            drop(flight);
+            return;
         }
-        dead
+    }
+    // What nobody can reach stays so: these are the only references outside its own inboxes.
+    let empty = |socket: &UnixSocket| {
+        let inbox = core::mem::take(&mut socket.state.lock().inbox);
+        bury(inbox);
     };
-    drop(seen);
-    bury(inboxes);
-    drop(dead);
+    for socket in search.dead.iter().filter_map(|file| file.ops_as::<UnixSocket>()) {
+        empty(socket);
+        waiting(socket).for_each(|server| empty(&server));
+    }
 }

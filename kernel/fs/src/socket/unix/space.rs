@@ -7,6 +7,7 @@ use crate::fasync::Fasync;
 use crate::socket::Kind;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use frames::fallible::arc;
 use sync::WaitQueue;
 
 /// Bytes: Linux's default (net.core.wmem_default), and the most that may be asked for before it is
@@ -48,11 +49,11 @@ pub(super) struct Space {
 }
 
 impl Space {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
+    pub(super) fn new() -> abi::Result<Arc<Self>> {
+        arc(Self {
             used: AtomicUsize::new(0),
             limit: AtomicUsize::new(BUFFER),
-            queue: Arc::new(WaitQueue::new()),
+            queue: arc(WaitQueue::new())?,
             fasync: Fasync::default(),
         })
     }

@@ -10,9 +10,11 @@ use crate::fasync::Band;
 use crate::file::File;
 use crate::socket::{Control, Kind, Received, msg};
 use abi::{Errno, Result};
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
+use frames::fallible::{Grow, filled};
 use hal::user::{Sink, Source};
 
 /// Sender when nobody asked for credentials (the overflow ids).
@@ -27,6 +29,8 @@ pub(super) struct Message {
     creds: Ucred,
     pub(super) cargo: Cargo,
     _charge: Charge,
+    /// Of the first message of an inbox that is about to be emptied: the one to be emptied next.
+    pub(super) next_inbox: VecDeque<Message>,
 }
 
 impl Message {
@@ -47,10 +51,7 @@ enum Delivery {
 
 /// A message's bytes before they are copied. ENOBUFS.
 fn zeroes(len: usize) -> Result<Vec<u8>> {
-    let mut data = Vec::new();
-    data.try_reserve_exact(len).map_err(|_| Errno::ENOBUFS)?;
-    data.resize(len, 0);
-    Ok(data)
+    filled(0, len).map_err(|_| Errno::ENOBUFS)
 }
 
 impl UnixSocket {
@@ -95,6 +96,9 @@ impl UnixSocket {
         if stranger && state.inbox.len() > DATAGRAMS {
             state.stall(&self.me);
             return Delivery::Full(message);
+        }
+        if state.inbox.room_for(1).is_err() {
+            return Delivery::Failed(Errno::ENOBUFS, Some(message));
         }
         state.inbox.push_back(message);
         drop(state);
@@ -222,7 +226,15 @@ impl UnixSocket {
             let len = data.len();
             let cargo = Cargo::load(core::mem::take(&mut control.files))?;
             let from = from.clone();
-            let mut message = Message { data, start: 0, from, creds, cargo, _charge: charge };
+            let mut message = Message {
+                data,
+                start: 0,
+                from,
+                creds,
+                cargo,
+                _charge: charge,
+                next_inbox: VecDeque::new(),
+            };
             loop {
                 message = match self.deliver(&target, message) {
                     Delivery::Done => break,
