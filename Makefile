@@ -21,17 +21,17 @@ build: setup
 run: setup
 	@sh sysroot/demo/run.sh $(PROXIMA)
 
-# A boot of the kernel that checks itself, host tests, guest suites (most on five topologies), a short
+# The kernel that checks itself: a boot, and every allocation failing in turn; host tests, guest suites (most on five topologies), a short
 # fuzz beside Linux, a few programs of known traffic.
 test: setup
-	@$(PROXIMA) test boot --kernel checked --topology ring-4
+	@$(PROXIMA) test boot faults --kernel checked --topology ring-4
 	@$(PROXIMA) test --host
 	@$(PROXIMA) cpus --quick
 	@$(PROXIMA) test --traffic --filter 'scale|falsely|two_runs'
 
 # Everything, on every topology, on both kernels.
 test-all: setup
-	@$(PROXIMA) test boot task --kernel checked --topology ring-4
+	@$(PROXIMA) test boot task faults --kernel checked --topology ring-4
 	@$(PROXIMA) test --host --long --kernel both --topology one-node --topology two-socket \
 		--topology ring-4 --topology memoryless --topology cxl --topology epyc-nps4-2s \
 		--topology glueless-8 --topology wide-64

@@ -30,6 +30,7 @@ const TOPOLOGIES: &[&str] = &["one-node", "two-socket", "ring-4", "memoryless", 
 /// Suites whose subject is no matter of the topology: where they run unless told otherwise.
 const ANYWHERE: &[(&str, &[&str])] = &[
     ("task", &["one-node", "two-socket"]),
+    ("faults", &["two-socket"]),
     ("scarce", &["two-socket"]),
     ("exhaustion", &["two-socket", "memoryless"]),
 ];

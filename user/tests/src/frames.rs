@@ -8,6 +8,7 @@ use crate::harness::{Test, skip, tests};
 use crate::memory::*;
 use crate::mm::shm;
 use crate::numa::*;
+use crate::sys::sys;
 
 pub const TESTS: &[Test] = tests![
     every_frame_is_free_or_used_for_something,
@@ -21,6 +22,8 @@ pub const TESTS: &[Test] = tests![
     migration_loses_no_frame,
     sparse_mappings_give_their_page_tables_back,
     a_new_program_leaves_nothing_of_the_old,
+    names_that_are_not_kept_cost_nothing,
+    ready_files_that_are_taken_out_of_an_epoll_cost_nothing,
 ];
 
 /// What /proc/proxima/frames says of each node.
@@ -227,4 +230,38 @@ fn a_new_program_leaves_nothing_of_the_old() {
         touch(at, 512);
         assert_eq!(crate::helper::call(&["exit", "0"]), 0);
     });
+}
+
+/// Frames of the kernel's objects.
+fn slabs() -> u64 {
+    account().values().map(|fields| fields["slab"]).sum()
+}
+
+/// A directory that is made anew at each look holds none of the names found in it.
+fn names_that_are_not_kept_cost_nothing() {
+    let look = |times| {
+        for _ in 0..times {
+            std::fs::metadata("/proc/sys/vm/max_map_count").unwrap();
+        }
+    };
+    look(100);
+    let before = slabs();
+    look(10_000);
+    let after = slabs();
+    assert!(after < before + 100, "{before} frames of objects, then {after}");
+}
+
+/// Nobody asks the epoll, which has been told of each.
+fn ready_files_that_are_taken_out_of_an_epoll_cost_nothing() {
+    let before = slabs();
+    let epoll = sys!(libc::SYS_epoll_create1, 0).unwrap();
+    let file = sys!(libc::SYS_eventfd2, 1, 0).unwrap();
+    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+    for _ in 0..50_000 {
+        let at = &raw mut event;
+        sys!(libc::SYS_epoll_ctl, epoll, libc::EPOLL_CTL_ADD, file, at).unwrap();
+        sys!(libc::SYS_epoll_ctl, epoll, libc::EPOLL_CTL_DEL, file, at).unwrap();
+    }
+    let after = slabs();
+    assert!(after < before + 100, "{before} frames of objects, then {after}");
 }

@@ -72,6 +72,11 @@ pub fn run(args: &[String]) -> ! {
             let tasks = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
             i32::from(tasks != 1)
         }
+        // Exit code 0 if the failure that was asked for has come, 100 if not.
+        "fail-nth" => {
+            let left = crate::faults::FailNth::open().left();
+            if left == 0 { 0 } else { 100 }
+        }
         _ => 99,
     };
     sys::exit_group(code)

@@ -9,6 +9,7 @@ mod boot;
 mod child;
 mod exhaustion;
 mod fault;
+mod faults;
 mod frames;
 mod fs;
 mod harness;
@@ -46,6 +47,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "perf", places: false, groups: perf::GROUPS },
     Suite { name: "pmu", places: false, groups: perf::pmu::GROUPS },
     Suite { name: "frames", places: false, groups: &[frames::TESTS] },
+    Suite { name: "faults", places: false, groups: faults::GROUPS },
     Suite { name: "scarce", places: false, groups: &[scarce::TESTS] },
     // Last: it leaves a node without a free page for a while.
     Suite { name: "exhaustion", places: true, groups: &[exhaustion::TESTS] },
