@@ -1,4 +1,7 @@
-//! `proxima check`: clippy for what does not build on the host, the kernel and the guest's programs.
+//! `proxima check`: clippy for what does not build on the host, the kernel and the guest's programs;
+//! and that no allocation was added that cannot be refused.
+
+mod infallible;
 
 use std::process::{Command, Stdio};
 
@@ -8,7 +11,7 @@ use crate::paths;
 
 pub fn check() -> Result<u8> {
     let top = paths::source().ok_or_else(|| Fail::broken("there is no source tree here"))?;
-    let mut clean = true;
+    let mut clean = infallible::as_listed(top)?;
     for (target, dir, what) in [
         (toolchain::KERNEL, top.to_path_buf(), &["-p", "kernel"][..]),
         (toolchain::USER, top.join("user"), &["--workspace"]),
