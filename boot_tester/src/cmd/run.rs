@@ -104,8 +104,12 @@ fn start(
     let progress = Progress::new(machine.verbose);
     prepare::check_append(&machine.append)?;
     let topology = prepare::topology(machine)?;
-    let counting = traffic::Wish::of(&wishes.traffic, &topology)?;
+    let mut counting = traffic::Wish::of(&wishes.traffic, &topology)?;
     let kernel = Choice::parse(&machine.kernel)?;
+    if let Some(counting) = counting.as_mut().filter(|_| kernel.is_linux()) {
+        // Whom its kernel works for is not known.
+        counting.how.user_only = true;
+    }
     let console = machine
         .console
         .as_ref()
@@ -124,7 +128,7 @@ fn start(
     let mut ready = prepare::machine(topology, &kernel, &file, clock, &append, &image);
     let counts = traffic::raw_file(work.path());
     if let (Some(counting), Some(library)) = (&counting, &library) {
-        ready.plugin = Some(counting.argument(library, &ready.topology, &counts));
+        ready.plugin = Some(counting.argument(library, &ready.topology, clock, &counts));
     }
     ready.cpu.clone_from(&machine.cpu);
     ready.gdb = guest.gdb.then_some(GDB_PORT);

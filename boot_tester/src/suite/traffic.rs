@@ -271,7 +271,7 @@ impl Kit {
             &image,
         );
         let counts = traffic::raw_file(work.path());
-        machine.plugin = Some(self.wish.argument(&self.library, &self.topology, &counts));
+        machine.plugin = Some(self.wish.argument(&self.library, &self.topology, clock, &counts));
         let mut session = Session::start(&machine, None)?;
         let mut quiet = Quiet { until: Instant::now() + LIMIT, files: vec![Vec::new(); 2] };
         match follow(&mut session, &mut quiet, None, Some(machine.boot_limit()))? {

@@ -9,7 +9,7 @@ use traffic::estimate::Latencies;
 use traffic::geometry::{self, Caches, Geometry};
 
 use crate::error::{Context, Fail, Result};
-use crate::guest::machine::{QEMU, qemu};
+use crate::guest::machine::{Clock, QEMU, qemu};
 use crate::paths;
 use crate::size;
 use crate::topology::Topology;
@@ -221,7 +221,13 @@ impl Wish {
     }
 
     /// QEMU's -plugin argument: `library` counts, and writes to `out`.
-    pub fn argument(&self, library: &Path, topology: &Topology, out: &Path) -> String {
+    pub fn argument(
+        &self,
+        library: &Path,
+        topology: &Topology,
+        clock: Clock,
+        out: &Path,
+    ) -> String {
         let plus = |numbers: &mut dyn Iterator<Item = u64>| {
             numbers.map(|number| number.to_string()).collect::<Vec<_>>().join("+")
         };
@@ -250,6 +256,9 @@ impl Wish {
         }
         if self.how.user_only {
             text += ",user=only";
+        }
+        if clock == Clock::Instructions {
+            text += ",turns=1";
         }
         text
     }
@@ -305,9 +314,9 @@ mod tests {
         let how = How { caches: true, sample: 3, user_only: true };
         let wish = Wish::with(how, geometry::named("small"), "small", &topology);
         assert_eq!(
-            wish.argument(Path::new("/p,q.so"), &topology, Path::new("/o")),
+            wish.argument(Path::new("/p,q.so"), &topology, Clock::Instructions, Path::new("/o")),
             "/p,,q.so,out=/o,memory=536870912+536870912,cpus=0+0+1+1,distances=10+20/20+10,\
-             caches=64:4/256:8/1024:16,sample=3,user=only"
+             caches=64:4/256:8/1024:16,sample=3,user=only,turns=1"
         );
     }
 
