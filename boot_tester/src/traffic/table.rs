@@ -242,8 +242,19 @@ fn functions(run: &Run, out: &mut Vec<String>) {
     let own = run.functions.iter().filter(|(function, _)| function.object != KERNEL_NAME);
     out.push(code_row("FUNCTION", ["accesses", "remote", "lines", "remote"].map(String::from)));
     for (function, heat) in own.take(MOST_FUNCTIONS) {
-        out.push(code_row(&function.name.chars().take(60).collect::<String>(), counts(heat)));
+        out.push(code_row(&in_object(&function.name, &function.object), counts(heat)));
     }
+}
+
+/// A name with the file that it is in, within a column's width.
+fn in_object(name: &str, object: &str) -> String {
+    let object = object.rsplit('/').next().unwrap_or_default();
+    if object.is_empty() {
+        return name.chars().take(CODE_WIDTH).collect();
+    }
+    let object: String = object.chars().take(CODE_WIDTH / 2).collect();
+    let room = CODE_WIDTH.saturating_sub(object.chars().count() + 4);
+    format!("{} in {object}", name.chars().take(room).collect::<String>())
 }
 
 /// The lines of the program's source that touch memory most.
@@ -259,7 +270,7 @@ fn source(run: &Run, out: &mut Vec<String>) {
         let path: Vec<&str> = source.file.rsplit('/').take(3).collect();
         let path: Vec<&str> = path.into_iter().rev().collect();
         let name = format!("{}:{} in {}", path.join("/"), source.line, line.function.name);
-        out.push(code_row(&name.chars().take(60).collect::<String>(), counts(heat)));
+        out.push(code_row(&name.chars().take(CODE_WIDTH).collect::<String>(), counts(heat)));
     }
 }
 
@@ -271,6 +282,9 @@ fn counts(heat: &Heat) -> [String; 4] {
         share(heat[heat::REMOTE_LINES], heat[heat::LINES]),
     ]
 }
+
+/// Characters of a function's or a line's name.
+const CODE_WIDTH: usize = 61;
 
 fn code_row(name: &str, [accesses, remote, lines, remote_lines]: [String; 4]) -> String {
     format!("{name:<62} {accesses:>15} {remote:>8} {lines:>13} {remote_lines:>8}")
@@ -334,8 +348,14 @@ fn notes(run: &Run, out: &mut Vec<String>) {
                 .into(),
         );
     }
-    if run.raw.lines_lost > 0 {
-        out.push(format!("({} events on shared lines had no room)", group(run.raw.lines_lost)));
+    let moves = |part: &traffic::raw::Part| part.reads + part.writes;
+    let held: u64 = run.raw.lines.values().flat_map(|parts| parts.values()).map(moves).sum();
+    if run.raw.lines_lost * 10 > held {
+        out.push(format!(
+            "({} of {} moves of lines between CPUs are of lines that moved too seldom to be kept)",
+            group(run.raw.lines_lost),
+            group(run.raw.lines_lost + held)
+        ));
     }
 }
 

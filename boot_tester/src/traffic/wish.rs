@@ -29,7 +29,7 @@ pub struct Options {
         require_equals = true,
         default_missing_value = "caches",
         value_parser = How::parse,
-        conflicts_with_all = ["interactive", "placement", "perf", "flame", "gdb"]
+        conflicts_with_all = ["interactive", "placement", "gdb"]
     )]
     pub traffic: Option<How>,
     /// With --traffic: the caches, by name (server, desktop, small), none, or a TOML file
@@ -39,11 +39,13 @@ pub struct Options {
     #[arg(long, value_name = "FILE", requires = "counting", value_parser = paths::output())]
     pub json: Option<PathBuf>,
     /// Count, and make one HTML page of everything
+    ///
+    /// With --perf or --flame the program runs a second time for the flame graph in it.
     #[arg(
         long,
         value_name = "FILE.html",
         value_parser = paths::output(),
-        conflicts_with_all = ["interactive", "placement", "perf", "flame", "gdb"]
+        conflicts_with_all = ["interactive", "placement", "gdb"]
     )]
     pub report: Option<PathBuf>,
     /// With --traffic: run again with the best advice that numactl can express, and compare

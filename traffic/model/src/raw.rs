@@ -64,6 +64,31 @@ pub struct Raw {
 
 /// Adds up what the CPUs counted.
 pub fn collect(recorder: &Recorder, cpus: &[&Cpu], codes: &[(u32, Code)]) -> Raw {
+    let pages = pages(recorder, cpus).collect();
+    Raw { pages, ..without_pages(recorder, cpus, codes) }
+}
+
+/// Writes what the CPUs counted, a page after the other: there may be more than fit in memory twice.
+pub fn write(
+    recorder: &Recorder,
+    cpus: &[&Cpu],
+    codes: &[(u32, Code)],
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    without_pages(recorder, cpus, codes).write_with(out, pages(recorder, cpus))
+}
+
+/// The pages that somebody used, in no order.
+fn pages<'a>(recorder: &'a Recorder, cpus: &'a [&Cpu]) -> impl Iterator<Item = PageHeats> + 'a {
+    let heats = move |place: usize| by_node(cpus.iter().map(|cpu| (cpu.node, cpu.pages[place])));
+    let used = recorder.pages.all().map(move |(place, page)| (page, heats(place)));
+    used.filter(|(_, heats)| !heats.is_empty())
+        .map(|(page, heats)| ((page.space, page.number), heats))
+}
+
+type PageHeats = ((u32, u64), BTreeMap<usize, Heat>);
+
+fn without_pages(recorder: &Recorder, cpus: &[&Cpu], codes: &[(u32, Code)]) -> Raw {
     let nodes = recorder.wish.memory.len();
     let (began, ended) = recorder.progress();
     let mut raw = Raw {
@@ -98,12 +123,6 @@ pub fn collect(recorder: &Recorder, cpus: &[&Cpu], codes: &[(u32, Code)]) -> Raw
             raw.lines.entry(line).or_default().insert(cpu.number, part(side));
         }
         raw.lines_lost += cpu.contended.lost;
-    }
-    for (place, page) in recorder.pages.all() {
-        let heats = by_node(cpus.iter().map(|cpu| (cpu.node, cpu.pages[place])));
-        if !heats.is_empty() {
-            raw.pages.insert((page.space, page.number), heats);
-        }
     }
     for &(number, code) in codes {
         let heats = |cpu: &&Cpu| (cpu.node, heat_of(&cpu.codes[number as usize]));
@@ -145,6 +164,15 @@ pub fn add(to: &mut Heat, from: &Heat) {
 
 impl Raw {
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.write_with(out, self.pages.iter().map(|(page, heats)| (*page, heats.clone())))
+    }
+
+    /// Writes everything, with `pages` for its own.
+    fn write_with(
+        &self,
+        out: &mut dyn Write,
+        pages: impl Iterator<Item = PageHeats>,
+    ) -> io::Result<()> {
         writeln!(out, "{HEAD}")?;
         writeln!(out, "nodes {}", self.nodes)?;
         let flags = [self.told, self.began, self.ended].map(u8::from);
@@ -167,8 +195,8 @@ impl Raw {
             writeln!(out, "object {}", object.replace(['\n', '\r'], " "))?;
         }
         writeln!(out, "backs{}", words(&self.write_backs))?;
-        for ((space, page), heats) in &self.pages {
-            for (node, heat) in heats {
+        for ((space, page), heats) in pages {
+            for (node, heat) in &heats {
                 writeln!(out, "page {space} {page} {node}{}", words(heat))?;
             }
         }

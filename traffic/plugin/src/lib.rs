@@ -216,10 +216,9 @@ extern "C" fn end(_id: Id, _data: *mut c_void) {
             &*cpu
         })
         .collect();
-    let raw = raw::collect(&plugin.recorder, &cpus, &plugin.codes.all());
     let written = File::create(&plugin.out).and_then(|file| {
         let mut file = BufWriter::new(file);
-        raw.write(&mut file)?;
+        raw::write(&plugin.recorder, &cpus, &plugin.codes.all(), &mut file)?;
         file.flush()
     });
     if let Err(error) = written {
