@@ -156,6 +156,10 @@ fn start(
         eprintln!("proxima: only emulation can be counted: TCG is used, not KVM");
     }
     let clock = if guest.icount { Clock::Instructions } else { Clock::Wall };
+    let topology = match &counting {
+        Some(counting) => topology.with_latencies(&counting.latencies.memory),
+        None => topology,
+    };
     let mut ready = prepare::machine(topology, &kernel, &file, clock, &append, &image);
     let counts = traffic::raw_file(work.path());
     if let (Some(counting), Some(library)) = (&counting, &library) {

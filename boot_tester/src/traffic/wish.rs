@@ -127,7 +127,7 @@ pub struct Level {
 }
 
 /// In ns; what is not named has its default.
-#[derive(Deserialize, Clone, Debug, PartialEq)]
+#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct LatencyFile {
     pub l1: Option<f64>,
