@@ -21,5 +21,7 @@ ft 2,3 1
 join 0,1 2
 queue 0,1 3
 stencil 2,3 0
+cg 0,1,2 3
+ft 1,2,3 0
 END
 exit $failed

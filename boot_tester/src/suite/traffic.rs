@@ -1,6 +1,9 @@
 //! Programs of known memory traffic, counted: what arithmetic says must come out, within 1 %.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ::traffic::contended::is_true;
@@ -14,9 +17,9 @@ use super::{Record, Verdict};
 use crate::build;
 use crate::cleanup::WorkDir;
 use crate::cmd::prepare;
-use crate::error::{Context, Fail, Result};
+use crate::error::{Context, Fail, Result, USAGE};
 use crate::guest::kernel::Choice;
-use crate::guest::machine::Clock;
+use crate::guest::machine::{Clock, QEMU, qemu};
 use crate::guest::session::Session;
 use crate::guest::watch::{Outcome, Sink, follow};
 use crate::image::base;
@@ -143,6 +146,7 @@ pub fn run(kernel: &Choice, filter: Option<&Regex>, report: &Report) -> Result<(
             Ok(judge_sharing(&kit.count(&args, Clock::Wall)?, [first, second], same, 500))
         })?;
     }
+    test("a_qemu_without_plugins_is_refused_in_a_line", &|_| without_plugins())?;
     if kernel.is_linux() {
         let own = Kit::new(&Choice::Proxima, &progress)?;
         progress.clear();
@@ -167,6 +171,27 @@ pub fn run(kernel: &Choice, filter: Option<&Regex>, report: &Report) -> Result<(
         })?;
     }
     Ok(())
+}
+
+/// `run --traffic` with a QEMU whose help names no -plugin.
+fn without_plugins() -> Result<std::result::Result<(), String>> {
+    let work = WorkDir::new()?;
+    let fake = work.path().join(QEMU);
+    let text = format!("#!/bin/sh\nexec {} \"$@\" | grep -v '^-plugin'\n", qemu()?.display());
+    std::fs::write(&fake, text).context(fake.display())?;
+    std::fs::set_permissions(&fake, Permissions::from_mode(0o755)).context(fake.display())?;
+    let path = std::env::var("PATH").unwrap_or_default();
+    let own = std::env::current_exe().context("this program")?;
+    let done = Command::new(own)
+        .args(["run", "--traffic", "--", "true"])
+        .env("PATH", format!("{}:{path}", work.path().display()))
+        .output()
+        .context("proxima run")?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    let right = done.status.code() == Some(i32::from(USAGE))
+        && said.lines().count() == 1
+        && said.contains("without TCG plugins: install");
+    Ok(if right { Ok(()) } else { Err(format!("{}: {said}", done.status)) })
 }
 
 /// Counts of one program on two kernels differ by at most so much of all.
