@@ -157,8 +157,15 @@ def look(browser, page, counts, shots, fail):
         if before == browser.run("document.querySelector('#page-text').textContent"):
             fail("the arrow keys do not move through the pages")
     if browser.run("!!runs[0].flame"):
-        if not browser.run("document.querySelector('#flame iframe').clientHeight > 100"):
-            fail("the flame graph is not shown")
+        wide = browser.run("""new Promise(done => {
+            const look = () => {
+                const picture = document.querySelector('#flame iframe').contentDocument.querySelector('#frames');
+                picture ? done(picture.getBoundingClientRect().width) : requestAnimationFrame(look);
+            };
+            look();
+        })""")
+        if wide < 1000:
+            fail(f"the flame graph is {wide} pixels wide")
     for name, width, media in (("wide", 1280, ""), ("narrow", 400, ""), ("dark", 1280, "dark"), ("print", 800, "print")):
         browser.size(width, 900, media)
         settle(browser)

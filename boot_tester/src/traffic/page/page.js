@@ -284,9 +284,11 @@ const bits = (word) => {
 function flame(run) {
   if (!run.flame) return null;
   const height = Number(/<svg[^>]* height="(\d+)/.exec(run.flame)?.[1] ?? 600);
-  const picture = run.flame.slice(run.flame.indexOf("<svg"));
+  // Drawn once and scaled: inside of another page it cannot measure itself.
+  const picture = run.flame.slice(run.flame.indexOf("<svg")).replace("fluiddrawing = true", "fluiddrawing = false");
   return section("flame", "Where its time goes", h("p", { class: "soft" }, "Sampled in a run of its own, in which nothing was counted."),
-    h("iframe", { title: "flame graph", srcdoc: `<!doctype html><style>body{margin:0}svg{width:100%}</style>${picture}`, style: `width: 100%; height: ${height}px; border: 0` }));
+    h("iframe", { title: "flame graph", srcdoc: `<!doctype html><style>body{margin:0}svg{width:100%;height:auto}</style>${picture}`,
+      style: `width: 100%; height: ${height}px; border: 0` }));
 }
 
 function one(run) {
