@@ -91,7 +91,7 @@ mod tests {
         };
         let rows: Vec<Vec<u64>> = (0..100_000).map(|page| row((page << 1) + 7)).collect();
         let spans: Vec<_> =
-            (0..100_000).map(|n| [n % 8, n % 3, n * 500, n * 500 + 400, n, n]).collect();
+            (0..100_000).map(|n| [n % 3, n % 3, n * 500, n * 500 + 400, n, n]).collect();
         let node = json!({ "cpus": [0, 1], "memory": 1 << 30 });
         let functions = vec![json!({ "name": "f".repeat(60), "accesses": 1 }); 20_000];
         let run = json!({
