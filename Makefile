@@ -42,7 +42,9 @@ test-all: setup
 	@$(PROXIMA) cpus
 	@$(PROXIMA) test --traffic --kernel both
 	@sh scripts/cachegrind.sh $(PROXIMA)
+	@sh scripts/traffic-lines.sh $(PROXIMA)
 	@sh scripts/traffic-advice.sh $(PROXIMA)
+	@sh scripts/traffic-memory.sh $(PROXIMA)
 	@sh scripts/traffic-page.sh $(PROXIMA)
 	@sh scripts/perf-suite.sh $(PROXIMA)
 	@sh scripts/commands.sh $(PROXIMA)

@@ -15,11 +15,13 @@ while read -r name cpus first; do
           bad = n != 3 || off > 5
           print (bad ? "FAIL" : "ok  "), name ":", $0; exit bad }' || failed=1
 done <<'END'
-count 0,1 3
-stencil 2,3 0
+cg 0,1 3
+is 0,1 3
+ft 2,3 1
 join 0,1 2
 queue 0,1 3
-sparse 0,1,2 3
-turn 2,3 1
+stencil 2,3 0
+cg 0,1,2 3
+ft 1,2,3 0
 END
 exit $failed

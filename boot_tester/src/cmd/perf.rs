@@ -32,6 +32,12 @@ impl Perf {
         wanted.then_some(Self { frequency: options.perf_frequency, data, picture })
     }
 
+    /// The same, and a picture in any case: in the place that was asked for, or else at `path`.
+    pub fn with_picture(mut self, path: PathBuf) -> (Self, PathBuf) {
+        let path = self.picture.get_or_insert(path).clone();
+        (self, path)
+    }
+
     /// Files of the guest that come back.
     pub fn files(&self) -> Vec<PathBuf> {
         let files = [DATA, KALLSYMS, PICTURE].map(PathBuf::from);

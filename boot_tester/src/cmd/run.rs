@@ -16,7 +16,7 @@ use crate::cleanup::WorkDir;
 use crate::cli::{GuestOptions, MachineOptions, RunOptions, ShellOptions};
 use crate::error::{BROKEN, Context, Fail, Result, TIMEOUT};
 use crate::guest::kernel::Choice;
-use crate::guest::machine::{Clock, Machine, QEMU, Wiring, shell_line};
+use crate::guest::machine::{Clock, Machine, QEMU, Wiring, kvm_works, shell_line};
 use crate::guest::session::Session;
 use crate::guest::stdin::Feed;
 use crate::guest::terminal::{self, RawMode};
@@ -38,16 +38,42 @@ pub fn run(options: &RunOptions) -> Result<u8> {
         false if options.guest.icount && options.traffic.how().is_some() => Mode::Direct,
         false => Mode::Pipe,
     };
+    let counted = options.traffic.how().is_some();
+    let perf = Perf::of(options);
+    let (perf, later) = if counted { (None, perf) } else { (perf, None) };
     let wishes = Wishes {
         placement: options.placement,
-        perf: Perf::of(options),
+        perf,
         traffic: options.traffic.clone(),
+        silent: false,
     };
     let (code, run) = start(&options.machine, &options.guest, mode, &options.command, &wishes)?;
-    match (options.traffic.advice, run) {
-        (Some(_), Some(run)) => apply(options, mode, wishes, &run),
-        _ => Ok(code),
+    let Some(run) = run else { return Ok(code) };
+    let picture = later.map(|perf| record(options, mode, perf)).transpose()?;
+    if let Some(path) = &options.traffic.report {
+        let mut counts = traffic::json(&run);
+        if let Some(picture) = picture {
+            counts["flame"] = picture.into();
+        }
+        std::fs::write(path, traffic::html(vec![counts])).context(path.display())?;
     }
+    match options.traffic.advice {
+        Some(_) => apply(options, mode, wishes, &run),
+        None => Ok(code),
+    }
+}
+
+/// Runs the program again to sample it, in silence; its flame graph.
+fn record(options: &RunOptions, mode: Mode, perf: Perf) -> Result<String> {
+    eprintln!("proxima: again, to sample it without counting");
+    // A file can be read twice; what else came on stdin is gone.
+    let _ = rustix::fs::seek(stdin(), rustix::fs::SeekFrom::Start(0));
+    let work = WorkDir::new()?;
+    let (perf, path) = perf.with_picture(work.path().join("flame.svg"));
+    let perf = Some(perf);
+    let wishes = Wishes { perf, silent: true, ..Wishes::default() };
+    start(&options.machine, &options.guest, mode, &options.command, &wishes)?;
+    std::fs::read_to_string(&path).context(path.display())
 }
 
 /// Runs the program again as the best advice says, and tells what came of it.
@@ -84,6 +110,8 @@ struct Wishes {
     placement: bool,
     perf: Option<Perf>,
     traffic: traffic::Options,
+    /// Whatever the program says has been said before.
+    silent: bool,
 }
 
 /// An empty `command` is a login shell.
@@ -104,8 +132,12 @@ fn start(
     let progress = Progress::new(machine.verbose);
     prepare::check_append(&machine.append)?;
     let topology = prepare::topology(machine)?;
-    let counting = traffic::Wish::of(&wishes.traffic, &topology)?;
+    let mut counting = traffic::Wish::of(&wishes.traffic, &topology)?;
     let kernel = Choice::parse(&machine.kernel)?;
+    if let Some(counting) = counting.as_mut().filter(|_| kernel.is_linux()) {
+        // Whom its kernel works for is not known.
+        counting.how.user_only = true;
+    }
     let console = machine
         .console
         .as_ref()
@@ -120,11 +152,18 @@ fn start(
     if counting.is_some() {
         append.push(traffic::WORD.into());
     }
+    if counting.is_some() && kvm_works() {
+        eprintln!("proxima: only emulation can be counted: TCG is used, not KVM");
+    }
     let clock = if guest.icount { Clock::Instructions } else { Clock::Wall };
+    let topology = match &counting {
+        Some(counting) => topology.with_latencies(&counting.latencies.memory),
+        None => topology,
+    };
     let mut ready = prepare::machine(topology, &kernel, &file, clock, &append, &image);
     let counts = traffic::raw_file(work.path());
     if let (Some(counting), Some(library)) = (&counting, &library) {
-        ready.plugin = Some(counting.argument(library, &ready.topology, &counts));
+        ready.plugin = Some(counting.argument(library, &ready.topology, clock, &counts));
     }
     ready.cpu.clone_from(&machine.cpu);
     ready.gdb = guest.gdb.then_some(GDB_PORT);
@@ -145,6 +184,7 @@ fn start(
     }
     let mut streams = Streams {
         progress,
+        silent: wishes.silent,
         deadline: machine.timeout.map(|s| started + Duration::from_secs_f64(s)),
         started,
         placement: Vec::new(),
@@ -175,7 +215,7 @@ fn start(
     } else {
         Vec::new()
     };
-    if !guest.quiet {
+    if !guest.quiet && !wishes.silent {
         let record = String::from_utf8_lossy(&record);
         missing::lines(&record, Path::exists).iter().for_each(|line| eprintln!("{line}"));
     }
@@ -198,10 +238,6 @@ fn start(
         if let Some(path) = &wishes.traffic.json {
             let text = format!("{}\n", traffic::json(&run));
             std::fs::write(path, text).context(path.display())?;
-        }
-        if let Some(path) = &wishes.traffic.report {
-            let page = traffic::html(vec![traffic::json(&run)]);
-            std::fs::write(path, page).context(path.display())?;
         }
         traffic::lines(&run).iter().for_each(|line| eprintln!("{line}"));
         counted = Some(run);
@@ -366,6 +402,7 @@ fn connect_terminal(session: &Session, left: Arc<AtomicBool>) -> Result<()> {
 /// The tool's own standard streams as the program's.
 struct Streams {
     progress: Progress,
+    silent: bool,
     deadline: Option<Instant>,
     started: Instant,
     /// Shown after the program's own words.
@@ -378,6 +415,9 @@ struct Streams {
 
 impl Sink for Streams {
     fn out(&mut self, bytes: &[u8]) -> bool {
+        if self.silent {
+            return true;
+        }
         let mut out = stdout().lock();
         let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) else { return true };
         // That nobody reads on is no fault: the guest ends as a writer to a pipe would.
@@ -386,7 +426,7 @@ impl Sink for Streams {
     }
 
     fn err(&mut self, bytes: &[u8]) -> bool {
-        stderr().write_all(bytes).is_ok()
+        self.silent || stderr().write_all(bytes).is_ok()
     }
 
     fn suspects_kernel(&self) -> bool {

@@ -1,10 +1,14 @@
 //! Programs of known memory traffic, counted: what arithmetic says must come out, within 1 %.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ::traffic::contended::is_true;
 use ::traffic::geometry::named;
+use ::traffic::recorder::heat;
 use ::traffic::sums::{Who, node};
 use regex::Regex;
 
@@ -13,9 +17,9 @@ use super::{Record, Verdict};
 use crate::build;
 use crate::cleanup::WorkDir;
 use crate::cmd::prepare;
-use crate::error::{Context, Fail, Result};
+use crate::error::{Context, Fail, Result, USAGE};
 use crate::guest::kernel::Choice;
-use crate::guest::machine::Clock;
+use crate::guest::machine::{Clock, QEMU, qemu};
 use crate::guest::session::Session;
 use crate::guest::watch::{Outcome, Sink, follow};
 use crate::image::base;
@@ -142,7 +146,23 @@ pub fn run(kernel: &Choice, filter: Option<&Regex>, report: &Report) -> Result<(
             Ok(judge_sharing(&kit.count(&args, Clock::Wall)?, [first, second], same, 500))
         })?;
     }
-    if !kernel.is_linux() {
+    test("a_qemu_without_plugins_is_refused_in_a_line", &|_| without_plugins())?;
+    if kernel.is_linux() {
+        let own = Kit::new(&Choice::Proxima, &progress)?;
+        progress.clear();
+        for &(name, cpu, from, to) in KERNELS {
+            test(
+                &format!("{name}_from_node_{from}_to_{to}_is_the_same_on_both_kernels"),
+                &|kit| {
+                    let args =
+                        [name.into(), cpu.to_string(), to.to_string(), "4".into(), "3".into()];
+                    let (theirs, ours) =
+                        (kit.count(&args, Clock::Wall)?, own.count(&args, Clock::Wall)?);
+                    Ok(same_matrix(&theirs, &ours).and_then(|()| same_functions(&theirs, &ours)))
+                },
+            )?;
+        }
+    } else {
         test("two_runs_that_count_instructions_count_the_same", &|kit| {
             let args = ["bad", "4", "1", "2"].map(String::from);
             let (one, two) =
@@ -151,6 +171,73 @@ pub fn run(kernel: &Choice, filter: Option<&Regex>, report: &Report) -> Result<(
         })?;
     }
     Ok(())
+}
+
+/// `run --traffic` with a QEMU whose help names no -plugin.
+fn without_plugins() -> Result<std::result::Result<(), String>> {
+    let work = WorkDir::new()?;
+    let fake = work.path().join(QEMU);
+    let text = format!("#!/bin/sh\nexec {} \"$@\" | grep -v '^-plugin'\n", qemu()?.display());
+    std::fs::write(&fake, text).context(fake.display())?;
+    std::fs::set_permissions(&fake, Permissions::from_mode(0o755)).context(fake.display())?;
+    let path = std::env::var("PATH").unwrap_or_default();
+    let own = std::env::current_exe().context("this program")?;
+    let done = Command::new(own)
+        .args(["run", "--traffic", "--", "true"])
+        .env("PATH", format!("{}:{path}", work.path().display()))
+        .output()
+        .context("proxima run")?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    let right = done.status.code() == Some(i32::from(USAGE))
+        && said.lines().count() == 1
+        && said.contains("without TCG plugins: install");
+    Ok(if right { Ok(()) } else { Err(format!("{}: {said}", done.status)) })
+}
+
+/// Counts of one program on two kernels differ by at most so much of all.
+const KERNELS_DIFFER: f64 = 0.02;
+
+fn close(what: &str, one: u64, other: u64, all: u64) -> std::result::Result<(), String> {
+    if one.abs_diff(other) as f64 <= KERNELS_DIFFER * all as f64 {
+        Ok(())
+    } else {
+        Err(format!("{what}: {one} on Linux, {other} on Proxima, of {all}"))
+    }
+}
+
+/// The program's own accesses, lines and bytes, from each node to each.
+fn same_matrix(one: &Run, other: &Run) -> std::result::Result<(), String> {
+    let nodes = 0..one.topology.nodes.len();
+    for (field, name) in node::NAMES.iter().enumerate().take(node::CACHE_CLEAN) {
+        let cell = |run: &Run, from: usize, to: usize| run.nodes[from].get(Who::User, to, field);
+        let pairs = || nodes.clone().flat_map(|from| nodes.clone().map(move |to| (from, to)));
+        // Loads and stores are of one kind: where there are hardly any of the one, all are the other.
+        let both = [field & !1, field | 1];
+        let sum =
+            |from: usize, to: usize| both.map(|field| other.nodes[from].get(Who::User, to, field));
+        let all = pairs().flat_map(|(from, to)| sum(from, to)).sum();
+        for (from, to) in pairs() {
+            let what = format!("{name} from node {from} to {to}");
+            close(&what, cell(one, from, to), cell(other, from, to), all)?;
+        }
+    }
+    Ok(())
+}
+
+/// Accesses by function, whoever calls the files by which names.
+fn same_functions(one: &Run, other: &Run) -> std::result::Result<(), String> {
+    let sums = |run: &Run| {
+        let own = run.functions.iter().filter(|(function, _)| function.object == GUEST_PATH);
+        own.map(|(function, heat)| (function.name.clone(), heat[heat::ACCESSES]))
+            .collect::<Vec<_>>()
+    };
+    let (one, other) = (sums(one), sums(other));
+    let all = other.iter().map(|(_, count)| count).sum();
+    for (name, count) in &other {
+        let found = one.iter().find(|(known, _)| known == name);
+        close(name, found.map_or(0, |(_, count)| *count), *count, all)?;
+    }
+    if all > 0 { Ok(()) } else { Err("no function of the program was counted".into()) }
 }
 
 /// `got` is `want` within 1 %, or of nothing within 1 % of `all`.
@@ -271,7 +358,7 @@ impl Kit {
             &image,
         );
         let counts = traffic::raw_file(work.path());
-        machine.plugin = Some(self.wish.argument(&self.library, &self.topology, &counts));
+        machine.plugin = Some(self.wish.argument(&self.library, &self.topology, clock, &counts));
         let mut session = Session::start(&machine, None)?;
         let mut quiet = Quiet { until: Instant::now() + LIMIT, files: vec![Vec::new(); 2] };
         match follow(&mut session, &mut quiet, None, Some(machine.boot_limit()))? {

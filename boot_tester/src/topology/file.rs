@@ -158,7 +158,12 @@ pub fn parse(name: &str, text: &str) -> Result<Topology, String> {
     topology.check()?;
     let between: Vec<_> =
         file.distances.between.iter().map(|b| (b.from, b.to, b.distance)).collect();
-    topology.with_distances(&between).map_err(|why| why.replace("--distance", "between"))
+    let topology =
+        topology.with_distances(&between).map_err(|why| why.replace("--distance", "between"))?;
+    if let Some(latency) = &topology.model.latency {
+        latency.latencies(&topology.distances)?;
+    }
+    Ok(topology)
 }
 
 fn read_node(node: &FileNode, next_cpu: &mut usize) -> Result<Node, String> {

@@ -8,7 +8,7 @@ use super::result::{Run, ends};
 use super::table::task_counts;
 
 /// The form's version: raised when a word changes its meaning or goes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Names of [`ends`], as keys.
 pub const END_KEYS: [&str; 9] = [
     "l1",
@@ -59,6 +59,7 @@ pub fn value(run: &Run) -> Value {
         "tasks": run.tasks.iter().map(task).collect::<Vec<_>>(),
         "mappings": mappings(run),
         "functions": functions(run),
+        "source_lines": source_lines(run),
         "shared_lines": shared(run),
         "pages": pages(run),
         "spans": spans(run),
@@ -147,6 +148,18 @@ fn functions(run: &Run) -> Value {
         Value::Object(out)
     };
     run.functions.iter().map(one).collect()
+}
+
+fn source_lines(run: &Run) -> Value {
+    let one = |(line, counts): &(super::symbols::Line, Heat)| {
+        let mut out = heat(counts);
+        out.insert("function".into(), line.function.name.clone().into());
+        out.insert("object".into(), line.function.object.clone().into());
+        out.insert("file".into(), line.source.file.clone().into());
+        out.insert("line".into(), line.source.line.into());
+        Value::Object(out)
+    };
+    run.lines.iter().map(one).collect()
 }
 
 fn shared(run: &Run) -> Value {

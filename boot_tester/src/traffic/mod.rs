@@ -6,6 +6,7 @@
 mod advice;
 mod json;
 mod mappings;
+mod object;
 mod page;
 mod result;
 mod shared;

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use traffic::estimate::{self, Time};
-use traffic::raw::{self, Raw};
+use traffic::raw::{self, Code, Raw};
 use traffic::recorder::{Heat, heat};
 use traffic::sums::{Sums, Who, all, node};
 
 use super::advice::{self, Advice};
 use super::mappings::Space;
 use super::shared::{self, SharedLine};
-use super::symbols::{Function, Symbols};
+use super::symbols::{Function, Line, Symbols};
 use super::wish::Wish;
 use crate::error::{Fail, Result};
 use crate::topology::Topology;
@@ -29,6 +29,8 @@ pub struct Run {
     pub mappings: Vec<MappingHeat>,
     /// Most accesses first.
     pub functions: Vec<(Function, Heat)>,
+    /// Most accesses first: of code whose source is known.
+    pub lines: Vec<(Line, Heat)>,
     pub shared: Vec<SharedLine>,
     pub advice: Vec<Advice>,
 }
@@ -141,6 +143,7 @@ pub fn join(parts: &Parts) -> Result<Run> {
         tasks: Vec::new(),
         mappings: Vec::new(),
         functions: Vec::new(),
+        lines: Vec::new(),
         shared: Vec::new(),
         advice: Vec::new(),
         space,
@@ -153,10 +156,11 @@ pub fn join(parts: &Parts) -> Result<Run> {
         }
     }
     run.mappings = mappings(&run);
-    let mut symbols = Symbols::new(&run.space, parts.kernel);
-    let functions = functions(&run, &mut symbols);
+    let mut symbols = Symbols::new(&run.space, &run.raw.objects, parts.kernel);
+    let functions = by_code(&run, &mut |code| Some(symbols.function(code)));
+    let lines = by_code(&run, &mut |code| symbols.line(code));
     let shared = shared::lines(&run, &mut symbols);
-    (run.functions, run.shared) = (functions, shared);
+    (run.functions, run.lines, run.shared) = (functions, lines, shared);
     run.advice = advice::all(&run);
     Ok(run)
 }
@@ -195,15 +199,17 @@ fn tasks(run: &Run) -> Vec<Task> {
     tasks.into_values().collect()
 }
 
-fn functions(run: &Run, symbols: &mut Symbols) -> Vec<(Function, Heat)> {
-    let mut heats: BTreeMap<Function, Heat> = BTreeMap::new();
+/// Sums of what instructions have in common, most accesses first.
+fn by_code<K: Ord>(run: &Run, of: &mut dyn FnMut(&Code) -> Option<K>) -> Vec<(K, Heat)> {
+    let mut heats: BTreeMap<K, Heat> = BTreeMap::new();
     for (code, by_node) in run.raw.codes.values() {
-        let sum = heats.entry(symbols.find(code.address)).or_default();
+        let Some(key) = of(code) else { continue };
+        let sum = heats.entry(key).or_default();
         by_node.values().for_each(|heat| raw::add(sum, heat));
     }
-    let mut functions: Vec<_> = heats.into_iter().collect();
-    functions.sort_by(|(a, x), (b, y)| (y[heat::ACCESSES], a).cmp(&(x[heat::ACCESSES], b)));
-    functions
+    let mut rows: Vec<_> = heats.into_iter().collect();
+    rows.sort_by(|(a, x), (b, y)| (y[heat::ACCESSES], a).cmp(&(x[heat::ACCESSES], b)));
+    rows
 }
 
 fn mappings(run: &Run) -> Vec<MappingHeat> {

@@ -41,7 +41,7 @@ pub fn lines(run: &Run, symbols: &mut Symbols) -> Vec<SharedLine> {
             let mut functions: BTreeMap<Function, u64> = BTreeMap::new();
             for (code, count) in &part.codes {
                 if let Some((code, _)) = run.raw.codes.get(code) {
-                    *functions.entry(symbols.find(code.address)).or_default() += count;
+                    *functions.entry(symbols.function(code)).or_default() += count;
                 }
             }
             let mut functions: Vec<_> = functions.into_iter().collect();

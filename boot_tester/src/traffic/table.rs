@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use traffic::recorder::heat;
+use traffic::recorder::{Heat, heat};
 use traffic::sums::{Sums, Who, all, node};
 
 use super::result::{END_NAMES, Run, Task, accesses, ends, lines as memory_lines};
+use super::symbols::KERNEL_NAME;
 
 /// Tasks and mappings shown; the rest is summed up.
 const MOST_ROWS: usize = 20;
@@ -29,6 +30,7 @@ pub fn lines(run: &Run) -> Vec<String> {
     }
     mappings(run, &mut out);
     functions(run, &mut out);
+    source(run, &mut out);
     shared(run, &mut out);
     advice(run, &mut out);
     notes(run, &mut out);
@@ -237,23 +239,55 @@ const MOST_LINES: usize = 8;
 const LEAST_MOVES: u64 = 20;
 
 fn functions(run: &Run, out: &mut Vec<String>) {
-    let own =
-        |row: &&(super::symbols::Function, traffic::recorder::Heat)| row.0.object != "[kernel]";
-    let rows: Vec<_> = run.functions.iter().filter(own).take(MOST_FUNCTIONS).collect();
-    out.push(format!(
-        "{:<62} {:>15} {:>8} {:>13} {:>8}",
-        "FUNCTION", "accesses", "remote", "lines", "remote"
-    ));
-    for (function, heat) in rows {
-        let name: String = function.name.chars().take(60).collect();
-        out.push(format!(
-            "{name:<62} {:>15} {:>8} {:>13} {:>8}",
-            group(heat[heat::ACCESSES]),
-            share(heat[heat::REMOTE], heat[heat::ACCESSES]),
-            group(heat[heat::LINES]),
-            share(heat[heat::REMOTE_LINES], heat[heat::LINES])
-        ));
+    let own = run.functions.iter().filter(|(function, _)| function.object != KERNEL_NAME);
+    out.push(code_row("FUNCTION", ["accesses", "remote", "lines", "remote"].map(String::from)));
+    for (function, heat) in own.take(MOST_FUNCTIONS) {
+        out.push(code_row(&in_object(&function.name, &function.object), counts(heat)));
     }
+}
+
+/// A name with the file that it is in, within a column's width.
+fn in_object(name: &str, object: &str) -> String {
+    let object = object.rsplit('/').next().unwrap_or_default();
+    if object.is_empty() {
+        return name.chars().take(CODE_WIDTH).collect();
+    }
+    let object: String = object.chars().take(CODE_WIDTH / 2).collect();
+    let room = CODE_WIDTH.saturating_sub(object.chars().count() + 4);
+    format!("{} in {object}", name.chars().take(room).collect::<String>())
+}
+
+/// The lines of the program's source that touch memory most.
+fn source(run: &Run, out: &mut Vec<String>) {
+    let own = run.lines.iter().filter(|(line, _)| line.function.object != KERNEL_NAME);
+    for (index, (line, heat)) in own.take(MOST_FUNCTIONS).enumerate() {
+        if index == 0 {
+            let heads = ["accesses", "remote", "lines", "remote"];
+            out.push(code_row("SOURCE LINE", heads.map(String::from)));
+        }
+        let source = &line.source;
+        // A path's end says more than its beginning.
+        let path: Vec<&str> = source.file.rsplit('/').take(3).collect();
+        let path: Vec<&str> = path.into_iter().rev().collect();
+        let name = format!("{}:{} in {}", path.join("/"), source.line, line.function.name);
+        out.push(code_row(&name.chars().take(CODE_WIDTH).collect::<String>(), counts(heat)));
+    }
+}
+
+fn counts(heat: &Heat) -> [String; 4] {
+    [
+        group(heat[heat::ACCESSES]),
+        share(heat[heat::REMOTE], heat[heat::ACCESSES]),
+        group(heat[heat::LINES]),
+        share(heat[heat::REMOTE_LINES], heat[heat::LINES]),
+    ]
+}
+
+/// Characters of a function's or a line's name.
+const CODE_WIDTH: usize = 61;
+
+fn code_row(name: &str, [accesses, remote, lines, remote_lines]: [String; 4]) -> String {
+    format!("{name:<62} {accesses:>15} {remote:>8} {lines:>13} {remote_lines:>8}")
 }
 
 fn shared(run: &Run, out: &mut Vec<String>) {
@@ -314,8 +348,14 @@ fn notes(run: &Run, out: &mut Vec<String>) {
                 .into(),
         );
     }
-    if run.raw.lines_lost > 0 {
-        out.push(format!("({} events on shared lines had no room)", group(run.raw.lines_lost)));
+    let moves = |part: &traffic::raw::Part| part.reads + part.writes;
+    let held: u64 = run.raw.lines.values().flat_map(|parts| parts.values()).map(moves).sum();
+    if run.raw.lines_lost * 10 > held {
+        out.push(format!(
+            "({} of {} moves of lines between CPUs are of lines that moved too seldom to be kept)",
+            group(run.raw.lines_lost),
+            group(run.raw.lines_lost + held)
+        ));
     }
 }
 

@@ -9,7 +9,7 @@ use traffic::estimate::Latencies;
 use traffic::geometry::{self, Caches, Geometry};
 
 use crate::error::{Fail, Result};
-use crate::guest::machine::{QEMU, qemu};
+use crate::guest::machine::{Clock, QEMU, qemu};
 use crate::paths;
 use crate::size;
 use crate::topology::Topology;
@@ -29,7 +29,7 @@ pub struct Options {
         require_equals = true,
         default_missing_value = "caches",
         value_parser = How::parse,
-        conflicts_with_all = ["interactive", "placement", "perf", "flame", "gdb"]
+        conflicts_with_all = ["interactive", "placement", "gdb"]
     )]
     pub traffic: Option<How>,
     /// With --traffic: the caches, by name (server, desktop, small), none, or a TOML file
@@ -39,11 +39,13 @@ pub struct Options {
     #[arg(long, value_name = "FILE", requires = "counting", value_parser = paths::output())]
     pub json: Option<PathBuf>,
     /// Count, and make one HTML page of everything
+    ///
+    /// With --perf or --flame the program runs a second time for the flame graph in it.
     #[arg(
         long,
         value_name = "FILE.html",
         value_parser = paths::output(),
-        conflicts_with_all = ["interactive", "placement", "perf", "flame", "gdb"]
+        conflicts_with_all = ["interactive", "placement", "gdb"]
     )]
     pub report: Option<PathBuf>,
     /// With --traffic: run again with the best advice that numactl can express, and compare
@@ -125,7 +127,7 @@ pub struct Level {
 }
 
 /// In ns; what is not named has its default.
-#[derive(Deserialize, Clone, Debug, PartialEq)]
+#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct LatencyFile {
     pub l1: Option<f64>,
@@ -221,7 +223,13 @@ impl Wish {
     }
 
     /// QEMU's -plugin argument: `library` counts, and writes to `out`.
-    pub fn argument(&self, library: &Path, topology: &Topology, out: &Path) -> String {
+    pub fn argument(
+        &self,
+        library: &Path,
+        topology: &Topology,
+        clock: Clock,
+        out: &Path,
+    ) -> String {
         let plus = |numbers: &mut dyn Iterator<Item = u64>| {
             numbers.map(|number| number.to_string()).collect::<Vec<_>>().join("+")
         };
@@ -250,6 +258,9 @@ impl Wish {
         }
         if self.how.user_only {
             text += ",user=only";
+        }
+        if clock == Clock::Instructions {
+            text += ",turns=1";
         }
         text
     }
@@ -312,9 +323,9 @@ mod tests {
         let how = How { caches: true, sample: 3, user_only: true };
         let wish = Wish::with(how, geometry::named("small"), "small", &topology);
         assert_eq!(
-            wish.argument(Path::new("/p,q.so"), &topology, Path::new("/o")),
+            wish.argument(Path::new("/p,q.so"), &topology, Clock::Instructions, Path::new("/o")),
             "/p,,q.so,out=/o,memory=536870912+536870912,cpus=0+0+1+1,distances=10+20/20+10,\
-             caches=64:4/256:8/1024:16,sample=3,user=only"
+             caches=64:4/256:8/1024:16,sample=3,user=only,turns=1"
         );
     }
 

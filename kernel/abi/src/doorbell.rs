@@ -39,6 +39,13 @@ impl Kind {
     pub const NAME: Self = Self(19);
     /// The time since boot is (nanoseconds): comes before a [`Kind::SWITCH`].
     pub const TIME: Self = Self(20);
+    /// The next 32 bytes of a path, zeros after its end.
+    pub const PATH: Self = Self(21);
+    /// (address space) has code from (address) on, (bytes) long, from (offset) of the file whose path
+    /// has been told; without a path it is no file's.
+    pub const MAP: Self = Self(22);
+    /// (address space) begins as a copy of (address space).
+    pub const FORK: Self = Self(23);
 
     // From init.
     /// The next [`Kind::TOUCH`] is at (guest-physical address) on (node).

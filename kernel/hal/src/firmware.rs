@@ -4,10 +4,11 @@
 //! with a warning, and what remains is at worst one node with every CPU.
 //! Source: ACPI 6.5, 5.2.12 (MADT), 5.2.16 (SRAT), 5.2.17 (SLIT).
 
+use crate::hmat;
 use alloc::string::String;
 use alloc::vec::Vec;
 use alloc::{format, vec};
-use numa::{CpuId, CpuMask, Distances, MAX_CPUS, MAX_NODES, Machine, NodeId, NodeMask};
+use numa::{Access, CpuId, CpuMask, Distances, MAX_CPUS, MAX_NODES, Machine, NodeId, NodeMask};
 
 /// Bytes of a table's common header.
 const HEADER: usize = 36;
@@ -291,6 +292,31 @@ pub fn describe(
         overrides: cpus.overrides,
         warnings,
     }
+}
+
+/// Adds what the HMAT says of memory that is there. Domains are the SRAT's; a table that cannot be
+/// right is left out with a warning.
+pub fn add_accesses(description: &mut Description, srat: Option<&[u8]>, hmat: Option<&[u8]>) {
+    let Some((Ok(srat), hmat)) = srat.map(parse_srat).zip(hmat) else { return };
+    let targets = match hmat::parse(hmat) {
+        Ok(targets) => targets,
+        Err(why) => return description.warnings.push(format!("HMAT: {why}: ignored")),
+    };
+    let machine = &mut description.machine;
+    let node = |domain| {
+        let at = srat.order.iter().position(|&known| known == domain)?;
+        Some(NodeId::new(at as u16)).filter(|&node| machine.nodes().contains(node))
+    };
+    let found: Vec<_> = targets
+        .iter()
+        .filter_map(|target| {
+            let (memory, initiator) = (node(target.memory)?, node(target.initiator)?);
+            let (latency, bandwidth) = (target.latency, target.bandwidth);
+            let access = Access { initiator, latency, bandwidth };
+            machine.memory_nodes().contains(memory).then_some((memory, access))
+        })
+        .collect();
+    found.into_iter().for_each(|(memory, access)| machine.set_access(memory, access));
 }
 
 /// A hardware register, by where it is.

@@ -12,6 +12,7 @@ extern crate alloc;
 
 pub mod addr;
 pub mod firmware;
+pub mod hmat;
 pub mod irq;
 pub mod phys;
 pub mod preempt;

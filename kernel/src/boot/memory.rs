@@ -63,7 +63,7 @@ pub fn init(info: &BootInfo) -> Description {
         .or(super::cmdline::value("nr_cpus"))
         .and_then(|n| n.parse().ok())
         .unwrap_or(usize::MAX);
-    let description = hal::firmware::describe(
+    let mut description = hal::firmware::describe(
         found.madt.as_deref(),
         found.srat.as_deref(),
         found.slit.as_deref(),
@@ -71,6 +71,7 @@ pub fn init(info: &BootInfo) -> Description {
         hal::apic::id(),
         limit,
     );
+    hal::firmware::add_accesses(&mut description, found.srat.as_deref(), found.hmat.as_deref());
     for warning in found.warnings.iter().chain(&description.warnings) {
         log::warn!("firmware: {warning}");
     }

@@ -8,7 +8,7 @@ use alloc::format;
 use alloc::sync::Arc;
 use frames::node::Event;
 use fs::pseudo::{Dir, PseudoFs, Text};
-use numa::NodeId;
+use numa::{Access, NodeId};
 
 /// The directory.
 pub fn fill(fs: &Arc<PseudoFs>, dir: &Dir) {
@@ -19,11 +19,11 @@ pub fn fill(fs: &Arc<PseudoFs>, dir: &Dir) {
     line(dir, "has_normal_memory", |out| put!(out, "{}", machine().memory_nodes()));
     fixed(dir, "has_generic_initiator", "");
     for node in machine().nodes().iter() {
-        dir.add(&format!("node{node}"), Lazy::dir(fs, move |_, dir| fill_node(dir, node)));
+        dir.add(&format!("node{node}"), Lazy::dir(fs, move |fs, dir| fill_node(fs, dir, node)));
     }
 }
 
-fn fill_node(dir: &Dir, node: NodeId) {
+fn fill_node(fs: &Arc<PseudoFs>, dir: &Dir, node: NodeId) {
     line(dir, "cpumap", move |out| {
         put!(out, "{}", machine().cpus_of(node).hex(machine().cpu_ids()));
     });
@@ -62,8 +62,43 @@ fn fill_node(dir: &Dir, node: NodeId) {
     for name in ["nr_hugepages", "free_hugepages", "surplus_hugepages"] {
         fixed(&huge, name, "0");
     }
+    access(fs, dir, node);
     for cpu in machine().cpus_of(node).iter() {
         dir.link(&format!("cpu{cpu}"), &format!("../../cpu/cpu{cpu}"));
+    }
+}
+
+/// The memory that is nearest to a node's CPUs, and the CPUs that are nearest to its memory, with what
+/// holds between them (Linux's numaperf.rst). The classes differ in what may be an initiator: here
+/// there are only CPUs.
+fn access(fs: &Arc<PseudoFs>, dir: &Dir, node: NodeId) {
+    let is_target = move |memory: &NodeId| {
+        machine().access(*memory).is_some_and(|access| access.initiator == node)
+    };
+    if machine().access(node).is_none() && !machine().nodes().iter().any(|m| is_target(&m)) {
+        return;
+    }
+    let link = |dir: &Dir, node| dir.link(&format!("node{node}"), &format!("../../../node{node}"));
+    let targets =
+        move |dir: &Dir| machine().nodes().iter().filter(is_target).for_each(|m| link(dir, m));
+    let initiators = move |dir: &Dir| {
+        let Some(Access { initiator, latency, bandwidth }) = machine().access(node) else { return };
+        link(dir, initiator);
+        for (name, value) in [
+            ("read_bandwidth", bandwidth[0]),
+            ("read_latency", latency[0]),
+            ("write_bandwidth", bandwidth[1]),
+            ("write_latency", latency[1]),
+        ] {
+            line(dir, name, move |out| put!(out, "{value}"));
+        }
+    };
+    for class in ["access0", "access1"] {
+        let fill = move |fs: &Arc<PseudoFs>, dir: &Dir| {
+            dir.add("initiators", Lazy::dir(fs, move |_, dir| initiators(dir)));
+            dir.add("targets", Lazy::dir(fs, move |_, dir| targets(dir)));
+        };
+        dir.add(class, Lazy::dir(fs, fill));
     }
 }
 

@@ -142,6 +142,7 @@ fn mmap(
     }
     let addr = mm.map(place, len, prot, vma, what)?;
     crate::perf::on_map(addr);
+    crate::traffic::mapped(addr);
     let end = addr + ((len + PAGE - 1) & !(PAGE - 1));
     let populate = flags & g::MAP_POPULATE != 0 && flags & g::MAP_NONBLOCK == 0
         || vma.contains(VmaFlags::LOCKED) && !vma.contains(VmaFlags::LOCK_ON_FAULT);
@@ -171,6 +172,7 @@ fn mprotect(c: &mut Ctx<'_>, addr: u64, len: u64, prot: u32) -> Result<()> {
     let prot = Prot::from_bits(prot).ok_or(Errno::EINVAL)?;
     c.mm().protect(start, end, prot)?;
     crate::perf::on_map(start);
+    crate::traffic::mapped(start);
     Ok(())
 }
 

@@ -43,7 +43,7 @@ pub struct Machine {
 impl Machine {
     pub fn new(memory: u64, node_of: &[usize], distances: &[Vec<u32>], caches: Caches) -> Self {
         Self {
-            directory: Directory::new(memory),
+            directory: Directory::new(memory, node_of.len()),
             l3: distances.iter().map(|_| Shared::new(caches.l3)).collect(),
             node_of: node_of.to_vec(),
             distances: distances.to_vec(),
@@ -123,7 +123,7 @@ impl Core {
                     State::Exclusive | State::Modified => !mine,
                     State::Memory => false,
                 };
-                entry = entry.written_by(self.cpu);
+                entry = machine.directory.written(entry, self.cpu);
             }
         } else {
             entry = self.read(machine, line, entry, outcome, &mut backs);

@@ -14,6 +14,7 @@ pub mod directory;
 pub mod estimate;
 pub mod geometry;
 pub mod hierarchy;
+pub mod known;
 pub mod pages;
 pub mod ram;
 pub mod raw;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Neighbours of so many pages (a power of two) lie side by side.
-const RUN: u64 = 128;
+const RUN: u64 = 512;
 /// Bits of a page's number in its address space.
 const PAGE_BITS: u32 = 36;
 

@@ -4,14 +4,14 @@
 //! by sampling.
 
 use crate::contended::{CODES, Side};
-use crate::recorder::{Cpu, Heat, Recorder, Span, heat};
+use crate::recorder::{Cpu, Heat, Recorder, Span, heat, heat_of};
 use crate::registry::Task;
 use crate::sums::Sums;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 /// The first line.
-const HEAD: &str = "proxima-traffic 1";
+const HEAD: &str = "proxima-traffic 2";
 
 /// A CPU's part in a line that CPUs take from each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,11 +25,13 @@ pub struct Part {
     pub codes: Vec<(u32, u64)>,
 }
 
-/// An instruction: who translated it where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Code {
-    pub space: u32,
-    pub address: u64,
+/// An instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// At an offset in a file, wherever that is mapped: the number of its path.
+    File { object: u32, offset: u64 },
+    /// The kernel's, or a program's in no file that is known of.
+    Address { space: u32, address: u64 },
 }
 
 /// Everything of a run.
@@ -51,6 +53,8 @@ pub struct Raw {
     /// By space and page: by node of the CPU.
     pub pages: BTreeMap<(u32, u64), BTreeMap<usize, Heat>>,
     pub codes: BTreeMap<u32, (Code, BTreeMap<usize, Heat>)>,
+    /// Paths of files with code.
+    pub objects: Vec<String>,
     /// By CPU.
     pub spans: BTreeMap<usize, Vec<Span>>,
     /// By line and CPU.
@@ -60,6 +64,31 @@ pub struct Raw {
 
 /// Adds up what the CPUs counted.
 pub fn collect(recorder: &Recorder, cpus: &[&Cpu], codes: &[(u32, Code)]) -> Raw {
+    let pages = pages(recorder, cpus).collect();
+    Raw { pages, ..without_pages(recorder, cpus, codes) }
+}
+
+/// Writes what the CPUs counted, a page after the other: there may be more than fit in memory twice.
+pub fn write(
+    recorder: &Recorder,
+    cpus: &[&Cpu],
+    codes: &[(u32, Code)],
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    without_pages(recorder, cpus, codes).write_with(out, pages(recorder, cpus))
+}
+
+/// The pages that somebody used, in no order.
+fn pages<'a>(recorder: &'a Recorder, cpus: &'a [&Cpu]) -> impl Iterator<Item = PageHeats> + 'a {
+    let heats = move |place: usize| by_node(cpus.iter().map(|cpu| (cpu.node, cpu.pages[place])));
+    let used = recorder.pages.all().map(move |(place, page)| (page, heats(place)));
+    used.filter(|(_, heats)| !heats.is_empty())
+        .map(|(page, heats)| ((page.space, page.number), heats))
+}
+
+type PageHeats = ((u32, u64), BTreeMap<usize, Heat>);
+
+fn without_pages(recorder: &Recorder, cpus: &[&Cpu], codes: &[(u32, Code)]) -> Raw {
     let nodes = recorder.wish.memory.len();
     let (began, ended) = recorder.progress();
     let mut raw = Raw {
@@ -76,6 +105,7 @@ pub fn collect(recorder: &Recorder, cpus: &[&Cpu], codes: &[(u32, Code)]) -> Raw
         let registry = recorder.registry();
         raw.root_space = registry.root_space;
         raw.tasks = registry.tasks().to_vec();
+        raw.objects = registry.objects().to_vec();
     }
     for cpu in cpus {
         for (task, sums) in cpu.sums.iter().enumerate() {
@@ -94,14 +124,9 @@ pub fn collect(recorder: &Recorder, cpus: &[&Cpu], codes: &[(u32, Code)]) -> Raw
         }
         raw.lines_lost += cpu.contended.lost;
     }
-    for (place, page) in recorder.pages.all() {
-        let heats = by_node(cpus.iter().map(|cpu| (cpu.node, &cpu.pages[place])));
-        if !heats.is_empty() {
-            raw.pages.insert((page.space, page.number), heats);
-        }
-    }
     for &(number, code) in codes {
-        let heats = by_node(cpus.iter().map(|cpu| (cpu.node, &cpu.codes[number as usize])));
+        let heats = |cpu: &&Cpu| (cpu.node, heat_of(&cpu.codes[number as usize]));
+        let heats = by_node(cpus.iter().map(heats));
         if !heats.is_empty() {
             raw.codes.insert(number, (code, heats));
         }
@@ -121,11 +146,11 @@ fn part(side: &Side) -> Part {
     }
 }
 
-fn by_node<'a>(heats: impl Iterator<Item = (usize, &'a Heat)>) -> BTreeMap<usize, Heat> {
+fn by_node(heats: impl Iterator<Item = (usize, Heat)>) -> BTreeMap<usize, Heat> {
     let mut sums = BTreeMap::new();
     for (node, heat) in heats.filter(|(_, heat)| heat.iter().any(|&count| count != 0)) {
         let sum: &mut Heat = sums.entry(node).or_default();
-        add(sum, heat);
+        add(sum, &heat);
     }
     sums
 }
@@ -139,6 +164,15 @@ pub fn add(to: &mut Heat, from: &Heat) {
 
 impl Raw {
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.write_with(out, self.pages.iter().map(|(page, heats)| (*page, heats.clone())))
+    }
+
+    /// Writes everything, with `pages` for its own.
+    fn write_with(
+        &self,
+        out: &mut dyn Write,
+        pages: impl Iterator<Item = PageHeats>,
+    ) -> io::Result<()> {
         writeln!(out, "{HEAD}")?;
         writeln!(out, "nodes {}", self.nodes)?;
         let flags = [self.told, self.began, self.ended].map(u8::from);
@@ -157,16 +191,22 @@ impl Raw {
         for ((task, cpu), sums) in &self.sums {
             writeln!(out, "sums {task} {cpu}{}", words(sums.counts()))?;
         }
+        for object in &self.objects {
+            writeln!(out, "object {}", object.replace(['\n', '\r'], " "))?;
+        }
         writeln!(out, "backs{}", words(&self.write_backs))?;
-        for ((space, page), heats) in &self.pages {
-            for (node, heat) in heats {
+        for ((space, page), heats) in pages {
+            for (node, heat) in &heats {
                 writeln!(out, "page {space} {page} {node}{}", words(heat))?;
             }
         }
         for (number, (code, heats)) in &self.codes {
             for (node, heat) in heats {
-                let Code { space, address } = code;
-                writeln!(out, "code {number} {space} {address} {node}{}", words(heat))?;
+                let (kind, of, at) = match code {
+                    Code::File { object, offset } => (1, object, offset),
+                    Code::Address { space, address } => (0, space, address),
+                };
+                writeln!(out, "code {number} {kind} {of} {at} {node}{}", words(heat))?;
             }
         }
         for (cpu, spans) in &self.spans {
@@ -201,6 +241,7 @@ impl Raw {
             let (key, rest) = line.split_once(' ').unwrap_or((line, ""));
             match key {
                 "end" => whole = true,
+                "object" => raw.objects.push(rest.into()),
                 "problem" => raw.problems.push(rest.into()),
                 "task" => {
                     let mut words = rest.splitn(5, ' ');
@@ -230,13 +271,16 @@ impl Raw {
             ("backs", counts) => self.write_backs = counts.to_vec(),
             ("page", [space, page, node, heat @ ..]) => {
                 let heats = self.pages.entry((*space as u32, *page)).or_default();
-                heats.insert(*node as usize, heat_of(heat)?);
+                heats.insert(*node as usize, heat_from(heat)?);
             }
-            ("code", [number, space, address, node, heat @ ..]) => {
-                let code = Code { space: *space as u32, address: *address };
+            ("code", [number, kind, of, at, node, heat @ ..]) => {
+                let code = match kind {
+                    0 => Code::Address { space: *of as u32, address: *at },
+                    _ => Code::File { object: *of as u32, offset: *at },
+                };
                 let entry = self.codes.entry(*number as u32);
                 let (_, heats) = entry.or_insert_with(|| (code, BTreeMap::new()));
-                heats.insert(*node as usize, heat_of(heat)?);
+                heats.insert(*node as usize, heat_from(heat)?);
             }
             ("span", &[cpu, task, begin, end, accesses, remote]) => {
                 let span = Span { task: task as usize, begin, end, accesses, remote };
@@ -270,7 +314,7 @@ fn numbers(text: &str) -> Option<Vec<u64>> {
     text.split_ascii_whitespace().map(|word| word.parse().ok()).collect()
 }
 
-fn heat_of(numbers: &[u64]) -> Option<Heat> {
+fn heat_from(numbers: &[u64]) -> Option<Heat> {
     let heat: [u64; heat::FIELDS] = numbers.try_into().ok()?;
     Some(heat)
 }

@@ -8,6 +8,7 @@ use crate::cache::Line;
 use crate::contended::{Contended, Touch};
 use crate::geometry::{Caches, LINE_SHIFT};
 use crate::hierarchy::{Core, Effect, Machine, Outcome};
+use crate::known::{Entry, Found, Known};
 use crate::pages::{Page, Pages};
 use crate::ram::{Map, Place};
 use crate::registry::Registry;
@@ -68,6 +69,38 @@ pub struct Recorder {
 
 /// Counts of a page or of an instruction: [`heat`].
 pub type Heat = [u64; heat::FIELDS];
+
+/// Counts of an instruction, as they are made: one for each access ([`heat_of`] sums them up), and
+/// the last two kinds of access.
+pub type CodeHeat = [u64; 8];
+
+/// Where in a [`CodeHeat`] an access counts, and lines from own and from other nodes' memory.
+#[inline(always)]
+fn code_field(store: bool, far: bool) -> usize {
+    usize::from(store) | usize::from(far) << 1
+}
+const CODE_LINES: usize = 4;
+/// An instruction that loads and stores, as an addition to memory does, has two kinds.
+const CODE_KINDS: [usize; 2] = [6, 7];
+
+/// The emulator's word for size and direction of an access, with what it means.
+fn kind_word(access: &Access) -> u64 {
+    (u64::from(access.kind) + 1) << 24 | u64::from(access.store) << 16 | access.size
+}
+
+/// Bytes, and whether it is a store.
+#[inline(always)]
+fn meaning(word: u64) -> (u64, bool) {
+    (word & 0xffff, word & 1 << 16 != 0)
+}
+
+/// An instruction's counts in the order of [`heat`].
+pub fn heat_of(code: &CodeHeat) -> Heat {
+    let [near_loads, near_stores, far_loads, far_stores, near_lines, far_lines, ..] = *code;
+    let far = far_loads + far_stores;
+    let writes = near_stores + far_stores;
+    [near_loads + near_stores + far, writes, far, near_lines + far_lines, far_lines]
+}
 
 pub mod heat {
     pub const ACCESSES: usize = 0;
@@ -141,10 +174,22 @@ impl Recorder {
 
 /// An access as the emulator reports it.
 #[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    pub who: Who,
+    /// The instruction's number.
+    pub code: u32,
+    /// The emulator's word for size and direction: equal words mean the same.
+    pub kind: u32,
+    pub address: u64,
+}
+
+/// An access of which everything is known.
+#[derive(Clone, Copy, Debug)]
 pub struct Access {
     pub who: Who,
     /// The instruction's number.
     pub code: u32,
+    pub kind: u32,
     pub address: u64,
     pub size: u64,
     pub store: bool,
@@ -162,6 +207,8 @@ pub struct Cpu {
     user: Decoder,
     kernel: Decoder,
     learning: Option<(usize, u64)>,
+    /// What has arrived of a path.
+    path: Vec<u8>,
     blocks: u64,
     nodes: usize,
     /// By task.
@@ -171,7 +218,10 @@ pub struct Cpu {
     /// By place in [`Pages`].
     pub pages: Box<[Heat]>,
     /// By instruction.
-    pub codes: Box<[Heat]>,
+    pub codes: Box<[CodeHeat]>,
+    known: Known,
+    /// Accesses that ended in L1, the program's and the kernel's.
+    hits: [u64; 2],
     pub spans: Vec<Span>,
     pub contended: Contended,
 }
@@ -191,12 +241,15 @@ impl Cpu {
             user: Decoder::default(),
             kernel: Decoder::default(),
             learning: None,
+            path: Vec::new(),
             blocks: 0,
             nodes,
             sums: vec![Some(Sums::new(nodes))],
             write_backs: vec![0; nodes * nodes],
             pages: zeroed(recorder.pages.places()),
             codes: zeroed(MOST_CODES),
+            known: Known::default(),
+            hits: [0; 2],
             spans: Vec::new(),
             contended: Contended::default(),
         }
@@ -256,18 +309,29 @@ impl Cpu {
                     recorder.state.store(state::UNTOLD, Relaxed);
                 }
             }
-            Kind::END => recorder.state.store(state::OVER, Relaxed),
+            Kind::END => {
+                recorder.state.store(state::OVER, Relaxed);
+                self.forget();
+            }
             _ => {}
         }
     }
 
     fn hear_kernel(&mut self, recorder: &Recorder, message: &Message) {
-        let [first, second, third, _] = message.arguments;
+        let [first, second, third, fourth] = message.arguments;
         recorder.told.store(1, Relaxed);
         match message.command {
             Kind::TIME => recorder.clock.store(first, Relaxed),
             Kind::SWITCH => self.switch(recorder, first as u32, second as u32, third),
             Kind::CLONE => recorder.registry().born(first as u32, self.task),
+            Kind::FORK => recorder.registry().copied(first, second),
+            Kind::PATH => self.path.extend(message.arguments.iter().flat_map(|w| w.to_be_bytes())),
+            Kind::MAP => {
+                let mut path = std::mem::take(&mut self.path);
+                path.retain(|&byte| byte != 0);
+                let path = String::from_utf8_lossy(&path);
+                recorder.registry().mapped(first, second, third, fourth, &path);
+            }
             Kind::EXIT => recorder.registry().ended(self.task),
             Kind::NAME => {
                 let mut bytes = second.to_be_bytes().to_vec();
@@ -286,6 +350,7 @@ impl Cpu {
     /// The CPU goes over to another task, or to another address space of the same.
     fn switch(&mut self, recorder: &Recorder, tid: u32, pid: u32, space: u64) {
         let now = recorder.clock.load(Relaxed);
+        self.forget();
         if self.measured && recorder.state.load(Relaxed) == state::TOLD {
             self.end_span(now);
         }
@@ -340,39 +405,61 @@ impl Cpu {
         (self.blocks >> BLOCK_SHIFT).is_multiple_of(recorder.wish.sample)
     }
 
-    /// Counts an access that [`Self::wants`] wanted. `reported`: None for what is no memory.
+    /// Counts an access whose page and kind are known, and which, if there are caches, ends in L1:
+    /// false for all others, which [`Self::access`] is for. What is known is of a task that is
+    /// looked at; sampling is not for here.
     #[inline(always)]
-    pub fn access(&mut self, recorder: &Recorder, access: &Access, reported: Option<u64>) {
-        let place = reported.and_then(|reported| recorder.map.find(reported));
-        let Some(Some(sums)) = self.sums.get_mut(self.task) else { return };
-        let Some(place) = place else {
-            *sums.all(access.who, all::ELSEWHERE) += 1;
-            return;
-        };
-        let (count, bytes) = if access.store {
-            (node::WRITES, node::WRITE_BYTES)
-        } else {
-            (node::READS, node::READ_BYTES)
-        };
-        *sums.at(access.who, place.node, count) += 1;
-        *sums.at(access.who, place.node, bytes) += access.size;
-        let remote = u64::from(place.node != self.node);
-        self.counted.0 += 1;
-        self.counted.1 += remote;
-        let add = |heat: &mut Heat| {
-            heat[heat::ACCESSES] += 1;
-            heat[heat::WRITES] += u64::from(access.store);
-            heat[heat::REMOTE] += remote;
-        };
-        if let Some(heat) = self.codes.get_mut(access.code as usize) {
-            add(heat);
+    pub fn quick(&mut self, recorder: &Recorder, access: &Seen, modelled: bool) -> bool {
+        let Some(code) = self.codes.get_mut(access.code as usize) else { return false };
+        let kind = u64::from(access.kind) + 1;
+        let [first, second] = CODE_KINDS.map(|at| code[at]);
+        let word = if first >> 24 == kind { first } else { second };
+        let (size, store) = meaning(word);
+        let number = access.address >> 12;
+        let Some(entry) = self.known.find(access.who, number, store) else { return false };
+        if word >> 24 != kind {
+            return false;
         }
-        let mut page = None;
-        if access.who == Who::User {
-            let number = access.address >> 12;
-            page = recorder.pages.place(Page { space: self.space, number });
-            if let Some(heat) = page.and_then(|page| self.pages.get_mut(page)) {
-                add(heat);
+        if modelled {
+            let offset = entry.offset | access.address & 0xfff;
+            let line = offset >> LINE_SHIFT;
+            if (offset + size - 1) >> LINE_SHIFT != line
+                || !self.core.hits(&recorder.machine, line, store)
+            {
+                return false;
+            }
+            self.hits[access.who as usize] += 1;
+        }
+        entry.count(size, store);
+        code[code_field(store, entry.far)] += 1;
+        true
+    }
+
+    /// Counts an access that [`Self::wants`] wanted. `ask`: where the emulator says that it went,
+    /// None for what is no memory.
+    pub fn access(
+        &mut self,
+        recorder: &Recorder,
+        access: &Access,
+        ask: impl FnOnce() -> Option<u64>,
+    ) {
+        let number = access.address >> 12;
+        if self.known.find(access.who, number, access.store).is_none()
+            && !self.learn(recorder, access, ask())
+        {
+            return;
+        }
+        let Some(entry) = self.known.find(access.who, number, access.store) else { return };
+        entry.count(access.size, access.store);
+        let place =
+            Place { node: usize::from(entry.node), offset: entry.offset | access.address & 0xfff };
+        let page = entry.place();
+        if let Some(code) = self.codes.get_mut(access.code as usize) {
+            code[code_field(access.store, entry.far)] += 1;
+            let [first, second] = CODE_KINDS;
+            let word = kind_word(access);
+            if code[first] != word {
+                (code[second], code[first]) = (code[first], word);
             }
         }
         if recorder.wish.caches.is_some() {
@@ -382,6 +469,60 @@ impl Cpu {
             if last != first {
                 self.line(recorder, access, place, last, page);
             }
+        }
+    }
+
+    /// Finds out where an access went: false when it is no memory.
+    #[inline(never)]
+    fn learn(&mut self, recorder: &Recorder, access: &Access, reported: Option<u64>) -> bool {
+        let Some(place) = reported.and_then(|reported| recorder.map.find(reported)) else {
+            if let Some(Some(sums)) = self.sums.get_mut(self.task) {
+                *sums.all(access.who, all::ELSEWHERE) += 1;
+            }
+            return false;
+        };
+        let number = access.address >> 12;
+        let page = (access.who == Who::User)
+            .then(|| recorder.pages.place(Page { space: self.space, number }))
+            .flatten();
+        let which = (access.who, number, access.store);
+        if let Some(old) = self.known.learn(self.node, which, Found { place, page }) {
+            self.add_up(&old);
+        }
+        true
+    }
+
+    /// The guest's kernel has flushed its TLB, or another task comes.
+    pub fn forget(&mut self) {
+        while let Some(entry) = self.known.take() {
+            self.add_up(&entry);
+        }
+        let hits = std::mem::take(&mut self.hits);
+        if let Some(Some(sums)) = self.sums.get_mut(self.task) {
+            Who::ALL.iter().zip(hits).for_each(|(&who, count)| *sums.all(who, all::L1) += count);
+        }
+    }
+
+    /// Adds what was done to a page to the running task's sums and to the page's.
+    fn add_up(&mut self, entry: &Entry) {
+        let ([reads, writes], [read, written]) = (entry.counts, entry.bytes);
+        let far = if entry.far { reads + writes } else { 0 };
+        self.counted.0 += reads + writes;
+        self.counted.1 += far;
+        if let Some(Some(sums)) = self.sums.get_mut(self.task) {
+            for (field, count) in [
+                (node::READS, reads),
+                (node::WRITES, writes),
+                (node::READ_BYTES, read),
+                (node::WRITE_BYTES, written),
+            ] {
+                *sums.at(entry.who, usize::from(entry.node), field) += count;
+            }
+        }
+        if let Some(heat) = entry.place().and_then(|place| self.pages.get_mut(place)) {
+            heat[heat::ACCESSES] += reads + writes;
+            heat[heat::WRITES] += writes;
+            heat[heat::REMOTE] += far;
         }
     }
 
@@ -395,9 +536,7 @@ impl Cpu {
         page: Option<usize>,
     ) {
         if self.core.hits(&recorder.machine, line, access.store) {
-            if let Some(Some(sums)) = self.sums.get_mut(self.task) {
-                *sums.all(access.who, all::L1) += 1;
-            }
+            self.hits[access.who as usize] += 1;
             return;
         }
         let effect = self.core.access(&recorder.machine, line, access.store, place.node);
@@ -441,11 +580,13 @@ impl Cpu {
             Outcome::Memory => {
                 let field = if access.store { node::LINES_WRITE } else { node::LINES_READ };
                 *sums.at(who, place.node, field) += 1;
-                let remote = u64::from(place.node != self.node);
-                let pages = page.and_then(|page| self.pages.get_mut(page));
-                for heat in pages.into_iter().chain(self.codes.get_mut(access.code as usize)) {
+                let remote = place.node != self.node;
+                if let Some(heat) = page.and_then(|page| self.pages.get_mut(page)) {
                     heat[heat::LINES] += 1;
-                    heat[heat::REMOTE_LINES] += remote;
+                    heat[heat::REMOTE_LINES] += u64::from(remote);
+                }
+                if let Some(heat) = self.codes.get_mut(access.code as usize) {
+                    heat[CODE_LINES + usize::from(remote)] += 1;
                 }
             }
         }

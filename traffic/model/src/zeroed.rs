@@ -4,7 +4,7 @@
 //! host's hands out lazily.
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
 /// A type of which all bits zero is a value.
 ///
@@ -15,6 +15,8 @@ pub unsafe trait Zero {}
 unsafe impl Zero for u32 {}
 // SAFETY: as above.
 unsafe impl Zero for u64 {}
+// SAFETY: as above.
+unsafe impl Zero for AtomicU16 {}
 // SAFETY: as above.
 unsafe impl Zero for AtomicU32 {}
 // SAFETY: as above.

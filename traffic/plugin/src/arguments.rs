@@ -15,8 +15,8 @@ pub unsafe fn words(argc: c_int, argv: *const *const c_char) -> Vec<String> {
         .collect()
 }
 
-/// The wish, and the file for the answer.
-pub fn parse(words: &[String]) -> Result<(Wish, PathBuf), String> {
+/// The wish, the file for the answer, and whether CPUs take turns on one thread.
+pub fn parse(words: &[String]) -> Result<(Wish, PathBuf, bool), String> {
     let value = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
     let needed = |key: &str| value(key).ok_or_else(|| format!("no {key}= is given"));
     fn list<T: std::str::FromStr>(text: &str) -> Result<Vec<T>, String> {
@@ -38,5 +38,5 @@ pub fn parse(words: &[String]) -> Result<(Wish, PathBuf), String> {
     {
         return Err("CPUs on nodes that are not there".into());
     }
-    Ok((wish, needed("out")?.into()))
+    Ok((wish, needed("out")?.into(), value("turns").is_some()))
 }

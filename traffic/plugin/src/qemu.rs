@@ -29,8 +29,10 @@ pub struct Info {
 }
 
 pub type MemCallback = extern "C" fn(cpu: c_uint, info: MemInfo, address: u64, data: *mut c_void);
+pub type ExecCallback = extern "C" fn(cpu: c_uint, data: *mut c_void);
 
-/// `QEMU_PLUGIN_CB_NO_REGS`, `QEMU_PLUGIN_MEM_RW`.
+/// `QEMU_PLUGIN_CB_NO_REGS`, `QEMU_PLUGIN_MEM_RW`. (QEMU 7.2 calls for loads and stores alike,
+/// whichever is asked for.)
 const NO_REGS: c_int = 0;
 const MEM_RW: c_int = 3;
 
@@ -53,6 +55,12 @@ unsafe extern "C" {
         callback: MemCallback,
         flags: c_int,
         kinds: c_int,
+        data: *mut c_void,
+    );
+    fn qemu_plugin_register_vcpu_insn_exec_cb(
+        insn: *mut Insn,
+        callback: ExecCallback,
+        flags: c_int,
         data: *mut c_void,
     );
     fn qemu_plugin_mem_size_shift(info: MemInfo) -> c_uint;
@@ -138,36 +146,41 @@ impl Instruction {
         unsafe { qemu_plugin_insn_size(self.0) }
     }
 
-    /// The first `N` bytes of an instruction that has at least so many.
-    pub fn bytes<const N: usize>(self) -> Option<[u8; N]> {
+    /// The instruction's bytes, into a buffer; how many there are.
+    pub fn bytes(self, buffer: &mut [u8; LONGEST]) -> usize {
         type Pointer = unsafe extern "C" fn(*const Insn) -> *const c_void;
-        if self.size() < N {
-            return None;
-        }
-        let mut bytes = [0; N];
+        let size = self.size().min(LONGEST);
         // SAFETY: before version 3 the function returns a pointer to all the instruction's bytes,
-        // of which there are enough; from then on it fills the buffer with at most its size.
+        // of which there are `size`; from then on it fills the buffer with at most so many.
         unsafe {
             if CURRENT.load(Relaxed) >= 3 {
-                qemu_plugin_insn_data(self.0, bytes.as_mut_ptr().cast(), N);
-            } else {
-                let function: unsafe extern "C" fn(*const Insn, *mut c_void, usize) -> usize =
-                    qemu_plugin_insn_data;
-                let function: Pointer = std::mem::transmute(function);
-                std::ptr::copy_nonoverlapping(function(self.0).cast(), bytes.as_mut_ptr(), N);
+                return qemu_plugin_insn_data(self.0, buffer.as_mut_ptr().cast(), size).min(size);
             }
+            let function: unsafe extern "C" fn(*const Insn, *mut c_void, usize) -> usize =
+                qemu_plugin_insn_data;
+            let function: Pointer = std::mem::transmute(function);
+            std::ptr::copy_nonoverlapping(function(self.0).cast(), buffer.as_mut_ptr(), size);
         }
-        Some(bytes)
+        size
     }
 
-    /// Has every access of the instruction told to `callback`.
+    /// Has accesses of the instruction told to `callback`.
     pub fn watch(self, callback: MemCallback, data: usize) {
+        let data = data as *mut c_void;
         // SAFETY: as above; the data is a number to QEMU.
-        unsafe {
-            qemu_plugin_register_vcpu_mem_cb(self.0, callback, NO_REGS, MEM_RW, data as *mut c_void)
-        };
+        unsafe { qemu_plugin_register_vcpu_mem_cb(self.0, callback, NO_REGS, MEM_RW, data) };
+    }
+
+    /// Has `callback` called before each time that the instruction runs.
+    pub fn watch_runs(self, callback: ExecCallback) {
+        let data = std::ptr::null_mut();
+        // SAFETY: as above.
+        unsafe { qemu_plugin_register_vcpu_insn_exec_cb(self.0, callback, NO_REGS, data) };
     }
 }
+
+/// Bytes of an x86 instruction, at most.
+pub const LONGEST: usize = 15;
 
 /// Bytes of an access.
 #[inline(always)]

@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = tests![
     lists_in_sysfs_have_a_size,
     cpus_are_linked_from_their_nodes_and_back,
     the_map_of_cpus_is_the_list_of_cpus,
+    memory_tells_how_fast_it_is_from_the_nearest_cpus,
     a_node_is_ten_from_itself_and_farther_from_others,
     the_nodes_memory_adds_up_to_the_machines,
     zoneinfo_adds_up_to_the_nodes,
@@ -115,6 +116,50 @@ fn cpus_are_linked_from_their_nodes_and_back() {
             assert!(target.ends_with(format!("cpu{cpu}")), "{path} -> {target:?}");
             let back = format!("/sys/devices/system/cpu/cpu{cpu}/node{node}");
             assert!(std::path::Path::new(&back).exists(), "{back}");
+        }
+    }
+}
+
+/// Names of nodes in a directory of links.
+fn linked_nodes(directory: &str) -> Vec<usize> {
+    let entries = std::fs::read_dir(directory).unwrap_or_else(|e| panic!("{directory}: {e}"));
+    let names = entries.filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    let mut nodes: Vec<usize> =
+        names.filter_map(|name| name.strip_prefix("node")?.parse().ok()).collect();
+    nodes.sort();
+    nodes
+}
+
+/// Where firmware has an HMAT. (A machine without one has none of these directories.)
+fn memory_tells_how_fast_it_is_from_the_nearest_cpus() {
+    let directory = |node: usize| format!("/sys/devices/system/node/node{node}");
+    let there =
+        |node: usize, class| std::path::Path::new(&format!("{}/{class}", directory(node))).exists();
+    if nodes().iter().all(|&node| !there(node, "access0")) {
+        assert!(online().iter().all(|&node| !there(node, "access1")));
+        return;
+    }
+    for class in ["access0", "access1"] {
+        for node in nodes() {
+            let initiators = format!("{}/{class}/initiators", directory(node));
+            let [nearest] = linked_nodes(&initiators)[..] else { panic!("{initiators}") };
+            assert!(!numa::cpus_of(nearest).is_empty(), "{initiators}/node{nearest}");
+            assert!(numa::cpus_of(node).is_empty() || nearest == node, "{initiators}");
+            let link = std::fs::read_link(format!("{initiators}/node{nearest}")).unwrap();
+            assert_eq!(link.to_str(), Some(format!("../../../node{nearest}").as_str()));
+            let targets = linked_nodes(&format!("{}/{class}/targets", directory(nearest)));
+            assert!(targets.contains(&node), "{nearest}: {targets:?}");
+            let value = |name: &str| -> u64 {
+                let text = read(&format!("{initiators}/{name}"));
+                text.strip_suffix('\n').unwrap().parse().unwrap()
+            };
+            assert!(value("read_latency") > 0 && value("write_latency") > 0, "{initiators}");
+            // Memory without CPUs is slower than memory that has some.
+            if nearest != node {
+                let local = format!("{}/{class}/initiators/read_latency", directory(nearest));
+                assert!(value("read_latency") > read(&local).trim().parse().unwrap());
+            }
+            assert!(value("read_bandwidth") == value("write_bandwidth"), "{initiators}");
         }
     }
 }

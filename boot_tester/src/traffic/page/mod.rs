@@ -1,6 +1,8 @@
 //! The counts as one HTML file that loads nothing: data, style and script stand in it.
 
-use serde_json::{Value, json};
+use serde_json::Value;
+
+mod pack;
 
 use crate::topology::svg;
 use crate::topology::{CpuShape, Node, Topology};
@@ -15,9 +17,7 @@ pub fn html(mut runs: Vec<Value>) -> String {
     let picture = runs.first().and_then(topology).map_or(String::new(), |t| svg::draw(&t));
     let title = runs.iter().map(|run| run["program"].as_str().unwrap_or("")).collect::<Vec<_>>();
     let title = format!("Memory traffic of {}", title.join(" and "));
-    for run in &mut runs {
-        pack(&mut run["pages"]);
-    }
+    runs.iter_mut().for_each(pack::run);
     // In a script element nothing but its end is special.
     let data = Value::Array(runs).to_string().replace("</", "<\\/").replace("<!--", "<\\u0021--");
     // One pass, so that nothing in a value is taken for a place.
@@ -41,35 +41,6 @@ pub fn html(mut runs: Vec<Value>) -> String {
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-/// Rows of numbers as a text: base 36, nothing for zero, the page as the difference to the one
-/// before, and what may be -1 one higher.
-fn pack(pages: &mut Value) {
-    let rows = pages["rows"].as_array().map_or(&[][..], Vec::as_slice);
-    let mut text = String::new();
-    let mut last = 0;
-    for row in rows {
-        let number = |index: usize| row[index].as_i64().unwrap_or(0);
-        let count = row.as_array().map_or(0, Vec::len);
-        let page = number(0);
-        let mut words = vec![base36(page - last - 1)];
-        last = page;
-        words.extend((1..count).map(|index| base36(number(index) + i64::from(index < 4))));
-        text += words.join(",").trim_end_matches(',');
-        text.push(';');
-    }
-    *pages = json!({ "words": pages["words"], "packed": text });
-}
-
-fn base36(number: i64) -> String {
-    let mut digits = Vec::new();
-    let mut rest = number.max(0) as u64;
-    while rest > 0 {
-        digits.push(char::from_digit((rest % 36) as u32, 36).unwrap_or('0'));
-        rest /= 36;
-    }
-    digits.iter().rev().collect()
 }
 
 /// The machine that a run was on.
@@ -102,12 +73,36 @@ fn topology(run: &Value) -> Option<Topology> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
-    fn pages_are_packed_into_few_bytes() {
-        let mut pages = json!({ "words": ["default"], "rows": [[100, 1, 0, -1, 36, 0], [101, -1, -1, -1, 0, 1]] });
-        pack(&mut pages);
-        assert_eq!(pages["packed"], "2r,2,1,,10;,,,,,1;");
+    fn a_hundred_thousand_pages_that_four_nodes_use_are_less_than_three_megabytes() {
+        let mut random = 0x9e37_79b9_7f4a_7c15u64;
+        let mut below = |most: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % most
+        };
+        let mut row = |page: u64| {
+            let mut row = vec![page, below(4), below(2), below(2)];
+            row.extend((0..8).map(|_| below(4096)));
+            row
+        };
+        let rows: Vec<Vec<u64>> = (0..100_000).map(|page| row((page << 1) + 7)).collect();
+        let spans: Vec<_> =
+            (0..100_000).map(|n| [n % 3, n % 3, n * 500, n * 500 + 400, n, n]).collect();
+        let node = json!({ "cpus": [0, 1], "memory": 1 << 30 });
+        let functions = vec![json!({ "name": "f".repeat(60), "accesses": 1 }); 20_000];
+        let run = json!({
+            "program": "p",
+            "topology": { "name": "t", "nodes": vec![node; 4], "distances": vec![vec![10; 4]; 4] },
+            "pages": { "words": ["default", "first touch"], "rows": rows },
+            "spans": spans,
+            "functions": functions,
+        });
+        let page = html(vec![run]);
+        assert!(page.len() < 3_000_000, "{} bytes", page.len());
     }
 
     #[test]

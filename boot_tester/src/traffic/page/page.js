@@ -45,7 +45,7 @@ function totals(run, who, measure) {
 }
 
 /** Rows of numbers and texts that sort by any column and filter by a word. */
-function table(id, columns, rows, words) {
+function table(id, columns, rows, words, more = 0) {
   let by = columns.findIndex((c) => c.first), down = true, filter = "";
   const body = h("tbody");
   const heads = columns.map((column, index) => h("th", { scope: "col", class: column.text ? "text" : null },
@@ -60,7 +60,7 @@ function table(id, columns, rows, words) {
       const order = typeof x === "string" ? x.localeCompare(y) : x - y;
       return down ? -order : order;
     });
-    count.textContent = `${shown.length} of ${rows.length} rows`;
+    count.textContent = `${shown.length} of ${rows.length} rows${more ? ` (and ${number(more)} with less in the JSON)` : ""}`;
     body.replaceChildren(...shown.map((row) => h("tr", {}, columns.map((column) => {
       const text = column.show ? column.show(row) : number(column.of(row));
       return h("td", { class: column.text ? "text" : null }, text);
@@ -175,17 +175,33 @@ function timeline(run) {
       h("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "threads over time by CPU node", style: "min-width: 36rem; width: 100%" }, marks)));
 }
 
-/** Pages as they were packed: numbers in base 36, nothing for zero, the page as a difference. */
+/** Pages as they were packed: columns of numbers, 5 bits a character, low ones first. */
 function unpack(run) {
+  const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  const value = Object.fromEntries([...digits].map((digit, n) => [digit, n]));
+  const nodes = run.topology.nodes.length, { count, packed, words } = run.pages;
   let at = 0;
-  const count = run.topology.nodes.length;
-  return run.pages.packed.split(";").filter(Boolean).map((row) => {
-    const n = row.split(",").map((word) => (word ? parseInt(word, 36) : 0));
-    at += n[0] + 1;
-    const word = (index) => (n[index] ? run.pages.words[n[index] - 1] : "not known");
-    return { page: at, node: n[1] - 1, policy: word(2), reason: word(3), accesses: Array.from({ length: count }, (_, k) => n[4 + k] || 0),
-      lines: Array.from({ length: count }, (_, k) => n[4 + count + k] || 0) };
-  });
+  const next = () => {
+    for (let number = 0, place = 1; ; place *= 32) {
+      const digit = value[packed[at++]];
+      number += (digit & 31) * place;
+      if (digit < 32) return number;
+    }
+  };
+  const column = () => {
+    const list = [];
+    while (list.length < count) {
+      const number = next(), times = number % 2 ? next() + 2 : 1;
+      for (let n = 0; n < times; n++) list.push(Math.floor(number / 2));
+    }
+    return list;
+  };
+  const [steps, lies, policies, reasons] = [column(), column(), column(), column()];
+  const [accesses, lines] = [0, 1].map(() => Array.from({ length: nodes }, column));
+  const word = (n) => (n ? words[n - 1] : "not known");
+  let page = 0;
+  return steps.map((step, n) => ({ page: page += step + 1, node: lies[n] - 1, policy: word(policies[n]), reason: word(reasons[n]),
+    accesses: accesses.map((list) => list[n]), lines: lines.map((list) => list[n]) }));
 }
 
 /** A mapping's pages as squares: colour is the node, strength the heat. Zooms to a page. */
@@ -264,6 +280,17 @@ const bits = (word) => {
   return list.map(([a, b]) => (a === b ? a : `${a}\u2013${b}`)).join(",");
 };
 
+/** The picture is a page of its own, with its own script: it zooms and searches. */
+function flame(run) {
+  if (!run.flame) return null;
+  const height = Number(/<svg[^>]* height="(\d+)/.exec(run.flame)?.[1] ?? 600);
+  // Drawn once and scaled: inside of another page it cannot measure itself.
+  const picture = run.flame.slice(run.flame.indexOf("<svg")).replace("fluiddrawing = true", "fluiddrawing = false");
+  return section("flame", "Where its time goes", h("p", { class: "soft" }, "Sampled in a run of its own, in which nothing was counted."),
+    h("iframe", { title: "flame graph", srcdoc: `<!doctype html><style>body{margin:0}svg{width:100%;height:auto}</style>${picture}`,
+      style: `width: 100%; height: ${height}px; border: 0` }));
+}
+
 function one(run) {
   const side = (s) => h("div", {}, `CPU ${s.cpu}: ${number(s.reads)} reads (bytes ${bits(s.read_bytes) || "none"}), ${number(s.writes)} writes (bytes ${bits(s.written_bytes) || "none"}) `,
     h("span", { class: "soft" }, s.functions.map((f) => f.name).join(", ")));
@@ -280,7 +307,14 @@ function one(run) {
       { name: "pages", of: (r) => r.pages }, ...heat()], run.mappings, (r) => `${r.name} ${r.policy}`)),
     section("functions", "Functions", table("functions", [
       { name: "function", text: true, of: (r) => r.name, show: (r) => r.name },
-      { name: "object", text: true, of: (r) => r.object, show: (r) => r.object.split("/").pop() }, ...heat()], run.functions, (r) => `${r.name} ${r.object}`)),
+      { name: "object", text: true, of: (r) => r.object, show: (r) => r.object.split("/").pop() }, ...heat()], run.functions, (r) => `${r.name} ${r.object}`, run.left_out.functions)),
+    section("source", "Source lines", run.source_lines.length ? table("source", [
+      { name: "line", text: true, of: (r) => `${r.file}:${String(r.line).padStart(6)}`, show: (r) => `${r.file}:${r.line}` },
+      { name: "function", text: true, of: (r) => r.function, show: (r) => r.function },
+      { name: "object", text: true, of: (r) => r.object, show: (r) => r.object.split("/").pop() }, ...heat()],
+      run.source_lines, (r) => `${r.file}:${r.line} ${r.function} ${r.object}`, run.left_out.source_lines)
+      : h("p", {}, "None of the program's files tells its source lines (compile with -g).")),
+    flame(run),
     run.tasks_told ? section("tasks", "Tasks", table("tasks", [
       { name: "task", text: true, of: (r) => r.name, show: (r) => r.name },
       { name: "tid", of: (r) => r.tid, show: (r) => String(r.tid) }, { name: "pid", of: (r) => r.pid, show: (r) => String(r.pid) }, ...heat(),

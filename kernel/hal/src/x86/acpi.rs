@@ -16,6 +16,7 @@ pub struct Tables {
     pub madt: Option<Vec<u8>>,
     pub srat: Option<Vec<u8>>,
     pub slit: Option<Vec<u8>>,
+    pub hmat: Option<Vec<u8>>,
     /// I/O port of the power-management timer.
     pub pm_timer: Option<u16>,
     /// Address of a sleep control register in memory: its page must be mapped.
@@ -37,22 +38,27 @@ impl AcpiHandler for DirectMap {
 }
 
 macro_rules! table {
-    ($name:ident, $signature:ident) => {
+    ($name:ident, $signature:expr) => {
         #[repr(transparent)]
         struct $name(SdtHeader);
         // SAFETY: only the header is named; the bytes behind it are taken as bytes.
         unsafe impl AcpiTable for $name {
-            const SIGNATURE: Signature = Signature::$signature;
+            const SIGNATURE: Signature = $signature;
             fn header(&self) -> &SdtHeader {
                 &self.0
             }
         }
     };
 }
-table!(Madt, MADT);
-table!(Srat, SRAT);
-table!(Slit, SLIT);
-table!(Facp, FADT);
+/// A signature that the crate has no name for.
+// SAFETY: `Signature` is a transparent wrapper of four bytes.
+const HMAT: Signature = unsafe { core::mem::transmute::<[u8; 4], Signature>(*b"HMAT") };
+
+table!(Madt, Signature::MADT);
+table!(Srat, Signature::SRAT);
+table!(Slit, Signature::SLIT);
+table!(Hmat, HMAT);
+table!(Facp, Signature::FADT);
 
 fn bytes_of<T: AcpiTable>(
     tables: &AcpiTables<DirectMap>,
@@ -118,6 +124,7 @@ pub fn find(info: &BootInfo) -> Tables {
     out.madt = bytes_of::<Madt>(&tables, &mut out.warnings);
     out.srat = bytes_of::<Srat>(&tables, &mut out.warnings);
     out.slit = bytes_of::<Slit>(&tables, &mut out.warnings);
+    out.hmat = bytes_of::<Hmat>(&tables, &mut out.warnings);
     if let Some(fadt) = bytes_of::<Facp>(&tables, &mut out.warnings).map(|t| firmware::fadt(&t)) {
         out.pm_timer = fadt.pm_timer;
         if let Some(kind) = fadt.dsdt.and_then(|at| dsdt(info, at)).and_then(firmware::find_s5) {

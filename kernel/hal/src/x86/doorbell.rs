@@ -40,6 +40,9 @@ pub fn ring(command: Kind, arguments: &[u64]) {
             Kind::EXIT => load!(Kind::EXIT, value),
             Kind::NAME => load!(Kind::NAME, value),
             Kind::TIME => load!(Kind::TIME, value),
+            Kind::PATH => load!(Kind::PATH, value),
+            Kind::MAP => load!(Kind::MAP, value),
+            Kind::FORK => load!(Kind::FORK, value),
             // The others are init's.
             _ => {}
         }
