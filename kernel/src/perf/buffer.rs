@@ -93,7 +93,7 @@ pub struct Buffer {
 impl Buffer {
     /// A buffer with `data` pages of data (0 or a power of two) for an event. ENOMEM.
     pub fn new(event: &Event, data: u64, writable: bool) -> Result<Arc<Self>> {
-        let object = MemObject::new(ObjectKind::SharedAnon);
+        let object = MemObject::of_kernel();
         object.set_len((data + 1) * PAGE)?;
         let pages = (0..=data).map(|index| object.get(index)).collect::<Result<Vec<_>>>()?;
         let attr = &event.attr;
