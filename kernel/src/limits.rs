@@ -1,8 +1,25 @@
 //! Resource limits that bound the machine as a whole.
 
-use crate::task::process::limit;
+use crate::task::process::{initial_limits, limit};
 use crate::task::{current, table};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// kernel.threads-max, once it was written.
+static THREADS_MAX: AtomicU64 = AtomicU64::new(0);
+
+/// How many threads there may be, whoever's they are: by default twice what a user may have, as on
+/// Linux.
+pub fn threads_max() -> u64 {
+    match THREADS_MAX.load(Ordering::Relaxed) {
+        0 => initial_limits()[limit::NPROC].0 * 2,
+        set => set,
+    }
+}
+
+/// Sets that; not 0.
+pub fn set_threads_max(threads: u64) {
+    THREADS_MAX.store(threads, Ordering::Relaxed);
+}
 
 /// Threads of a user, zombies counted.
 fn tasks_of(uid: u32) -> u64 {
@@ -34,12 +51,16 @@ pub fn refuses_exec() -> bool {
     refused
 }
 
-/// RLIMIT_NPROC: the running task's user has as many threads as it may, zombies counted. Those with
-/// CAP_SYS_RESOURCE or CAP_SYS_ADMIN may go on.
+/// There are as many threads as there may be at all; or, by RLIMIT_NPROC, of the running task's
+/// user, zombies counted: there those with CAP_SYS_RESOURCE or CAP_SYS_ADMIN may go on.
 pub fn too_many_tasks() -> bool {
     let task = current();
+    let present = table::task_count() as u64;
+    if present >= threads_max() {
+        return true;
+    }
     let allowed = task.process.soft_limit(limit::NPROC);
-    if (table::task_count() as u64) < allowed {
+    if present < allowed {
         return false;
     }
     let creds = task.credentials();

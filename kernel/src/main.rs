@@ -74,6 +74,7 @@ pub fn main(start_info: u64) -> ! {
     interrupts::route(&firmware, &[3, 4]);
     boot::cpus::start_others(&firmware, |cpu| idle[cpu.index()].stack_top(), secondary);
     boot::report(&firmware);
+    vm::commit::init();
     rootfs::remember(info, firmware);
     time::start();
     boot::init::start();

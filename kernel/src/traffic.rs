@@ -73,7 +73,8 @@ fn tell_area(space: u64, vma: &Vma) {
     if !vma.flags.contains(VmaFlags::EXEC) {
         return;
     }
-    let path = vma.file().map(|file| file.path());
+    // Without memory for its name it is code of no file.
+    let path = vma.file().and_then(|file| file.path().ok());
     let path = path.as_ref().map_or(&[][..], |path| path.as_bytes());
     let offset = if vma.object().is_some() { vma.pgoff * vm::PAGE } else { 0 };
     // The parts of a path belong to the message after them.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use hal::user::KernelSource;
 use sync::{IrqLock, Once};
 use vm::map::{Place, What};
-use vm::object::{MemObject, ObjectKind};
+use vm::object::MemObject;
 use vm::vma::{Label, VmaFlags};
 use vm::{Mm, PAGE};
 
@@ -143,7 +143,7 @@ fn image() -> Vec<u8> {
 
 /// An object of `pages` that begins with `bytes`.
 fn object(bytes: &[u8], pages: u64) -> Result<Arc<MemObject>> {
-    let object = MemObject::new(ObjectKind::SharedAnon)?;
+    let object = MemObject::of_kernel()?;
     object.write_at(0, &mut KernelSource(bytes), bytes.len())?;
     object.set_len(pages * PAGE)?;
     Ok(object)

@@ -134,7 +134,10 @@ fn computed_directories_come_and_go() {
     fixed.add("pipe", DynLink::new(&proc, move || Ok(Link::Jump(place.clone()))));
     static MADE: AtomicU32 = AtomicU32::new(0);
     let base = proc.base(0o100444);
-    fixed.add("big", TextFile::pieces(&proc, base, || Ok(Box::new(Lines(0, &MADE)))));
+    fixed.add(
+        "big",
+        TextFile::pieces(&proc, base, proc.style().access, || Ok(Box::new(Lines(0, &MADE)))),
+    );
     let root = DynDir::new(proc.base_with(1, 0o40555, 0, 0), Numbers(proc.clone(), fixed));
     mounted(&w, proc.into_super(root).unwrap(), "test-proc");
     let names = w.list("/p");
@@ -158,6 +161,15 @@ fn computed_directories_come_and_go() {
     let big = w.open("/p/big", O_RDONLY).unwrap();
     assert_eq!(get(&big, 14).unwrap(), b"line 0\nline 1\n");
     assert!(MADE.load(Relaxed) < 10);
+    // A read gives whole lines, and no more than a page of them.
+    let page = get(&big, 10_000).unwrap();
+    assert!(page.starts_with(b"line 2\n") && page.ends_with(b"\n"));
+    assert!((4080..=4096).contains(&page.len()), "{}", page.len());
+    let next = String::from_utf8(get(&big, 12).unwrap()).unwrap();
+    let last = String::from_utf8(page).unwrap().lines().last().unwrap().to_owned();
+    let number = |line: &str| line.split(' ').nth(1).unwrap().trim().parse::<u32>().unwrap();
+    assert_eq!(number(next.lines().next().unwrap()), number(&last) + 1);
+    big.seek(14, Whence::Set).unwrap();
     let mut text = Vec::new();
     loop {
         let piece = get(&big, 10_000).unwrap();

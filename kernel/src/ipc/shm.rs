@@ -16,6 +16,7 @@ use frames::fallible::{TryVec, arc, text};
 use fs::Cap;
 use hal::VirtAddr;
 use sync::SpinLock;
+use vm::commit;
 use vm::map::{Place, What};
 use vm::vma::VmaFlags;
 use vm::{MappedFile, MemObject, ObjectKind, PAGE};
@@ -129,19 +130,13 @@ pub fn get(key: i32, size: u64, flags: u32) -> Result<i32> {
         if flags & HUGETLB != 0 {
             return Err(Errno::ENOMEM);
         }
-        let machine: u64 =
-            crate::machine().memory_nodes().iter().map(|n| frames::stats(n).present).sum();
         let used: u64 = SEGMENTS.all().map(|s| s.pages()).sum();
         if used.saturating_add(size.div_ceil(PAGE)) > MAX_PAGES {
             return Err(Errno::ENOSPC);
         }
-        // As Linux without overcommit: what could never be had is refused at once.
         const NORESERVE: u32 = 0o10000;
-        if flags & NORESERVE == 0 && size.div_ceil(PAGE) > machine {
-            return Err(Errno::ENOMEM);
-        }
-        let object = MemObject::new(ObjectKind::SysV)?;
-        object.set_len(size.next_multiple_of(PAGE))?;
+        let reserve = flags & NORESERVE == 0 || commit::mode() == commit::Mode::Never;
+        let object = MemObject::sized(ObjectKind::SysV, size.next_multiple_of(PAGE), reserve)?;
         let state = State {
             perm,
             keep: Some(object.clone()),

@@ -15,7 +15,7 @@ use frames::fallible::{TryVec, arc};
 use fs::PollMask;
 use sync::{IrqLock, WaitQueue};
 use vm::PAGE;
-use vm::object::{MemObject, ObjectKind};
+use vm::object::MemObject;
 
 /// Offsets in the control page (`struct perf_event_mmap_page`).
 mod field {
@@ -94,7 +94,7 @@ pub struct Buffer {
 impl Buffer {
     /// A buffer with `data` pages of data (0 or a power of two) for an event. ENOMEM.
     pub fn new(event: &Event, data: u64, writable: bool) -> Result<Arc<Self>> {
-        let object = MemObject::new(ObjectKind::SharedAnon)?;
+        let object = MemObject::of_kernel()?;
         object.set_len((data + 1) * PAGE)?;
         let pages = {
             let mut pages = Vec::with_room(data as usize + 1)?;

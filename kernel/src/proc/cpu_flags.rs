@@ -1,6 +1,8 @@
 //! Names of CPU features, as the `flags` line of /proc/cpuinfo gives them: one table per CPUID
 //! register. Source: the processor manuals' names in Linux's spelling.
 
+use super::cpuinfo::signature;
+use crate::sys::topology::{self, Vendor};
 use hal::cpu::cpuid;
 
 /// Leaf, sub-leaf, register (eax to edx), names by bit; an empty name is not shown.
@@ -45,7 +47,6 @@ const TABLES: &[Table] = &[
             (31, "3dnow"),
         ]),
     ),
-    (0x8000_0007, 0, 3, at([(8, "constant_tsc"), (9, "cpb")])),
     (
         1,
         0,
@@ -118,6 +119,7 @@ const TABLES: &[Table] = &[
             (29, "mwaitx"),
         ]),
     ),
+    (0x8000_0007, 0, 3, at([(9, "cpb")])),
     (
         7,
         0,
@@ -254,25 +256,58 @@ const TABLES: &[Table] = &[
     ),
 ];
 
-/// Calls `f` with the name of every feature that CPUID reports and programs can use or see.
+/// The register behind whose bits the names of [`derived`] stand.
+const BEFORE_DERIVED: (u32, usize) = (0x8000_0001, 3);
+/// The register behind whose bits `vmmcall` stands.
+const BEFORE_VMMCALL: (u32, usize) = (0x8000_0001, 2);
+
+/// Facts that are no CPUID bits of their own, or not of every processor that has them.
+fn derived(mut f: impl FnMut(&'static str)) {
+    let amd = topology::vendor() == Vendor::Amd;
+    let (family, model, _) = signature();
+    // Strings are moved and filled well by microcode: on AMD's family 0Fh from revision C on.
+    let revised = matches!(cpuid(1, 0)[0], 0xf48..0xf50 | 0xf58..);
+    let strings = if amd { family >= 0x10 || family == 0xf && revised } else { family == 6 };
+    let steady = hal::cpu::features().invariant_tsc();
+    for (name, has) in [
+        ("constant_tsc", steady || !amd && family == 6 && model >= 0xe),
+        ("rep_good", strings),
+        ("nopl", true),
+        ("xtopology", cpuid(0, 0)[0] >= 0xb && cpuid(0xb, 0)[1] & 0xffff != 0),
+        ("nonstop_tsc", steady),
+        ("cpuid", true),
+        ("extd_apicid", amd && family >= 0xf),
+    ] {
+        if has {
+            f(name);
+        }
+    }
+}
+
+/// Calls `f` with the name of every feature that CPUID reports and programs can use or see, in
+/// Linux's order.
+///
+/// Memory protection keys are not among them: the kernel has no pkey_mprotect(2) and leaves CR4.PKE
+/// clear, so programs see what a Linux started with `nopku` shows.
 pub fn each(mut f: impl FnMut(&'static str)) {
     let max = [cpuid(0, 0)[0], cpuid(0x8000_0000, 0)[0]];
+    let amd = topology::vendor() == Vendor::Amd;
     for &(leaf, sub, register, ref names) in TABLES {
         let limit = if leaf >= 0x8000_0000 { max[1] } else { max[0] };
-        if leaf > limit {
-            continue;
+        let word = if leaf <= limit { cpuid(leaf, sub)[register] } else { 0 };
+        for (bit, name) in names.iter().enumerate() {
+            // Every AMD processor of 64 bits has PREFETCHW.
+            let has = word & 1 << bit != 0 || amd && *name == "3dnowprefetch";
+            if has && !name.is_empty() {
+                f(name);
+            }
         }
-        let word = cpuid(leaf, sub)[register];
-        names
-            .iter()
-            .enumerate()
-            .filter(|(bit, name)| word & 1 << bit != 0 && !name.is_empty())
-            .for_each(|(_, name)| f(name));
+        if (leaf, register) == BEFORE_DERIVED {
+            derived(&mut f);
+        }
+        if (leaf, register) == BEFORE_VMMCALL && amd {
+            // Of every AMD processor: the call that leaves a guest.
+            f("vmmcall");
+        }
     }
-    // Facts that are no CPUID bits of their own.
-    if hal::cpu::features().invariant_tsc() {
-        f("nonstop_tsc");
-    }
-    f("nopl");
-    f("cpuid");
 }

@@ -2,13 +2,14 @@
 
 use super::{cpu_flags, put};
 use crate::sys::topology::{self, Vendor};
+use crate::sys::vulnerabilities;
 use abi::Result;
 use alloc::string::String;
 use fs::pseudo::Text;
 use hal::cpu::cpuid;
 
 /// Family, model, stepping: leaf 1, with the extended fields where they count.
-fn signature() -> (u32, u32, u32) {
+pub fn signature() -> (u32, u32, u32) {
     let eax = cpuid(1, 0)[0];
     let family = eax >> 8 & 0xf;
     let model = eax >> 4 & 0xf;
@@ -50,6 +51,11 @@ pub fn show(out: &mut Text) -> Result<()> {
         flags.push(' ');
         flags.push_str(flag);
     });
+    let mut bugs = String::new();
+    vulnerabilities::each_bug(|bug| {
+        bugs.push(' ');
+        bugs.push_str(bug);
+    });
     let khz = hal::time::tsc_hz() / 1000;
     let line_size = (cpuid(1, 0)[1] >> 8 & 0xff) * 8;
     let sizes = if extended >= 0x8000_0008 { cpuid(0x8000_0008, 0)[0] } else { 48 << 8 | 36 };
@@ -66,7 +72,7 @@ pub fn show(out: &mut Text) -> Result<()> {
         put!(out, "core id\t\t: {}\ncpu cores\t: {}\n", place.core, topology::cores_of(cpu));
         put!(out, "apicid\t\t: {}\ninitial apicid\t: {}\n", place.apic_id, place.apic_id);
         put!(out, "fpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: {basic}\nwp\t\t: yes\n");
-        put!(out, "flags\t\t:{flags}\nbugs\t\t:\n");
+        put!(out, "flags\t\t:{flags}\nbugs\t\t:{bugs}\n");
         put!(out, "bogomips\t: {}.{:02}\n", khz / 500, khz / 5 % 100);
         if topology::vendor() == Vendor::Amd && tlb != 0 {
             put!(out, "TLB size\t: {} 4K pages\n", (tlb >> 16 & 0xfff) + (tlb & 0xfff));

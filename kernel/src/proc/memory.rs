@@ -11,6 +11,7 @@ use frames::Kind;
 use frames::node::Stats;
 use fs::pseudo::Text;
 use numa::{MAX_NODES, NodeId};
+use vm::commit;
 use vm::vma::VmaFlags;
 
 /// Frames of a node, or of all, by use.
@@ -103,25 +104,9 @@ fn locked_pages() -> [u64; MAX_NODES] {
     nodes
 }
 
-/// Pages that have been promised to programs: private areas of all address spaces that are or were
-/// writable.
-fn committed() -> u64 {
-    let mut pages = 0;
-    for process in table::processes() {
-        let Some(mm) = process.mm.lock().clone() else { continue };
-        let _ = mm.for_each_area(|vma| {
-            let counts = vma.flags.contains(VmaFlags::ACCOUNTED);
-            pages += if counts { vma.pages() } else { 0 };
-            Ok(())
-        });
-    }
-    pages
-}
-
 /// /proc/meminfo.
 pub fn meminfo(out: &mut Text) -> Result<()> {
     let t = Totals::all();
-    let promised = committed() + t.shared;
     for (name, frames) in [
         ("MemTotal", t.managed),
         ("MemFree", t.free),
@@ -156,8 +141,8 @@ pub fn meminfo(out: &mut Text) -> Result<()> {
         ("NFS_Unstable", 0),
         ("Bounce", 0),
         ("WritebackTmp", 0),
-        ("CommitLimit", t.managed / 2),
-        ("Committed_AS", promised),
+        ("CommitLimit", commit::limit()),
+        ("Committed_AS", commit::promised()),
         // The area of kernel stacks, which is all that is mapped beside the direct map: 32 TiB.
         ("VmallocTotal", (1 << 45) / vm::PAGE),
         ("VmallocUsed", t.stacks),

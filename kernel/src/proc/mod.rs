@@ -10,7 +10,7 @@
 mod contention;
 mod counters;
 mod cpu_flags;
-mod cpuinfo;
+pub mod cpuinfo;
 mod devices;
 #[cfg(feature = "checks")]
 mod faults;

@@ -51,7 +51,10 @@ fn frames_by_node(out: &mut Text) -> Result<()> {
 
 fn syscalls(out: &mut Text) -> Result<()> {
     for entry in crate::syscalls::table::all() {
-        put!(out, "{} {} {}\n", entry.number, entry.name, entry.args);
+        put!(out, "{} {}", entry.number, entry.name);
+        // The compiler breaks long lists into lines.
+        entry.args.split_whitespace().for_each(|word| put!(out, " {word}"));
+        out.bytes(b"\n");
     }
     Ok(())
 }

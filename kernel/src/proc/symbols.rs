@@ -42,5 +42,5 @@ pub fn add(fs: &Arc<PseudoFs>, dir: &Dir) {
         const SYSLOG: u32 = 34;
         Ok(Box::new(Symbols { next: 0, with_addresses: crate::creds::has(SYSLOG) }))
     };
-    dir.add("kallsyms", TextFile::pieces(fs, base, start));
+    dir.add("kallsyms", TextFile::pieces(fs, base, fs.style().access, start));
 }

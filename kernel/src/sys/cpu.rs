@@ -2,7 +2,7 @@
 
 use super::lazy::Lazy;
 use super::topology::{self, Cache};
-use super::{fixed, line};
+use super::{fixed, line, vulnerabilities};
 use crate::machine;
 use crate::proc::put;
 use abi::Errno;
@@ -25,6 +25,7 @@ pub fn fill(fs: &Arc<PseudoFs>, dir: &Dir) {
     line(dir, "kernel_max", |out| put!(out, "{}", MAX_CPUS - 1));
     fixed(dir, "isolated", "");
     fixed(dir, "nohz_full", "");
+    vulnerabilities::fill(dir);
     let smt = dir.dir("smt");
     line(&smt, "active", |out| put!(out, "{}", u32::from(topology::has_threads())));
     fixed(&smt, "control", "notsupported");

@@ -12,6 +12,7 @@ mod memory;
 mod mm;
 mod node;
 pub mod topology;
+pub mod vulnerabilities;
 
 use abi::Result;
 use alloc::boxed::Box;

@@ -10,6 +10,7 @@ use fs::Cap;
 use hal::VirtAddr;
 use hal::user::USER_END;
 use vm::advice::Advice;
+use vm::commit;
 use vm::map::{Place, What};
 use vm::remap::Remap;
 use vm::vma::VmaFlags;
@@ -97,7 +98,7 @@ fn mmap(
     if flags & g::MAP_GROWSDOWN != 0 {
         vma |= VmaFlags::GROWS_DOWN;
     }
-    if flags & g::MAP_NORESERVE != 0 {
+    if flags & g::MAP_NORESERVE != 0 && commit::mode() != commit::Mode::Never {
         vma |= VmaFlags::NO_RESERVE;
     }
     if flags & g::MAP_STACK != 0 {

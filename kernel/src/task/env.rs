@@ -1,6 +1,7 @@
 //! What the memory layer asks of the running task.
 
 use super::current;
+use core::sync::atomic::Ordering;
 use vm::env::TaskNuma;
 
 /// Registered once at boot.
@@ -20,6 +21,15 @@ impl vm::env::Environment for Environment {
 
     fn may_lock(&self) -> bool {
         crate::creds::capable(fs::Cap::IpcLock)
+    }
+
+    fn may_administer(&self) -> bool {
+        crate::creds::capable(fs::Cap::SysAdmin)
+    }
+
+    fn mapped_pages(&self) -> u64 {
+        let task = current();
+        task.mm().map_or(0, |mm| mm.total.load(Ordering::Relaxed).max(0) as u64)
     }
 
     fn killed(&self) -> bool {

@@ -22,6 +22,10 @@ pub trait Environment: Sync {
     fn with_numa(&self, f: &mut dyn FnMut(&mut TaskNuma));
     /// Whether the running task may lock memory beyond its limit (CAP_IPC_LOCK).
     fn may_lock(&self) -> bool;
+    /// Whether the running task administers the machine (CAP_SYS_ADMIN).
+    fn may_administer(&self) -> bool;
+    /// Pages of all areas of the running task's address space; 0 without one.
+    fn mapped_pages(&self) -> u64;
     /// Whether the running task has been killed: what takes long ends early then.
     fn killed(&self) -> bool;
     /// The running task mapped, lost or moved a page, and most of an address space's private memory
@@ -117,6 +121,16 @@ pub fn with_numa<R>(f: impl FnOnce(&mut TaskNuma) -> R) -> R {
 /// Whether the running task may lock memory beyond its limit.
 pub fn may_lock() -> bool {
     ENVIRONMENT.get().is_none_or(|environment| environment.may_lock())
+}
+
+/// Whether the running task administers the machine.
+pub fn may_administer() -> bool {
+    ENVIRONMENT.get().is_none_or(|environment| environment.may_administer())
+}
+
+/// Pages of all areas of the running task's address space.
+pub fn mapped_pages() -> u64 {
+    ENVIRONMENT.get().map_or(0, |environment| environment.mapped_pages())
 }
 
 /// Whether the running task has been killed.

@@ -93,6 +93,12 @@ fn begin_private(vmas: &VmaTree, vma: &Vma) {
     }
 }
 
+/// Why an object has no page: a want of memory, or (as for a full file system) of what may be
+/// promised, which is SIGBUS.
+fn no_page(error: abi::Errno) -> FaultError {
+    if error == abi::Errno::ENOSPC { FaultError::BeyondEnd } else { FaultError::NoMemory }
+}
+
 impl Mm {
     /// Gives a private area that may not be written a page of its own at `addr`, as a write would.
     /// The area tree is read-locked.
@@ -234,7 +240,7 @@ impl Mm {
                 if index >= object.len().div_ceil(PAGE) {
                     return Err(FaultError::BeyondEnd);
                 }
-                let page = object.get(index).map_err(|_| FaultError::NoMemory)?;
+                let page = object.get(index).map_err(no_page)?;
                 if vma.shared() {
                     let write_bits =
                         if vma.flags.contains(VmaFlags::WRITE) { Pte::WRITABLE } else { 0 };
@@ -263,7 +269,7 @@ impl Mm {
         if index >= object.len().div_ceil(PAGE) {
             return Err(FaultError::BeyondEnd);
         }
-        let page = object.get(index).map_err(|_| FaultError::NoMemory)?;
+        let page = object.get(index).map_err(no_page)?;
         let bits = entry_bits(vma) | Pte::ACCESSED | SPECIAL;
         let _lock = self.pt_lock(addr);
         // Whoever was first has stored the same.
@@ -417,6 +423,8 @@ impl Mm {
         if vmas.ready().is_err() {
             return false;
         }
+        let Ok(promise) = self.promise(flags, grown) else { return false };
+        promise.keep();
         vmas.grow_down(start, addr);
         self.count_area(flags, ((start - addr) / PAGE) as i64);
         true

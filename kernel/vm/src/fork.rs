@@ -11,7 +11,8 @@ use frames::{Page, frame};
 use hal::paging::Pte;
 
 impl Mm {
-    /// A copy of this address space. ENOMEM without memory for its tables.
+    /// A copy of this address space. ENOMEM without memory for its tables, and
+    /// when so much may not be promised twice.
     pub fn fork(&self) -> Result<Arc<Self>> {
         // Write-locked: no fault changes entries while they are copied, and a migration sees
         // either none or all of the child's.
@@ -35,6 +36,13 @@ impl Mm {
                 copy.inherited = copy.group() != 0;
                 if copy.inherited {
                     copy.anon = AtomicU64::new(new_group());
+                }
+                match self.promise(copy.flags, copy.len()) {
+                    Ok(promise) => promise.keep(),
+                    Err(error) => {
+                        outcome = Err(error);
+                        break;
+                    }
                 }
                 child.note_area(&copy);
                 if !wipe && !vma.shared() && vma.group() != 0 {

@@ -14,6 +14,7 @@ extern crate std;
 
 extern crate alloc;
 
+pub mod commit;
 pub mod env;
 pub mod flush;
 mod gaps;

@@ -1,7 +1,9 @@
 //! mmap(2), munmap(2), brk(2): changing what is mapped where.
 
+use crate::commit::{self, Promise};
 use crate::mm::Mm;
 use crate::object::{MemObject, ObjectKind};
+use crate::tree::Mapped;
 use crate::vma::{Backing, Label, MappedFile, Vma, VmaFlags, same_policy};
 use crate::{PAGE, VmaTree};
 use abi::flags::Prot;
@@ -94,9 +96,9 @@ impl Mm {
         // What is replaced makes room for what comes.
         let replaced = match place {
             Place::Fixed(_) => vmas.mapped_in(addr, addr + len),
-            _ => 0,
+            _ => Mapped::default(),
         };
-        self.check_limits(len, replaced, flags)?;
+        let promise = self.check_limits(len, replaced, flags)?;
         vmas.ready()?;
         if matches!(place, Place::Fixed(_)) {
             self.unmap_locked(vmas, addr, addr + len)?;
@@ -108,8 +110,8 @@ impl Mm {
             }
             What::SharedAnon => {
                 flags |= VmaFlags::MAY_WRITE;
-                let object = MemObject::new(ObjectKind::SharedAnon)?;
-                object.set_len(len)?;
+                let reserve = !flags.contains(VmaFlags::NO_RESERVE);
+                let object = MemObject::sized(ObjectKind::SharedAnon, len, reserve)?;
                 (Backing::Object { object, file: None }, 0)
             }
             What::Object { object, file, pgoff, may_write, .. } => {
@@ -124,6 +126,10 @@ impl Mm {
                 (Backing::Object { object, file }, pgoff)
             }
         };
+        if matches!(place, Place::Fixed(_)) {
+            self.unmap_locked(vmas, addr, addr + len)?;
+        }
+        promise.keep();
         let vma = Vma {
             start: addr,
             end: addr + len,
@@ -175,16 +181,30 @@ impl Mm {
         self.find_place(&self.vmas.read(), Place::Hint(0), page_len(len)?)
     }
 
-    /// Whether a new area of `len` bytes may be had, of which `replaced` are mapped otherwise now.
-    fn check_limits(&self, len: u64, replaced: u64, flags: VmaFlags) -> Result<()> {
+    /// The promise of a new area of `len` bytes, if the limits allow it; `replaced` lies in its place
+    /// now and is about to go.
+    fn check_limits(&self, len: u64, replaced: Mapped, flags: VmaFlags) -> Result<Promise> {
         if flags.contains(VmaFlags::LOCKED) && !self.may_lock_more(len) {
             return Err(Errno::EAGAIN);
         }
-        // Linux's heuristic: only what could never be backed is refused.
-        if !flags.account().is_empty() && len / PAGE > all_memory() {
+        if !self.may_expand(flags, len - replaced.bytes) {
             return Err(Errno::ENOMEM);
         }
-        if self.may_expand(flags, len - replaced) { Ok(()) } else { Err(Errno::ENOMEM) }
+        if flags.account().is_empty() {
+            return Ok(Promise::NONE);
+        }
+        let mut promise = self.promise(VmaFlags::ACCOUNTED, len - replaced.accounted)?;
+        promise.take_over(replaced.accounted / PAGE);
+        Ok(promise)
+    }
+
+    /// The promise of `more` bytes with these flags, which need one if they are ACCOUNTED. ENOMEM.
+    #[inline]
+    pub(crate) fn promise(&self, flags: VmaFlags, more: u64) -> Result<Promise> {
+        if !flags.contains(VmaFlags::ACCOUNTED) {
+            return Ok(Promise::NONE);
+        }
+        commit::promise(self.total.load(Ordering::Relaxed).max(0) as u64, more / PAGE)
     }
 
     /// Returns whether `more` bytes with these flags stay within RLIMIT_AS, and within RLIMIT_DATA
@@ -382,10 +402,11 @@ impl Mm {
             if (want - start).saturating_add(data) > self.limits.data.load(Ordering::Relaxed)
                 || !vmas.is_free(old_end, new_end + PAGE)
                 || vmas.len() > MAX_AREAS
-                || self.check_limits(len, 0, flags).is_err()
             {
                 return old;
             }
+            let Ok(promise) = self.check_limits(len, Mapped::default(), flags) else { return old };
+            promise.keep();
             let vma = Vma {
                 start: old_end,
                 end: new_end,
@@ -421,13 +442,4 @@ pub fn page_len(len: u64) -> Result<u64> {
     }
     let rounded = len.checked_add(PAGE - 1).ok_or(Errno::ENOMEM)? & !(PAGE - 1);
     Ok(rounded)
-}
-
-/// Frames of the whole machine.
-fn all_memory() -> u64 {
-    static FRAMES: sync::Once<u64> = sync::Once::new();
-    *FRAMES.get_or_init(|| {
-        let nodes = crate::env::machine().memory_nodes();
-        nodes.iter().map(|node| frames::stats(node).managed).sum()
-    })
 }

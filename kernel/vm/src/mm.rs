@@ -5,7 +5,7 @@ use crate::object::{Mapper, MemObject};
 use crate::table::{self, State};
 use crate::tlb::{self, Flushes};
 use crate::vma::{Backing, Vma, VmaFlags};
-use crate::{PAGE, VmaTree, place};
+use crate::{PAGE, VmaTree, commit, place};
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -257,7 +257,7 @@ impl Mm {
         }
     }
 
-    /// An area was added: counts and the object's list of mappers.
+    /// An area, whose promise stands, was added: counts and the object's list of mappers.
     pub fn note_area(&self, vma: &Vma) {
         self.count_area(vma.flags, vma.pages() as i64);
         if let Some(object) = vma.object() {
@@ -266,9 +266,12 @@ impl Mm {
         }
     }
 
-    /// An area was removed.
+    /// An area was removed: what was promised of it is promised no more.
     pub fn forget_area(&self, vma: &Vma) {
         self.count_area(vma.flags, -(vma.pages() as i64));
+        if vma.flags.contains(VmaFlags::ACCOUNTED) {
+            commit::give_back(vma.pages());
+        }
         if let Some(object) = vma.object() {
             object.remove_mapper(self.id);
         }

@@ -5,11 +5,13 @@
 //! goes; holes read as zeroes. Pages are placed by the object's policy of that index, else by the
 //! task that first touches them.
 
+use crate::commit::{self, Promise};
 use crate::place::{self, At};
 use crate::shared_policy::SharedPolicy;
 use crate::{PAGE, env};
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -62,6 +64,18 @@ pub struct MemObject {
     policy: SpinLock<SharedPolicy>,
     /// Address spaces that map it, with the number of areas that do.
     mappers: SpinLock<BTreeMap<u64, MapperCount>>,
+    account: Account,
+}
+
+/// How the memory of an object counts as promised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Account {
+    /// Each page from when it is made.
+    Pages,
+    /// So many pages, whether they are there or not.
+    Whole(u64),
+    /// Not at all: the kernel's own.
+    Never,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -74,8 +88,31 @@ pub fn next_number() -> u64 {
 }
 
 impl MemObject {
-    /// An empty object. ENOMEM.
+    /// An empty object, whose pages are promised one by one as they are made. ENOMEM.
     pub fn new(kind: ObjectKind) -> Result<Arc<Self>> {
+        Self::build(kind, Account::Pages)
+    }
+
+    /// An object of `len` bytes, promised as a whole if `reserve`. ENOMEM.
+    pub fn sized(kind: ObjectKind, len: u64, reserve: bool) -> Result<Arc<Self>> {
+        let account = if reserve {
+            let pages = len.div_ceil(PAGE);
+            commit::promise_to_task(pages)?.keep();
+            Account::Whole(pages)
+        } else {
+            Account::Pages
+        };
+        let object = Self::build(kind, account)?;
+        object.set_len(len)?;
+        Ok(object)
+    }
+
+    /// An empty object of the kernel's own, which programs may map. ENOMEM.
+    pub fn of_kernel() -> Result<Arc<Self>> {
+        Self::build(ObjectKind::SharedAnon, Account::Never)
+    }
+
+    fn build(kind: ObjectKind, account: Account) -> Result<Arc<Self>> {
         arc(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             kind,
@@ -85,7 +122,24 @@ impl MemObject {
             pages: SpinLock::new(BTreeMap::new()),
             policy: SpinLock::new(SharedPolicy::new()),
             mappers: SpinLock::new(BTreeMap::new()),
+            account,
         })
+    }
+
+    /// The promise of one page more: ENOSPC when there may be none, as for a file system that is
+    /// full.
+    fn promise_page(&self) -> Result<Promise> {
+        match self.account {
+            Account::Pages => commit::promise_to_task(1).map_err(|_| Errno::ENOSPC),
+            Account::Whole(_) | Account::Never => Ok(Promise::NONE),
+        }
+    }
+
+    /// `pages` are gone that were there.
+    fn give_back_promise(&self, pages: usize) {
+        if self.account == Account::Pages {
+            commit::give_back(pages as u64);
+        }
     }
 
     /// A number that no other object ever has.
@@ -154,12 +208,13 @@ impl MemObject {
     /// The page at `index`, made (zeroed) if it is not there. The offset for interleaving is the
     /// index plus the object's number.
     ///
-    /// ENOMEM when the policy's nodes are full.
+    /// ENOMEM when the policy's nodes are full, ENOSPC when no page more may be promised.
     pub fn get(&self, index: u64) -> Result<Page> {
         if let Some(page) = self.lookup(index) {
             page.frame().clear(flag::RESERVED);
             return Ok(page);
         }
+        let promise = self.promise_page()?;
         let policy = self.policy_at(index);
         let page = place::zeroed(
             policy.as_deref(),
@@ -170,8 +225,18 @@ impl MemObject {
         page.frame().set_owner(self.id, index);
         let mut pages = self.pages.lock();
         pages.room_for_one()?;
-        // Another one may have been quicker: then ours goes back.
-        Ok(pages.entry(index).or_insert(page).clone())
+        match pages.entry(index) {
+            Entry::Vacant(place) => {
+                promise.keep();
+                Ok(place.insert(page).clone())
+            }
+            // Another one was quicker: ours goes back.
+            Entry::Occupied(place) => {
+                let theirs = place.get().clone();
+                drop(pages);
+                Ok(theirs)
+            }
+        }
     }
 
     /// Replaces the page at `index` by `new` if it is `old` and `frozen` succeeds under the
@@ -269,6 +334,7 @@ impl MemObject {
                     }
                 }
             }
+            self.give_back_promise(gone.iter().flatten().count());
             self.unmap(at, stop, false);
         }
     }
@@ -290,6 +356,7 @@ impl MemObject {
                     last = index + 1;
                 }
             }
+            self.give_back_promise(gone.iter().flatten().count());
             let more = gone[BATCH - 1].is_some();
             let range = if more { (first, last) } else { (start, end) };
             self.unmap(range.0, range.1, even_copies);
@@ -402,6 +469,16 @@ impl MemObject {
         while let Some((id, mapper)) = self.next_mapper(last) {
             last = id;
             mapper.unmap_object(self, start, end, even_copies);
+        }
+    }
+}
+
+impl Drop for MemObject {
+    fn drop(&mut self) {
+        match self.account {
+            Account::Pages => commit::give_back(self.pages.get_mut().len() as u64),
+            Account::Whole(pages) => commit::give_back(pages),
+            Account::Never => {}
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::fault::entry_bits;
 use crate::mm::Mm;
 use crate::table::{self, State};
 use crate::vma::{Vma, VmaFlags};
-use crate::{PAGE, tlb};
+use crate::{PAGE, commit, tlb};
 use abi::flags::Prot;
 use abi::{Errno, Result};
 use core::sync::atomic::Ordering;
@@ -92,10 +92,16 @@ impl Mm {
                 if new.contains(VmaFlags::WRITE) && !within(will) && within(was) {
                     return Err(Errno::ENOMEM);
                 }
+                let promised = |flags: VmaFlags| flags.contains(VmaFlags::ACCOUNTED);
+                let promise = self.promise(will - was, len)?;
                 self.update_areas(&mut vmas, at, stop, |v| {
                     v.flags = protected(v, new);
                     Ok(())
                 })?;
+                promise.keep();
+                if promised(was) && !promised(will) {
+                    commit::give_back(len / PAGE);
+                }
                 if turns {
                     let pages = (len / PAGE) as i64;
                     let more = if will.is_data() { pages } else { -pages };

@@ -94,6 +94,8 @@ impl Mm {
         if !self.may_expand(vma.flags, more) {
             return Err(Errno::ENOMEM);
         }
+        // A promise moves with what moves; only what is new must be asked for.
+        let mut promise = self.promise(vma.flags, more)?;
         // Growing in place: at the end of the area, with room behind it.
         if how.to.is_none()
             && !how.keep_old
@@ -106,6 +108,7 @@ impl Mm {
             vmas.grow_up(start, old_end + grown);
             vmas.merge_up(start);
             self.count_area(flags, (grown / PAGE) as i64);
+            promise.keep();
             self.note_peak();
             drop(vmas);
             if fills {
@@ -139,6 +142,10 @@ impl Mm {
         };
         moved.start = to;
         moved.end = to + new_len;
+        if moved.flags.contains(VmaFlags::ACCOUNTED) && !how.keep_old {
+            promise.take_over(moved_len / PAGE);
+        }
+        promise.keep();
         self.add_area(&mut vmas, moved);
         if moved_len > 0 {
             if let Err(error) = self.move_entries(old, to, moved_len) {

@@ -1,4 +1,4 @@
-//! Address spaces as text: what /proc/PID/maps, numa_maps, numa_pages and smaps say.
+//! Areas as text: what /proc/PID/maps, numa_maps, numa_pages and smaps say of each.
 
 use crate::mempolicy::policy_of;
 use crate::mm::Mm;
@@ -94,107 +94,107 @@ impl Mm {
         out
     }
 
-    /// /proc/PID/numa_maps. `task` is the policy of areas that have none.
-    pub fn write_numa_maps(&self, task: Option<&Policy>, out: &mut dyn Write) -> fmt::Result {
-        let vmas = self.vmas.read();
-        for vma in vmas.iter() {
-            let policy = policy_of(vma, vma.start);
-            write!(out, "{:08x} {}", vma.start, show(policy.as_deref().or(task)))?;
-            match (vma.file(), vma.label) {
-                (Some(file), _) => write!(out, " file={}", escape(&path_of(file)?, "\n\t= ")?)?,
-                (None, Label::Heap) => out.write_str(" heap")?,
-                (None, Label::Stack) => out.write_str(" stack")?,
-                (None, _) => {
-                    if let Some(name) = shared_name(vma) {
-                        write!(out, " file={name}")?;
-                    }
+    /// A line of /proc/PID/numa_maps. `task` is the policy of an area that has none.
+    pub fn write_numa_area(
+        &self,
+        vma: &Vma,
+        task: Option<&Policy>,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        let policy = policy_of(vma, vma.start);
+        write!(out, "{:08x} {}", vma.start, show(policy.as_deref().or(task)))?;
+        match (vma.file(), vma.label) {
+            (Some(file), _) => write!(out, " file={}", escape(&path_of(file)?, "\n\t= ")?)?,
+            (None, Label::Heap) => out.write_str(" heap")?,
+            (None, Label::Stack) => out.write_str(" stack")?,
+            (None, _) => {
+                if let Some(name) = shared_name(vma) {
+                    write!(out, " file={name}")?;
                 }
             }
-            let p = self.count_own_pages(vma);
-            if p.pages > 0 {
-                for (name, n) in [("anon", p.anon), ("dirty", p.dirty)] {
-                    if n > 0 {
-                        write!(out, " {name}={n}")?;
-                    }
+        }
+        let p = self.count_own_pages(vma);
+        if p.pages > 0 {
+            for (name, n) in [("anon", p.anon), ("dirty", p.dirty)] {
+                if n > 0 {
+                    write!(out, " {name}={n}")?;
                 }
-                if p.pages != p.anon && p.pages != p.dirty {
-                    write!(out, " mapped={}", p.pages)?;
-                }
-                if p.most_maps > 1 {
-                    write!(out, " mapmax={}", p.most_maps)?;
-                }
-                // There are no lists of active pages: private ones and locked ones count, which is
-                // where Linux has them while nothing presses it to look for pages to give up.
-                let active = if p.locked > 0 { p.pages } else { p.anon };
-                if active < p.pages {
-                    write!(out, " active={active}")?;
-                }
-                for node in env::machine().memory_nodes().iter() {
-                    if p.nodes[node.index()] > 0 {
-                        write!(out, " N{node}={}", p.nodes[node.index()])?;
-                    }
-                }
-                out.write_str(" kernelpagesize_kB=4")?;
             }
-            out.write_char('\n')?;
+            if p.pages != p.anon && p.pages != p.dirty {
+                write!(out, " mapped={}", p.pages)?;
+            }
+            if p.most_maps > 1 {
+                write!(out, " mapmax={}", p.most_maps)?;
+            }
+            // There are no lists of active pages: private ones and locked ones count, which is
+            // where Linux has them while nothing presses it to look for pages to give up.
+            let active = if p.locked > 0 { p.pages } else { p.anon };
+            if active < p.pages {
+                write!(out, " active={active}")?;
+            }
+            for node in env::machine().memory_nodes().iter() {
+                if p.nodes[node.index()] > 0 {
+                    write!(out, " N{node}={}", p.nodes[node.index()])?;
+                }
+            }
+            out.write_str(" kernelpagesize_kB=4")?;
         }
-        Ok(())
+        out.write_char('\n')
     }
 
-    /// /proc/PID/numa_pages: a line per run of neighbouring pages with the same answer. Range,
-    /// node, policy in force, why the pages are where they are.
-    pub fn write_numa_pages(&self, task: Option<&Policy>, out: &mut dyn Write) -> fmt::Result {
-        let vmas = self.vmas.read();
-        for vma in vmas.iter() {
-            let mut run: Option<(u64, u64, NodeId, Why)> = None;
-            let mut result = Ok(());
-            let mut flush = |run: &Option<(u64, u64, NodeId, Why)>| -> fmt::Result {
-                let Some((start, end, node, why)) = run else { return Ok(()) };
-                let policy = policy_of(vma, *start);
-                let policy = show(policy.as_deref().or(task));
-                write!(
-                    out,
-                    "{start:08x}-{end:08x} node={node} policy={policy} reason={}",
-                    why.reason.name()
-                )?;
-                if why.cow {
-                    out.write_str(" cow")?;
+    /// An area's lines of /proc/PID/numa_pages: one per run of neighbouring pages with the same
+    /// answer. Range, node, policy in force, why the pages are where they are.
+    pub fn write_area_pages(
+        &self,
+        vma: &Vma,
+        task: Option<&Policy>,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        let mut run: Option<(u64, u64, NodeId, Why)> = None;
+        let mut result = Ok(());
+        let mut flush = |run: &Option<(u64, u64, NodeId, Why)>| -> fmt::Result {
+            let Some((start, end, node, why)) = run else { return Ok(()) };
+            let policy = policy_of(vma, *start);
+            let policy = show(policy.as_deref().or(task));
+            let reason = why.reason.name();
+            write!(out, "{start:08x}-{end:08x} node={node} policy={policy} reason={reason}")?;
+            if why.cow {
+                out.write_str(" cow")?;
+            }
+            if let Some(from) = why.from {
+                write!(out, " from={from}")?;
+            }
+            out.write_char('\n')
+        };
+        table::for_each(self.root(), vma.start, vma.end, |addr, slot| {
+            let State::Page(pfn) = table::state(slot.load()) else { return true };
+            if vma.reserves(frame(pfn)) {
+                return true;
+            }
+            let (node, why) = (frame(pfn).node(), frame(pfn).why());
+            match &mut run {
+                Some((_, end, n, w)) if *end == addr && *n == node && *w == why => *end += PAGE,
+                _ => {
+                    result = result.and_then(|()| flush(&run));
+                    run = Some((addr, addr + PAGE, node, why));
                 }
-                if let Some(from) = why.from {
-                    write!(out, " from={from}")?;
-                }
-                out.write_char('\n')
-            };
-            table::for_each(self.root(), vma.start, vma.end, |addr, slot| {
-                let State::Page(pfn) = table::state(slot.load()) else { return true };
-                if vma.reserves(frame(pfn)) {
-                    return true;
-                }
-                let (node, why) = (frame(pfn).node(), frame(pfn).why());
-                match &mut run {
-                    Some((_, end, n, w)) if *end == addr && *n == node && *w == why => *end += PAGE,
-                    _ => {
-                        result = result.and_then(|()| flush(&run));
-                        run = Some((addr, addr + PAGE, node, why));
-                    }
-                }
-                true
-            });
-            result.and_then(|()| flush(&run))?;
-        }
-        Ok(())
-    }
-
-    /// /proc/PID/maps.
-    pub fn write_maps(&self, out: &mut dyn Write) -> fmt::Result {
-        let vmas = self.vmas.read();
-        vmas.iter().try_for_each(|vma| write_area(vma, out))
+            }
+            true
+        });
+        result.and_then(|()| flush(&run))
     }
 
     /// Calls `f` for every area, with the tree read-locked.
     pub fn for_each_area(&self, f: impl FnMut(&Vma) -> fmt::Result) -> fmt::Result {
         let vmas = self.vmas.read();
         vmas.iter().try_for_each(f)
+    }
+
+    /// Calls `f` for the areas at `from` and above, with the tree read-locked, until it says that
+    /// this is enough: where to go on then, None when there is no more.
+    pub fn some_areas(&self, from: u64, mut f: impl FnMut(&Vma) -> bool) -> Option<u64> {
+        let vmas = self.vmas.read();
+        vmas.range(from, u64::MAX).find_map(|vma| f(vma).then_some(vma.end))
     }
 
     /// The entry of /proc/PID/pagemap for the page at `addr`: frame number and flags as documented

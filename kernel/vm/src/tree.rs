@@ -4,7 +4,7 @@
 
 use crate::PAGE;
 use crate::gaps::Gaps;
-use crate::vma::{Changed, Vma, same_policy};
+use crate::vma::{Changed, Vma, VmaFlags, same_policy};
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use core::ops::Bound::{Excluded, Included, Unbounded};
@@ -16,6 +16,14 @@ const TOP: u64 = 1 << 63;
 /// Areas that an address space may have (vm.max_map_count): as on Linux the last one splits no
 /// other, and one mapping more may be made.
 pub const MAX_AREAS: usize = 65530;
+
+/// How much of a range is mapped, in bytes.
+#[derive(Clone, Copy, Default)]
+pub struct Mapped {
+    pub bytes: u64,
+    /// In areas that are promised.
+    pub accounted: u64,
+}
 
 /// The areas of one address space.
 #[derive(Default)]
@@ -101,9 +109,15 @@ impl VmaTree {
         at >= end
     }
 
-    /// How many bytes of `[start, end)` are mapped.
-    pub fn mapped_in(&self, start: u64, end: u64) -> u64 {
-        self.range(start, end).map(|vma| vma.end.min(end) - vma.start.max(start)).sum()
+    /// How much of `[start, end)` is mapped.
+    pub fn mapped_in(&self, start: u64, end: u64) -> Mapped {
+        let mut sum = Mapped::default();
+        for vma in self.range(start, end) {
+            let bytes = vma.end.min(end) - vma.start.max(start);
+            sum.bytes += bytes;
+            sum.accounted += if vma.flags.contains(VmaFlags::ACCOUNTED) { bytes } else { 0 };
+        }
+        sum
     }
 
     /// Makes the index of free ranges if there are areas enough for it.

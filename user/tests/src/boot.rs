@@ -3,7 +3,7 @@
 use std::fs::read_to_string;
 
 use crate::child::affinity;
-use crate::harness::{Test, tests};
+use crate::harness::{Test, on_proxima_only, tests};
 use crate::numa::{self, list, meminfo, meminfo_of, nodes, online};
 use crate::sys::{self, sys};
 
@@ -30,6 +30,9 @@ pub const TESTS: &[Test] = tests![
     self_is_the_reader,
     proc_lists_the_processes,
     the_number_of_interrupts_grows_on_some_cpu,
+    the_log_never_goes_back_in_time,
+    cpuinfo_names_features_in_order_and_keys_where_there_are_keys,
+    each_known_fault_of_processors_is_answered,
 ];
 
 fn read(path: &str) -> String {
@@ -340,4 +343,93 @@ fn the_number_of_interrupts_grows_on_some_cpu() {
     let text = read("/proc/interrupts");
     let columns = text.lines().next().unwrap().split_whitespace().count();
     assert_eq!(columns, affinity(0).len());
+}
+
+fn the_log_never_goes_back_in_time() {
+    on_proxima_only("Linux's does, once, as its clock becomes a better one");
+    let fd = sys::open("/dev/kmsg", libc::O_RDONLY | libc::O_NONBLOCK, 0).unwrap();
+    let (mut record, mut times) = ([0u8; 8192], Vec::<u64>::new());
+    while let Ok(length) = sys::read(fd, &mut record) {
+        let text = String::from_utf8_lossy(&record[..length]).into_owned();
+        times.push(text.split(',').nth(2).unwrap().parse().unwrap());
+    }
+    assert!(times.len() > 2);
+    assert!(times.is_sorted(), "{times:?}");
+    // What was said before the clock could be read is of the time 0.
+    assert_eq!(times[0], 0);
+}
+
+/// The words of a line of the first CPU.
+fn cpuinfo(key: &str) -> Vec<String> {
+    let text = read("/proc/cpuinfo");
+    let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+    let (_, words) = lines.find(|(name, _)| name.trim() == key).unwrap();
+    words.split_whitespace().map(str::to_owned).collect()
+}
+
+fn cpuinfo_names_features_in_order_and_keys_where_there_are_keys() {
+    let flags = cpuinfo("flags");
+    let has = |name: &str| flags.iter().any(|flag| flag == name);
+    let order = [
+        "fpu",
+        "lm",
+        "constant_tsc",
+        "rep_good",
+        "nopl",
+        "xtopology",
+        "cpuid",
+        "extd_apicid",
+        "pni",
+        "hypervisor",
+        "lahf_lm",
+        "3dnowprefetch",
+        "vmmcall",
+        "fsgsbase",
+        "xsaveopt",
+        "umip",
+    ];
+    let places: Vec<_> =
+        order.iter().filter_map(|name| flags.iter().position(|flag| flag == name)).collect();
+    assert!(places.is_sorted(), "{flags:?}");
+    assert!(has("nopl") && has("cpuid"));
+    let amd = cpuinfo("vendor_id") == ["AuthenticAMD"];
+    for name in ["extd_apicid", "vmmcall", "3dnowprefetch"] {
+        assert!(!amd || has(name), "{name}");
+    }
+    // Keys of memory protection are shown where they can be had.
+    let keys = sys!(libc::SYS_pkey_alloc, 0, 0).is_ok();
+    assert_eq!((has("pku"), has("ospke")), (keys, keys));
+}
+
+fn each_known_fault_of_processors_is_answered() {
+    let answer = |name: &str| read(&format!("/sys/devices/system/cpu/vulnerabilities/{name}"));
+    let bugs = cpuinfo("bugs");
+    for (file, bug) in [
+        ("gather_data_sampling", "gds"),
+        ("indirect_target_selection", "its"),
+        ("itlb_multihit", "itlb_multihit"),
+        ("l1tf", "l1tf"),
+        ("mds", "mds"),
+        ("meltdown", "cpu_meltdown"),
+        ("mmio_stale_data", "mmio_stale_data"),
+        ("reg_file_data_sampling", "rfds"),
+        ("retbleed", "retbleed"),
+        ("spec_rstack_overflow", "srso"),
+        ("spec_store_bypass", "spec_store_bypass"),
+        ("spectre_v1", "spectre_v1"),
+        ("spectre_v2", "spectre_v2"),
+        ("srbds", "srbds"),
+        ("tsa", "tsa"),
+        ("tsx_async_abort", "taa"),
+        ("vmscape", "vmscape"),
+    ] {
+        let text = answer(file);
+        let known = ["Not affected\n", "Vulnerable", "Mitigation: ", "Unknown: "];
+        assert!(known.iter().any(|start| text.starts_with(start)), "{file}: {text}");
+        assert_eq!(text == "Not affected\n", !bugs.iter().any(|word| word == bug), "{file}");
+    }
+    // Nothing is done about what every processor has that runs ahead.
+    for file in ["spectre_v1", "spectre_v2"] {
+        assert!(answer(file).starts_with("Vulnerable"), "{}", answer(file));
+    }
 }

@@ -41,6 +41,20 @@ impl Text {
     pub fn put(&mut self, args: fmt::Arguments<'_>) {
         self.refused |= fmt::Write::write_fmt(self, args).is_err();
     }
+    /// A decimal number at the right end of `width` columns, up to 24; of more if it needs them.
+    pub fn right(&mut self, mut value: u64, width: usize) {
+        let mut digits = [b' '; 24];
+        let mut first = digits.len();
+        loop {
+            first -= 1;
+            digits[first] = b'0' + (value % 10) as u8;
+            value /= 10;
+            if value == 0 {
+                break;
+            }
+        }
+        self.bytes(&digits[first.min(digits.len().saturating_sub(width))..]);
+    }
 }
 
 impl fmt::Write for Text {
@@ -50,9 +64,10 @@ impl fmt::Write for Text {
     }
 }
 
-/// Text that is made piece by piece, for files that may be large.
+/// Text that is made record by record, for files that may be large. As on Linux one read gives as
+/// many whole records as go into a page: programs take less than they asked for as the end.
 pub trait Records: Send {
-    /// Adds the next piece; false when there is none.
+    /// Adds the next record; false when there is none.
     fn next(&mut self, out: &mut Text) -> Result<bool>;
 }
 
@@ -99,10 +114,11 @@ impl TextFile {
     pub fn pieces(
         fs: &Arc<PseudoFs>,
         base: InodeBase,
+        access: Access,
         start: impl Fn() -> Result<Box<dyn Records>> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let content = Content::Pieces(Box::new(start));
-        Arc::new(Self { base, style: fs.style(), content, store: None })
+        let style = Style { access, ..fs.style() };
+        Arc::new(Self { base, style, content: Content::Pieces(Box::new(start)), store: None })
     }
 }
 
@@ -138,7 +154,7 @@ struct Window {
     /// Offset of the first byte of `text`; what was before has been read.
     start: u64,
     text: Text,
-    /// More to come; None before the first read and, for whole texts, always.
+    /// More to come; None before the first read, at the end and, for whole texts, always.
     records: Option<Box<dyn Records>>,
     /// The text was begun.
     begun: bool,
@@ -159,17 +175,19 @@ impl Window {
         }
     }
 
-    /// Makes text until there is some at `at`, or the end.
+    /// Makes text until there is some at `at`, or the end. Of records, what lies before is dropped.
     fn reach(&mut self, at: u64, content: &Content) -> Result<()> {
         // Reading from the start makes the text anew, and so does going back to what is gone.
         if at == 0 || at < self.start || !self.begun {
             self.begin(content)?;
         }
-        while self.start + (self.text.bytes.len() as u64) <= at {
-            let Some(records) = &mut self.records else { return Ok(()) };
-            // All that is there has been read.
-            self.start += self.text.bytes.len() as u64;
-            self.text.bytes.clear();
+        while let Some(records) = &mut self.records {
+            let read = (at - self.start).min(self.text.bytes.len() as u64);
+            self.text.bytes.drain(..read as usize);
+            self.start += read;
+            if !self.text.bytes.is_empty() {
+                break;
+            }
             let more = records.next(&mut self.text)?;
             self.text.whole().inspect_err(|_| self.begun = false)?;
             if !more {
@@ -177,6 +195,25 @@ impl Window {
             }
         }
         Ok(())
+    }
+
+    /// The text at `at` for a read of up to `room` bytes: of records, whole ones and no more than go
+    /// into a buffer, unless the first one alone is larger.
+    fn take(&mut self, at: u64, room: usize) -> &[u8] {
+        const BUFFER: usize = PAGE_SIZE;
+        let skip = (at - self.start).min(self.text.bytes.len() as u64) as usize;
+        let mut end = self.text.bytes.len();
+        while end - skip < room.min(BUFFER)
+            && let Some(records) = &mut self.records
+        {
+            // What fails now has said something before: it fails at the next read.
+            match records.next(&mut self.text) {
+                Ok(true) if self.text.bytes.len() - skip <= BUFFER => end = self.text.bytes.len(),
+                Ok(false) => self.records = None,
+                Ok(true) | Err(_) => break,
+            }
+        }
+        &self.text.bytes[skip..end.min(skip + room)]
     }
 }
 
@@ -190,33 +227,13 @@ impl FileOps for Opened {
     }
 
     fn read(&self, _file: &File, dst: &mut dyn Sink, at: u64) -> Result<usize> {
-        let mut window = self.window.lock();
-        let mut done = 0;
-        while dst.room() > 0 {
-            let here = at + done as u64;
-            if done == 0 {
-                window.reach(here, &self.file.content)?;
-            } else if window.records.is_none() || window.reach(here, &self.file.content).is_err() {
-                break;
-            }
-            let skip = (here - window.start).min(window.text.bytes.len() as u64) as usize;
-            let rest = &window.text.bytes[skip..];
-            let want = rest.len().min(dst.room());
-            if want == 0 {
-                break;
-            }
-            match dst.put(&rest[..want]) {
-                Ok(n) => {
-                    done += n;
-                    if n < want {
-                        break;
-                    }
-                }
-                Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
-            }
+        if dst.room() == 0 {
+            return Ok(0);
         }
-        Ok(done)
+        let mut window = self.window.lock();
+        window.reach(at, &self.file.content)?;
+        let text = window.take(at, dst.room());
+        if text.is_empty() { Ok(0) } else { dst.put(text) }
     }
 
     fn write(&self, _file: &File, src: &mut dyn Source, _at: u64) -> Result<usize> {

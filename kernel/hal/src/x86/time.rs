@@ -21,7 +21,9 @@ struct Line {
 /// line is written before it becomes the one in use, and not afterwards.
 static LINES: [Line; 2] = [const {
     Line {
-        base: AtomicU64::new(0),
+        // Far ahead: until the clock is calibrated it says 0, as cycles of an unknown length would
+        // be ahead of what it says then.
+        base: AtomicU64::new(i64::MAX as u64),
         mult: AtomicU64::new(1 << SHIFT),
         inverse: AtomicU64::new(1 << SHIFT),
     }

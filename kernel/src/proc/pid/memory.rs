@@ -5,7 +5,7 @@ use crate::proc::put;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use core::fmt::{self, Write};
-use fs::pseudo::Text;
+use fs::pseudo::{Records, Text};
 use numa::policy::Policy;
 use vm::Mm;
 use vm::show::{AreaPages, write_area};
@@ -16,25 +16,65 @@ fn done(result: fmt::Result) -> Result<()> {
     result.map_err(|_| Errno::ENOMEM)
 }
 
-/// /proc/PID/maps.
-pub fn maps(who: &Who, out: &mut Text) -> Result<()> {
-    who.mm()?.map_or(Ok(()), |mm| done(mm.write_maps(out)))
+/// A file with a text for each area.
+pub struct OfAreas {
+    find: fn(&Who) -> Result<Found>,
+    show: fn(&Mm, &Vma, Option<&Policy>, &mut Text) -> fmt::Result,
 }
+
+/// An address space with its task's policy, or nothing to be told of.
+type Found = Option<(Arc<Mm>, Option<Policy>)>;
+
+/// /proc/PID/maps.
+pub const MAPS: OfAreas =
+    OfAreas { find: without_policy, show: |_, vma, _, out| write_area(vma, out) };
 
 /// /proc/PID/numa_maps.
-pub fn numa_maps(who: &Who, out: &mut Text) -> Result<()> {
-    let Some((mm, policy)) = with_policy(who)? else { return Ok(()) };
-    done(mm.write_numa_maps(policy.as_ref(), out))
-}
+pub const NUMA_MAPS: OfAreas = OfAreas {
+    find: with_policy,
+    show: |mm, vma, policy, out| mm.write_numa_area(vma, policy, out),
+};
 
 /// /proc/PID/numa_pages: where each page is and why.
-pub fn numa_pages(who: &Who, out: &mut Text) -> Result<()> {
-    let Some((mm, policy)) = with_policy(who)? else { return Ok(()) };
-    done(mm.write_numa_pages(policy.as_ref(), out))
+pub const NUMA_PAGES: OfAreas = OfAreas {
+    find: with_policy,
+    show: |mm, vma, policy, out| mm.write_area_pages(vma, policy, out),
+};
+
+/// /proc/PID/smaps.
+pub const SMAPS: OfAreas =
+    OfAreas { find: without_policy, show: |mm, vma, _, out| smaps_of(mm, vma, out) };
+
+/// The areas as they are told while the file is read: who reads the first page of it waits for no
+/// more, and none of it is kept. What changes meanwhile is seen or not, as on Linux.
+pub struct Areas {
+    pub who: Who,
+    pub of: &'static OfAreas,
+    /// Where to go on; None at the end.
+    pub next: Option<u64>,
+}
+
+impl Records for Areas {
+    fn next(&mut self, out: &mut Text) -> Result<bool> {
+        let Some(from) = self.next else { return Ok(false) };
+        let Some((mm, policy)) = (self.of.find)(&self.who)? else { return Ok(false) };
+        let mut outcome = Ok(());
+        self.next = mm.some_areas(from, |vma| {
+            let before = out.as_bytes().len();
+            outcome = (self.of.show)(&mm, vma, policy.as_ref(), out);
+            outcome.is_err() || out.as_bytes().len() > before
+        });
+        done(outcome)?;
+        Ok(self.next.is_some())
+    }
+}
+
+fn without_policy(who: &Who) -> Result<Found> {
+    Ok(who.mm()?.map(|mm| (mm, None)))
 }
 
 /// The address space and the policy of its task: of a zombie, what was kept. None without memory.
-fn with_policy(who: &Who) -> Result<Option<(Arc<Mm>, Option<Policy>)>> {
+fn with_policy(who: &Who) -> Result<Found> {
     if let Some(mm) = who.mm()? {
         let policy = who.task()?.numa.lock().policy;
         return Ok(Some((mm, policy)));
@@ -98,19 +138,21 @@ impl Sums {
     }
 
     /// The lines that smaps and smaps_rollup share. Pages of files are shared memory here.
-    fn write(&self, rollup: bool, out: &mut dyn Write) -> fmt::Result {
+    fn write(&self, rollup: bool, out: &mut Text) {
         let mut line = |name: &str, bytes: u64| {
             // Names with their colon take 16 columns, numbers 8 to the right.
-            let width = 24 - (name.len() + 1);
-            writeln!(out, "{name}:{:>width$} kB", bytes / 1024)
+            out.bytes(name.as_bytes());
+            out.bytes(b":");
+            out.right(bytes / 1024, 23 - name.len());
+            out.bytes(b" kB\n");
         };
-        line("Rss", self.pages * vm::PAGE)?;
-        line("Pss", self.proportional)?;
-        line("Pss_Dirty", self.proportional_dirty)?;
+        line("Rss", self.pages * vm::PAGE);
+        line("Pss", self.proportional);
+        line("Pss_Dirty", self.proportional_dirty);
         if rollup {
-            line("Pss_Anon", self.proportional_anon)?;
-            line("Pss_File", 0)?;
-            line("Pss_Shmem", self.proportional - self.proportional_anon.min(self.proportional))?;
+            line("Pss_Anon", self.proportional_anon);
+            line("Pss_File", 0);
+            line("Pss_Shmem", self.proportional - self.proportional_anon.min(self.proportional));
         }
         for (name, pages) in [
             ("Shared_Clean", self.shared_clean),
@@ -129,9 +171,9 @@ impl Sums {
             ("Swap", 0),
             ("SwapPss", 0),
         ] {
-            line(name, pages * vm::PAGE)?;
+            line(name, pages * vm::PAGE);
         }
-        line("Locked", self.locked)
+        line("Locked", self.locked);
     }
 }
 
@@ -175,18 +217,15 @@ fn flag_words(vma: &Vma, out: &mut Text) {
     out.bytes(b"\n");
 }
 
-/// /proc/PID/smaps.
-pub fn smaps(who: &Who, out: &mut Text) -> Result<()> {
-    let Some(mm) = who.mm()? else { return Ok(()) };
-    done(mm.for_each_area(|vma| {
-        write_area(vma, out)?;
-        writeln!(out, "Size:           {:>8} kB", vma.len() / 1024)?;
-        writeln!(out, "KernelPageSize:        4 kB\nMMUPageSize:           4 kB")?;
-        Sums::of(vma, &mm.count_pages(vma)).write(false, out)?;
-        writeln!(out, "THPeligible:           0")?;
-        flag_words(vma, out);
-        Ok(())
-    }))
+/// An area's lines of /proc/PID/smaps.
+fn smaps_of(mm: &Mm, vma: &Vma, out: &mut Text) -> fmt::Result {
+    write_area(vma, out)?;
+    writeln!(out, "Size:           {:>8} kB", vma.len() / 1024)?;
+    out.bytes(b"KernelPageSize:        4 kB\nMMUPageSize:           4 kB\n");
+    Sums::of(vma, &mm.count_pages(vma)).write(false, out);
+    out.bytes(b"THPeligible:           0\n");
+    flag_words(vma, out);
+    Ok(())
 }
 
 /// /proc/PID/smaps_rollup.
@@ -203,5 +242,6 @@ pub fn smaps_rollup(who: &Who, out: &mut Text) -> Result<()> {
     let mut line = alloc::string::String::new();
     done(write!(line, "{:08x}-{last:08x} ---p 00000000 00:00 0 ", first.unwrap_or(0)))?;
     put!(out, "{line:<73}[rollup]\n");
-    done(sums.write(true, out))
+    sums.write(true, out);
+    Ok(())
 }

@@ -17,6 +17,7 @@ mod task;
 mod where_it_is;
 mod who;
 
+use memory::{Areas, OfAreas};
 pub use stat::ticks;
 pub use who::{Who, creds_of};
 
@@ -41,6 +42,8 @@ enum Make {
     Text(Show),
     /// Text for those who may look into the process.
     Private(Show),
+    /// The same, about its areas.
+    Areas(&'static OfAreas),
     /// Text that can be written.
     Attribute(Show, Set),
     /// A link to an object.
@@ -88,16 +91,16 @@ const ENTRIES: &[Entry] = &[
     entry("cmdline", FILE | 0o444, In::Both, Make::Text(raw::cmdline)),
     entry("stat", FILE | 0o444, In::Both, Make::Text(stat::show)),
     entry("statm", FILE | 0o444, In::Both, Make::Text(stat::statm)),
-    entry("maps", FILE | 0o444, In::Both, Make::Private(memory::maps)),
-    entry("numa_maps", FILE | 0o444, In::Both, Make::Private(memory::numa_maps)),
-    entry("numa_pages", FILE | 0o444, In::Both, Make::Private(memory::numa_pages)),
+    entry("maps", FILE | 0o444, In::Both, Make::Areas(&memory::MAPS)),
+    entry("numa_maps", FILE | 0o444, In::Both, Make::Areas(&memory::NUMA_MAPS)),
+    entry("numa_pages", FILE | 0o444, In::Both, Make::Areas(&memory::NUMA_PAGES)),
     entry(
         "keep_memory",
         FILE | 0o600,
         In::Process,
         Make::Attribute(attributes::keep_memory, attributes::set_keep_memory),
     ),
-    entry("smaps", FILE | 0o444, In::Both, Make::Private(memory::smaps)),
+    entry("smaps", FILE | 0o444, In::Both, Make::Areas(&memory::SMAPS)),
     entry("smaps_rollup", FILE | 0o444, In::Both, Make::Private(memory::smaps_rollup)),
     entry("mem", FILE | 0o600, In::Both, Make::Other(raw::mem)),
     entry("pagemap", FILE | 0o400, In::Both, Make::Other(raw::pagemap)),
@@ -181,7 +184,12 @@ impl Names {
             Make::Text(show) => text(fs, base, place(entry.name), who, show, None),
             Make::Private(show) => {
                 let fs = fs.clone();
-                Arc::new(Private { base, llseek: place(entry.name), fs, who, show })
+                let content = Told::Whole(show);
+                Arc::new(Private { base, llseek: place(entry.name), fs, who, content })
+            }
+            Make::Areas(of) => {
+                let (fs, content) = (fs.clone(), Told::Areas(of));
+                Arc::new(Private { base, llseek: place(entry.name), fs, who, content })
             }
             Make::Attribute(show, set) => text(fs, base, place(entry.name), who, show, Some(set)),
             Make::Link(target) => DynLink::with_base(base, 0, move || target(&who)),
@@ -197,7 +205,14 @@ struct Private {
     llseek: Llseek,
     fs: Arc<PseudoFs>,
     who: Who,
-    show: Show,
+    content: Told,
+}
+
+/// How a private text is made.
+#[derive(Clone, Copy)]
+enum Told {
+    Whole(Show),
+    Areas(&'static OfAreas),
 }
 
 impl Inode for Private {
@@ -213,7 +228,16 @@ impl Inode for Private {
             self.base.uid(),
             self.base.gid(),
         );
-        text(&self.fs, base, self.llseek, self.who.with_memory()?, self.show, None).open(args)
+        let who = self.who.with_memory()?;
+        let file = match self.content {
+            Told::Whole(show) => text(&self.fs, base, self.llseek, who, show, None),
+            Told::Areas(of) => {
+                TextFile::pieces(&self.fs, base, Access::of_process(self.llseek), move || {
+                    Ok(Box::new(Areas { who: who.clone(), of, next: Some(0) }))
+                })
+            }
+        };
+        file.open(args)
     }
 }
 

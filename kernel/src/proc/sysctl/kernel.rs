@@ -4,7 +4,6 @@ use super::Setting::{self, Fixed, Read, Write};
 use super::number;
 use crate::perf::settings;
 use crate::proc::put;
-use crate::task::process::{initial_limits, limit};
 use crate::task::table;
 use crate::uts;
 use abi::{Errno, Result};
@@ -28,13 +27,16 @@ pub const SETTINGS: &[(&str, Setting)] = &[
     ("kernel/msgmnb", Fixed("16384")),
     ("kernel/msgmni", Fixed("32000")),
     ("kernel/ngroups_max", Fixed("65536")),
+    ("kernel/ns_last_pid", Read(last_tid)),
     ("kernel/numa_balancing", Fixed("0")),
     ("kernel/osrelease", Fixed(uts::RELEASE)),
     ("kernel/ostype", Fixed(uts::SYSNAME)),
     ("kernel/overflowgid", Fixed("65534")),
     ("kernel/overflowuid", Fixed("65534")),
     ("kernel/panic", Write(0o644, panic, set_panic)),
-    ("kernel/perf_cpu_time_max_percent", Fixed("25")),
+    ("kernel/panic_on_oops", Fixed("1")),
+    // Samples are limited by their number, not by the time that they take.
+    ("kernel/perf_cpu_time_max_percent", Fixed("0")),
     ("kernel/perf_event_max_contexts_per_stack", Fixed("8")),
     ("kernel/perf_event_max_sample_rate", Write(0o644, max_rate, set_max_rate)),
     ("kernel/perf_event_max_stack", Fixed("127")),
@@ -60,7 +62,7 @@ pub const SETTINGS: &[(&str, Setting)] = &[
     ("kernel/shmmax", Fixed("18446744073692774399")),
     ("kernel/shmmni", Fixed("4096")),
     ("kernel/tainted", Fixed("0")),
-    ("kernel/threads-max", Read(threads_max)),
+    ("kernel/threads-max", Write(0o644, threads_max, set_threads_max)),
     ("kernel/version", Fixed(uts::VERSION)),
     ("net/core/somaxconn", Fixed("4096")),
 ];
@@ -108,9 +110,18 @@ fn pid_max(out: &mut Text) -> Result<()> {
     Ok(())
 }
 
-/// Twice what a user may have by default, as on Linux.
+fn last_tid(out: &mut Text) -> Result<()> {
+    put!(out, "{}\n", table::last_tid());
+    Ok(())
+}
+
 fn threads_max(out: &mut Text) -> Result<()> {
-    put!(out, "{}\n", initial_limits()[limit::NPROC].0 * 2);
+    put!(out, "{}\n", crate::limits::threads_max());
+    Ok(())
+}
+
+fn set_threads_max(data: &[u8]) -> Result<()> {
+    crate::limits::set_threads_max(number(data, 1..=i64::from(i32::MAX))? as u64);
     Ok(())
 }
 

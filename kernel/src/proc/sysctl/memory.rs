@@ -4,10 +4,13 @@ use super::Setting::{self, Fixed, Read, Write};
 use super::number;
 use crate::proc::put;
 use abi::{Errno, Result};
+use core::sync::atomic::Ordering::Relaxed;
 use fs::pseudo::Text;
+use vm::commit;
 
-/// The settings. Memory is always promised and never swapped; there are no huge pages.
+/// The settings. Memory is never swapped; there are no huge pages.
 pub const SETTINGS: &[(&str, Setting)] = &[
+    ("vm/admin_reserve_kbytes", Write(0o644, admin_reserve, set_admin_reserve)),
     ("vm/drop_caches", Write(0o200, not_readable, drop_caches)),
     ("vm/legacy_va_layout", Fixed("0")),
     ("vm/max_map_count", Read(max_map_count)),
@@ -20,15 +23,70 @@ pub const SETTINGS: &[(&str, Setting)] = &[
     ("vm/numa_zonelist_order", Fixed("Node")),
     ("vm/oom_dump_tasks", Fixed("0")),
     ("vm/oom_kill_allocating_task", Fixed("0")),
-    ("vm/overcommit_kbytes", Fixed("0")),
-    ("vm/overcommit_memory", Fixed("1")),
-    ("vm/overcommit_ratio", Fixed("50")),
+    ("vm/overcommit_kbytes", Write(0o644, overcommit_kbytes, set_overcommit_kbytes)),
+    ("vm/overcommit_memory", Write(0o644, overcommit_memory, set_overcommit_memory)),
+    ("vm/overcommit_ratio", Write(0o644, overcommit_ratio, set_overcommit_ratio)),
     ("vm/page-cluster", Fixed("0")),
     ("vm/panic_on_oom", Fixed("0")),
     ("vm/stat_interval", Fixed("1")),
     ("vm/swappiness", Fixed("0")),
+    ("vm/user_reserve_kbytes", Write(0o644, user_reserve, set_user_reserve)),
     ("vm/zone_reclaim_mode", Fixed("0")),
 ];
+
+fn overcommit_memory(out: &mut Text) -> Result<()> {
+    put!(out, "{}\n", commit::MODE.load(Relaxed));
+    Ok(())
+}
+
+fn set_overcommit_memory(data: &[u8]) -> Result<()> {
+    commit::MODE.store(number(data, 0..=2)? as u32, Relaxed);
+    Ok(())
+}
+
+fn overcommit_ratio(out: &mut Text) -> Result<()> {
+    put!(out, "{}\n", commit::RATIO.load(Relaxed));
+    Ok(())
+}
+
+/// The ratio or the number of KiB counts, whichever was written last.
+fn set_overcommit_ratio(data: &[u8]) -> Result<()> {
+    let ratio = number(data, i64::from(i32::MIN)..=i64::from(i32::MAX))?;
+    commit::RATIO.store(ratio as i32, Relaxed);
+    commit::KBYTES.store(0, Relaxed);
+    Ok(())
+}
+
+fn overcommit_kbytes(out: &mut Text) -> Result<()> {
+    put!(out, "{}\n", commit::KBYTES.load(Relaxed));
+    Ok(())
+}
+
+fn set_overcommit_kbytes(data: &[u8]) -> Result<()> {
+    commit::KBYTES.store(number(data, 0..=i64::MAX)? as u64, Relaxed);
+    commit::RATIO.store(0, Relaxed);
+    Ok(())
+}
+
+fn admin_reserve(out: &mut Text) -> Result<()> {
+    put!(out, "{}\n", commit::ADMIN_RESERVE.load(Relaxed));
+    Ok(())
+}
+
+fn set_admin_reserve(data: &[u8]) -> Result<()> {
+    commit::ADMIN_RESERVE.store(number(data, 0..=i64::MAX)? as u64, Relaxed);
+    Ok(())
+}
+
+fn user_reserve(out: &mut Text) -> Result<()> {
+    put!(out, "{}\n", commit::USER_RESERVE.load(Relaxed));
+    Ok(())
+}
+
+fn set_user_reserve(data: &[u8]) -> Result<()> {
+    commit::USER_RESERVE.store(number(data, 0..=i64::MAX)? as u64, Relaxed);
+    Ok(())
+}
 
 fn not_readable(_: &mut Text) -> Result<()> {
     Err(Errno::EINVAL)

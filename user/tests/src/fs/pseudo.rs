@@ -11,6 +11,7 @@ pub const TESTS: &[Test] = tests![
     settings_are_files_of_no_length,
     small_files_end_at_two_gibibytes,
     epoll_takes_what_is_not_about_a_process,
+    areas_are_told_in_whole_records_of_a_page_at_most,
 ];
 
 /// Far beyond 2^31.
@@ -97,4 +98,46 @@ fn epoll_takes_what_is_not_about_a_process() {
     let files = ["/proc/meminfo", "/proc/sys/kernel/hostname", "/sys/devices/system/node/online"];
     each(&files, |path, fd| assert_eq!(add(fd), Ok(0), "{path}"));
     each(&["/proc/self/status", "/proc/self/environ"], |_, fd| fails(add(fd), EPERM));
+}
+
+/// Programs take less than they asked for as the end, or look at the first page only.
+fn areas_are_told_in_whole_records_of_a_page_at_most() {
+    for _ in 0..100 {
+        crate::memory::map_alone(1);
+    }
+    // There at once, so that no area changes while they are read.
+    let mut texts = [String::with_capacity(1 << 20), String::with_capacity(1 << 20)];
+    for (file, ends) in [("maps", "\n"), ("smaps", " \n"), ("numa_maps", "\n")] {
+        let fd = open(&format!("/proc/self/{file}"), O_RDONLY, 0).unwrap();
+        let mut buffer = [0u8; 16384];
+        let [large, small] = &mut texts;
+        large.clear();
+        small.clear();
+        let mut pages = 0;
+        loop {
+            let length = read(fd, &mut buffer).unwrap();
+            if length == 0 {
+                break;
+            }
+            assert!(length <= 4096, "{file}: {length}");
+            let page = std::str::from_utf8(&buffer[..length]).unwrap();
+            assert!(page.ends_with(ends), "{file}: {page}");
+            let first = page.split(['-', ' ']).next().unwrap();
+            assert!(u64::from_str_radix(first, 16).is_ok(), "{file}: {page}");
+            large.push_str(page);
+            pages += 1;
+        }
+        assert!(pages >= 2, "{file}");
+        // In small steps it is the same.
+        seek(fd, 0, SEEK_SET).unwrap();
+        loop {
+            let length = read(fd, &mut buffer[..100]).unwrap();
+            if length == 0 {
+                break;
+            }
+            small.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+        }
+        assert_eq!(small.lines().count(), large.lines().count(), "{file}");
+        sys::close(fd);
+    }
 }

@@ -7,6 +7,7 @@ mod files;
 mod limits;
 mod lock;
 mod map;
+mod overcommit;
 mod protect;
 mod remap;
 mod seals;
@@ -26,6 +27,7 @@ pub const GROUPS: &[&[Test]] = &[
     stack::TESTS,
     brk::TESTS,
     limits::TESTS,
+    overcommit::TESTS,
     cow::TESTS,
     advise::TESTS,
     lock::TESTS,

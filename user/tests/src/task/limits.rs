@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = tests![
     the_number_of_descriptors_is_limited,
     the_size_of_files_is_limited_by_sigxfsz,
     the_number_of_processes_is_limited_for_users,
+    the_number_of_all_threads_is_limited_for_root_too,
     processor_time_is_limited_by_sigxcpu,
     who_ignores_sigxcpu_is_killed_at_the_hard_limit,
     anothers_limits_are_set_through_prlimit,
@@ -202,4 +203,21 @@ fn times_counts_children_only_after_the_wait() {
     assert_eq!(ticks().tms_cutime + ticks().tms_cstime, 0);
     assert_eq!(crate::child::join(child), 0);
     assert!(ticks().tms_cutime + ticks().tms_cstime >= 18);
+}
+
+fn the_number_of_all_threads_is_limited_for_root_too() {
+    const FILE: &str = "/proc/sys/kernel/threads-max";
+    let before = std::fs::read_to_string(FILE).unwrap();
+    let present = || {
+        let text = std::fs::read_to_string("/proc/loadavg").unwrap();
+        let (_, rest) = text.split_once('/').unwrap();
+        rest.split(' ').next().unwrap().parse::<usize>().unwrap()
+    };
+    std::fs::write(FILE, present().to_string()).unwrap();
+    let refused = sys::fork();
+    std::fs::write(FILE, (present() + 100).to_string()).unwrap();
+    let allowed = crate::child::end_of(|| ());
+    std::fs::write(FILE, before.trim()).unwrap();
+    fails(refused, libc::EAGAIN);
+    assert_eq!(allowed, 0);
 }
