@@ -46,6 +46,8 @@ test-all: setup
 	@sh scripts/traffic-page.sh $(PROXIMA)
 	@sh scripts/perf-suite.sh $(PROXIMA)
 	@sh scripts/commands.sh $(PROXIMA)
+	@sh scripts/readme.sh $(PROXIMA)
+	@sh scripts/sysctl.sh $(PROXIMA)
 
 # Installed and run in fresh roots of other releases: needs root and debootstrap.
 test-releases: setup

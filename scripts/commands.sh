@@ -32,6 +32,32 @@ then
     rm -f exe
 fi
 
+command -v cc >/dev/null && ! cc -fopenmp -x c -o omp - 2>/dev/null <<'C' && rm -f omp
+#define _GNU_SOURCE
+#include <omp.h>
+#include <sched.h>
+#include <stdio.h>
+int main(void) {
+    int cpus[64] = {0}, threads = 0, different = 0;
+#pragma omp parallel
+    {
+        cpus[omp_get_thread_num()] = sched_getcpu() + 1;
+#pragma omp single
+        threads = omp_get_num_threads();
+    }
+    for (int i = 0; i < threads; i++) {
+        int seen = 0;
+        for (int j = 0; j < i; j++) seen |= cpus[j] == cpus[i];
+        different += !seen;
+    }
+    printf("threads %d on %d cpus, %d places\n", threads, different, omp_get_num_places());
+    return 0;
+}
+C
+echo 'public class Hello { public static void main(String[] a) {
+    System.out.println("java " + Runtime.getRuntime().availableProcessors()); } }' >Hello.java
+printf 'for i in 1 2; do\n    ./prog $i\ndone\nnproc | sed "s/^/cpus /"\n' >plain.sh
+
 passed=0
 failed=0
 tab=$(printf '\t')
@@ -42,8 +68,8 @@ for kernel in proxima linux; do
         words=${line#*"$tab"}
         eval "set -- $words"
         command -v "$1" >/dev/null || continue
-        case $words in *./exe*) [ -e exe ] || continue ;; esac
-        if $tool run --topology two-socket --timeout 120 --kernel $kernel -- "$@" >out.txt 2>&1 </dev/null ||
+        case $words in *./exe*) [ -e exe ] || continue ;; *./omp*) [ -e omp ] || continue ;; esac
+        if $tool run --topology two-socket --timeout 240 --kernel $kernel -- "$@" >out.txt 2>&1 </dev/null ||
             true && grep -Eq -- "$wanted" out.txt; then
             passed=$((passed + 1))
             echo "ok $kernel: $words"

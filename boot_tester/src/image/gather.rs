@@ -56,10 +56,26 @@ impl<'a> Gather<'a> {
         if program.is_file() {
             self.needs(program, 0)?;
         }
+        let mut shell = is_shell(program);
         for word in command.iter().skip(1) {
             self.argument(word)?;
+            shell = self.of_shell(shell, word, 0)?;
         }
         Ok(())
+    }
+
+    /// What follows the name of a shell is a script, also without `#!`. True if the next word is, too:
+    /// this one was the shell, or an option.
+    fn of_shell(&mut self, behind_shell: bool, word: &OsStr, depth: usize) -> Result<bool> {
+        let option = word.as_encoded_bytes().starts_with(b"-");
+        if behind_shell
+            && !option
+            && let Some(path) = self.locate(word)
+            && let Ok(Kind::Data) = elf::read(&path)
+        {
+            self.shell_text(&path, depth)?;
+        }
+        Ok(is_shell(Path::new(word)) || behind_shell && option)
     }
 
     /// An argument: a name as it stands, behind a `=`, or the words of a shell's text.
@@ -75,8 +91,10 @@ impl<'a> Gather<'a> {
 
     fn text(&mut self, text: &str, depth: usize) -> Result<()> {
         let split = |c: char| c.is_whitespace() || SEPARATORS.contains(&c);
-        for word in text.split(split).filter(|word| !word.is_empty()) {
-            self.word(OsStr::new(word), depth)?;
+        let mut shell = false;
+        for word in text.split(split).filter(|word| !word.is_empty()).map(OsStr::new) {
+            self.word(word, depth)?;
+            shell = self.of_shell(shell, word, depth)?;
         }
         Ok(())
     }
@@ -176,8 +194,12 @@ impl<'a> Gather<'a> {
         });
         let runs = by_env.unwrap_or(interpreter);
         self.word(OsStr::new(runs), depth + 1)?;
-        let name = Path::new(runs).file_name().unwrap_or_default();
-        if !["sh", "bash", "dash", "ash"].iter().any(|shell| name == *shell) {
+        if is_shell(Path::new(runs)) { self.shell_text(path, depth) } else { Ok(()) }
+    }
+
+    /// The words of a shell's script, of what is not too long to be read.
+    fn shell_text(&mut self, path: &Path, depth: usize) -> Result<()> {
+        if depth >= MAX_DEPTH {
             return Ok(());
         }
         match std::fs::read_to_string(path) {
@@ -188,6 +210,11 @@ impl<'a> Gather<'a> {
             _ => Ok(()),
         }
     }
+}
+
+fn is_shell(program: &Path) -> bool {
+    let name = program.file_name().unwrap_or_default();
+    ["sh", "bash", "dash", "ash"].iter().any(|shell| name == *shell)
 }
 
 /// A bare word that PATH knows is a program's name before it is a file's.
@@ -258,5 +285,19 @@ mod tests {
         for path in ["/proc/self/status", "/dev/null", "/etc"] {
             assert!(!tree.has(Path::new(path)), "{path}");
         }
+    }
+
+    #[test]
+    fn a_script_that_a_shell_is_given_needs_no_interpreter_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        script(&root.join("prog"), "#!/bin/sh\n");
+        std::fs::write(root.join("plain.sh"), "set -e\n./prog | cat\n").unwrap();
+        for command in [&["sh", "plain.sh"][..], &["x", "-c", "bash -e ./plain.sh"]] {
+            let tree = brought(root, &[&["x"], command].concat());
+            assert!(tree.has(&root.join("prog")), "{command:?}");
+        }
+        // To others it is a file like any.
+        assert!(!brought(root, &["x", "cat", "plain.sh"]).has(&root.join("prog")));
     }
 }

@@ -1,0 +1,92 @@
+#!/bin/sh
+# Runs every command of README.md that begins with `proxima`, as it stands there, from a directory that
+# is not the checkout and with programs of one's own. Arguments: the command of the tool.
+#
+# What README.md leaves open is filled in: PROGRAM ARGS... is a program, DIR a directory of tests.
+# Long campaigns are shortened; the whole of `proxima test` is left to itself. A line a command, and
+# in the end `N passed, N failed`. Exit code 1 if one failed.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(dirname "$here")
+# The tool's path must hold from anywhere.
+case $* in
+*cargo*) tool="$(echo "$*" | sed 's/ --$//') --manifest-path $root/Cargo.toml --" ;;
+*) tool=$* ;;
+esac
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir"
+proxima() { $tool "$@"; }
+
+cc -O1 -x c -o program - <<'C'
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <string.h>
+__attribute__((noinline)) static unsigned hot(unsigned n) { unsigned x = 1; while (n--) x = x * 1664525 + 1013904223; return x; }
+int main(void) {
+    char *memory = malloc(8 << 20);
+    memset(memory, 1, 8 << 20);
+    unsigned sum = memory[1 << 20];
+    for (clock_t end = clock() + CLOCKS_PER_SEC / 2; clock() < end;) sum += hot(100000);
+    printf("sum %u\n", sum);
+    return 0;
+}
+C
+printf '#!/bin/sh\necho prog "$@"\ncat data.txt\n' >prog
+echo hello >data.txt
+echo 'print("report")' >report.py
+mkdir suite
+printf '#!/bin/sh\ntest "$(nproc)" -gt 1\n' >suite/has_cpus
+chmod +x prog suite/has_cpus
+programs=$($tool build 2>/dev/null | grep '/traffic$') && cp "$programs" traffic
+
+# What the output of a command must match.
+wanted() {
+    case $1 in
+    *"numactl --membind=1 ./prog"*) echo '^hello$' ;;
+    *report.py*) echo '^report$' ;;
+    *"numactl --hardware"*) echo '^available: 3 nodes' ;;
+    *--placement*) echo '^all +[0-9]' ;;
+    *--flame*) echo '%.* hot ' ;;
+    *"perf record"*) echo '%.*hot' ;;
+    *"perf stat"*) echo 'numa/alloc_local/' ;;
+    *--traffic*) echo 'reads\+writes|remote' ;;
+    *"./traffic"*) echo 'advice: .*first touch' ;;
+    *"--report"*) echo '.' ;;
+    *"test mm"*) echo '^[1-9][0-9]* passed, 0 failed' ;;
+    *"test --dir"*) echo 'has_cpus.* ok +ok' ;;
+    *"topo list"*) echo '^quad-16' ;;
+    *"topo show"*) echo '^ +2 +24 +28 +10' ;;
+    *) echo '' ;;
+    esac
+}
+
+commands() {
+    # Indented lines, with what is said behind them cut off; and those within a sentence or a table.
+    sed -n 's/^    \(\$ \)\{0,1\}\(proxima .*\)$/\2/p' "$here/../README.md" | sed 's/   *.*//; s/ *#.*//'
+    grep -o '`proxima [a-z][^`|]*`' "$here/../README.md" | tr -d '`'
+}
+
+passed=0
+failed=0
+commands | sort -u >list
+while IFS= read -r line <&3; do
+    case $line in
+    "proxima run ..." | "proxima test" | "proxima shell" | "proxima cpus") continue ;;
+    esac
+    text=$(echo "$line" | sed "s/PROGRAM ARGS\.\.\./.\/program/; s/PROGRAM/.\/program/
+        s/ DIR / suite /; s/--ops [0-9]*/--ops 300/; s/test mm/test mm --topology two-socket --filter break/")
+    if eval "$text" >out.txt 2>&1 </dev/null && grep -Eq -- "$(wanted "$line")" out.txt; then
+        passed=$((passed + 1))
+        echo "ok $text"
+    else
+        failed=$((failed + 1))
+        echo "FAIL $text"
+        tail -5 out.txt | sed 's/^/    /'
+    fi
+done 3<list
+[ -s page.html ] && [ -s out.svg ] || { failed=$((failed + 1)); echo "FAIL no page.html or out.svg"; }
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
