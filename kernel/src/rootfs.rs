@@ -15,6 +15,12 @@ pub fn remember(info: BootInfo, firmware: hal::firmware::Description) {
     BOOT.get_or_init(|| (info, firmware));
 }
 
+/// How fast a node's memory is, if firmware says so.
+pub fn access(node: numa::NodeId) -> Option<numa::Access> {
+    let (_, firmware) = BOOT.get()?;
+    firmware.accesses.iter().find(|(memory, _)| *memory == node).map(|(_, access)| *access)
+}
+
 /// Registers file systems and devices, unpacks the initramfs, opens the console as descriptors
 /// 0 to 2 of the running task.
 pub fn prepare() {

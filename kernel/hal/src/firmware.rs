@@ -39,6 +39,8 @@ pub struct Description {
     pub affinity: Vec<(u64, u64, NodeId)>,
     pub io_apics: Vec<IoApicEntry>,
     pub overrides: Vec<Override>,
+    /// How fast memory is, of the nodes of which firmware says it.
+    pub accesses: Vec<(NodeId, Access)>,
     pub warnings: Vec<String>,
 }
 
@@ -290,6 +292,7 @@ pub fn describe(
         affinity,
         io_apics: cpus.io_apics,
         overrides: cpus.overrides,
+        accesses: Vec::new(),
         warnings,
     }
 }
@@ -302,12 +305,12 @@ pub fn add_accesses(description: &mut Description, srat: Option<&[u8]>, hmat: Op
         Ok(targets) => targets,
         Err(why) => return description.warnings.push(format!("HMAT: {why}: ignored")),
     };
-    let machine = &mut description.machine;
+    let machine = &description.machine;
     let node = |domain| {
         let at = srat.order.iter().position(|&known| known == domain)?;
         Some(NodeId::new(at as u16)).filter(|&node| machine.nodes().contains(node))
     };
-    let found: Vec<_> = targets
+    description.accesses = targets
         .iter()
         .filter_map(|target| {
             let (memory, initiator) = (node(target.memory)?, node(target.initiator)?);
@@ -316,7 +319,6 @@ pub fn add_accesses(description: &mut Description, srat: Option<&[u8]>, hmat: Op
             machine.memory_nodes().contains(memory).then_some((memory, access))
         })
         .collect();
-    found.into_iter().for_each(|(memory, access)| machine.set_access(memory, access));
 }
 
 /// A hardware register, by where it is.

@@ -1,6 +1,6 @@
 //! How fast a node's memory is from the CPUs that are nearest to it.
 
-use crate::ids::{MAX_NODES, NodeId};
+use crate::ids::NodeId;
 
 /// A node's memory as firmware describes it; what it does not say is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,3 @@ pub struct Access {
     /// MB/s, of reads and of writes.
     pub bandwidth: [u32; 2],
 }
-
-/// By node; None where firmware says nothing.
-pub type Accesses = [Option<Access>; MAX_NODES];

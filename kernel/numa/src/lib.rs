@@ -1,8 +1,8 @@
 //! Nodes, distances and memory policies: every NUMA decision of the kernel, with no machine in it.
 //!
 //! - [`ids`] and [`mask`]: what a node and a CPU are called, and sets of them;
-//! - [`machine`]: which nodes there are, what they have, how far and how fast their memory is, and in
-//!   which order each falls back;
+//! - [`access`]: how fast a node's memory is;
+//! - [`machine`]: which nodes there are, what they have, and in which order each falls back;
 //! - [`policy`]: what set_mempolicy(2), mbind(2) and migrate_pages(2) decide.
 //!
 //! Everything here is plain data and arithmetic: the same arguments give the same answer on the

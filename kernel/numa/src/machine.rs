@@ -4,7 +4,6 @@
 //! (a CPU's node, a node's fallback order) is a table look-up. Which of these nodes a task may
 //! use is not known here.
 
-use crate::access::{Access, Accesses};
 use crate::distances::{DistanceError, Distances};
 use crate::fallback::{self, FallbackOrder};
 use crate::ids::{CpuId, MAX_CPUS, MAX_NODES, NodeId};
@@ -29,7 +28,7 @@ impl fmt::Display for MachineError {
     }
 }
 
-/// Nodes, CPUs, memory and distances. About 12 KiB: keep it in a static.
+/// Nodes, CPUs, memory and distances. About 11 KiB: keep it in a static.
 #[derive(Clone, Debug)]
 pub struct Machine {
     nodes: NodeMask,
@@ -39,7 +38,6 @@ pub struct Machine {
     node_of_cpu: [NodeId; MAX_CPUS],
     cpus_of_node: [CpuMask; MAX_NODES],
     distances: Distances,
-    accesses: Accesses,
     fallback: [FallbackOrder; MAX_NODES],
 }
 
@@ -64,7 +62,6 @@ impl Machine {
             node_of_cpu: [NodeId::new(0); MAX_CPUS],
             cpus_of_node: [CpuMask::EMPTY; MAX_NODES],
             distances: distances.clone(),
-            accesses: [None; MAX_NODES],
             fallback: [FallbackOrder::EMPTY; MAX_NODES],
         };
         for (cpu, node) in cpus {
@@ -87,7 +84,6 @@ impl Machine {
             node_of_cpu: [node; MAX_CPUS],
             cpus_of_node: [CpuMask::EMPTY; MAX_NODES],
             distances: Distances::flat(),
-            accesses: [None; MAX_NODES],
             fallback: [FallbackOrder::EMPTY; MAX_NODES],
         };
         for cpu in cpus {
@@ -110,17 +106,6 @@ impl Machine {
         self.cpus.insert(cpu);
         self.cpus_of_node[node.index()].insert(cpu);
         self.node_of_cpu[cpu.index()] = node;
-    }
-
-    /// Says how fast a node's memory is.
-    pub fn set_access(&mut self, node: NodeId, access: Access) {
-        self.accesses[node.index()] = Some(access);
-    }
-
-    /// How fast a node's memory is, if firmware says so.
-    #[must_use]
-    pub fn access(&self, node: NodeId) -> Option<Access> {
-        self.accesses[node.index()]
     }
 
     /// The nodes that are there, with or without memory or CPUs.

@@ -4,6 +4,7 @@ use super::lazy::Lazy;
 use super::{fixed, line};
 use crate::machine;
 use crate::proc::{node_items, node_totals, put};
+use crate::rootfs::access as speed;
 use alloc::format;
 use alloc::sync::Arc;
 use frames::node::Event;
@@ -72,17 +73,16 @@ fn fill_node(fs: &Arc<PseudoFs>, dir: &Dir, node: NodeId) {
 /// holds between them (Linux's numaperf.rst). The classes differ in what may be an initiator: here
 /// there are only CPUs.
 fn access(fs: &Arc<PseudoFs>, dir: &Dir, node: NodeId) {
-    let is_target = move |memory: &NodeId| {
-        machine().access(*memory).is_some_and(|access| access.initiator == node)
-    };
-    if machine().access(node).is_none() && !machine().nodes().iter().any(|m| is_target(&m)) {
+    let is_target =
+        move |memory: &NodeId| speed(*memory).is_some_and(|access| access.initiator == node);
+    if speed(node).is_none() && !machine().nodes().iter().any(|m| is_target(&m)) {
         return;
     }
     let link = |dir: &Dir, node| dir.link(&format!("node{node}"), &format!("../../../node{node}"));
     let targets =
         move |dir: &Dir| machine().nodes().iter().filter(is_target).for_each(|m| link(dir, m));
     let initiators = move |dir: &Dir| {
-        let Some(Access { initiator, latency, bandwidth }) = machine().access(node) else { return };
+        let Some(Access { initiator, latency, bandwidth }) = speed(node) else { return };
         link(dir, initiator);
         for (name, value) in [
             ("read_bandwidth", bandwidth[0]),
