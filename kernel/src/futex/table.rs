@@ -63,7 +63,16 @@ struct Bucket {
 
 static TABLE: Once<Vec<Bucket>> = Once::new();
 
+#[inline(always)]
 fn table() -> &'static [Bucket] {
+    match TABLE.get() {
+        Some(table) => table,
+        None => make(),
+    }
+}
+
+#[cold]
+fn make() -> &'static [Bucket] {
     TABLE.get_or_init(|| {
         let count = (PER_CPU * crate::boot::cpus::online().count()).next_power_of_two();
         (0..count)

@@ -80,6 +80,7 @@ fn look(offers: bool) {
 impl Queue {
     /// In how many nanoseconds the CPU should look again: for its queue's sake, or whether there is
     /// room now where the running task's memory is.
+    #[inline]
     pub(super) fn next_tick(&self, now: u64) -> Option<u64> {
         let own = self.ready.next_tick(now);
         if self.astray { Some(own.map_or(BALANCE, |own| own.min(BALANCE))) } else { own }
