@@ -117,7 +117,7 @@ mod tests {
         let memoryless = builtin("memoryless").unwrap().unwrap().qemu_args();
         assert!(memoryless.contains(&"node,nodeid=1,cpus=2-3".to_string()));
         let cxl = builtin("cxl").unwrap().unwrap().qemu_args();
-        assert!(cxl.contains(&"node,nodeid=2,memdev=node2".to_string()));
+        assert!(cxl.contains(&"node,nodeid=2,memdev=node2,initiator=0".to_string()));
     }
 
     #[test]
