@@ -31,7 +31,16 @@ fn text(path: &str) -> String {
 
 /// Voluntary and involuntary switches of the calling thread, as its status file tells them.
 fn told() -> (u64, u64) {
-    let status = text("/proc/thread-self/status");
+    switches_in("/proc/thread-self/status")
+}
+
+/// The same of a process's first thread.
+pub fn switches(pid: i32) -> (u64, u64) {
+    switches_in(&format!("/proc/{pid}/status"))
+}
+
+fn switches_in(path: &str) -> (u64, u64) {
+    let status = text(path);
     let field = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name)).expect("the field");
         line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number")

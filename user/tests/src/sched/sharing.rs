@@ -25,9 +25,12 @@ pub const TESTS: &[Test] = tests![
     a_runaway_real_time_task_leaves_room_for_others,
 ];
 
-/// Waits until a task of lower priority on the same CPU sleeps.
+/// Waits until a new task of lower priority on the same CPU sleeps for the first time. The state alone
+/// does not say it: who is preempted on its way to sleep has it already and is still on the run queue,
+/// where it keeps the place that its first priority gave it.
 fn until_it_rests(child: i32) {
-    while crate::child::state_of(child) != Some('S') {
+    let gave_way = || super::counters::switches(child).0 > 0;
+    while crate::child::state_of(child) != Some('S') || !gave_way() {
         sleep(200_000);
     }
 }
