@@ -182,10 +182,17 @@ fn a_child_is_promised_what_its_parent_has() {
     assert!(one < 1500 + 400, "{one} pages, and nothing of what children do not get");
 }
 
+/// Where `pages` may be mapped that have no neighbours.
+fn apart(pages: usize) -> usize {
+    area(pages + 2, libc::PROT_NONE, PRIVATE | NORESERVE).unwrap() + PAGE
+}
+
 fn the_guess_refuses_what_is_larger_than_the_machine() {
     let _kept = mode("0");
     let most = meminfo("MemTotal");
-    let fits = area(most, RW, PRIVATE).unwrap();
+    // With a page behind it that is this test's own.
+    let fits = apart(most + 1);
+    mmap(fits, most * PAGE, RW, PRIVATE | libc::MAP_FIXED, -1, 0).unwrap();
     // As often as one likes.
     area(most, RW, PRIVATE).unwrap();
     fails(area(most + 1, RW, PRIVATE), ENOMEM);
@@ -218,7 +225,8 @@ fn the_guess_refuses_what_is_larger_than_the_machine() {
 fn areas_that_became_one_beyond_the_machine_end_fork() {
     let _kept = mode("0");
     let most = meminfo("MemTotal");
-    let at = area(most + 1, READ, PRIVATE).unwrap();
+    let at = apart(most + 1);
+    mmap(at, (most + 1) * PAGE, READ, PRIVATE | libc::MAP_FIXED, -1, 0).unwrap();
     mprotect(at, most, RW).unwrap();
     assert!(child::end_of(|| ()) == 0);
     mprotect(at + most * PAGE, 1, RW).unwrap();
