@@ -23,7 +23,7 @@ pub const TESTS: &[Test] = tests![
     remove_is_seen_through_the_file,
     remove_refuses_private_memory,
     hints_without_effect_keep_the_bytes,
-    bad_arguments_are_refused,
+    bad_arguments_of_madvise_are_refused,
     a_hole_is_reported_and_the_rest_is_advised,
     locked_memory_is_dropped_only_by_the_advice_that_says_so,
     process_madvise_refuses_advice_that_could_destroy,
@@ -187,7 +187,7 @@ fn hints_without_effect_keep_the_bytes() {
     assert_eq!(madvise(file, 4, libc::MADV_WILLNEED), Ok(0));
 }
 
-fn bad_arguments_are_refused() {
+fn bad_arguments_of_madvise_are_refused() {
     let at = map(2);
     fails(madvise(at, 1, 9999), EINVAL);
     fails(madvise(at + 1, 1, libc::MADV_DONTNEED), EINVAL);

@@ -20,8 +20,8 @@ pub const TESTS: &[Test] = tests![
     fixed_refuses_the_kernels_half,
     noreplace_refuses_an_overlap_and_leaves_it,
     noreplace_takes_a_free_place_exactly,
-    bad_arguments_are_refused,
-    a_length_is_rounded_up_to_pages,
+    bad_arguments_of_mmap_are_refused,
+    a_length_of_mmap_is_rounded_up_to_pages,
     shared_validate_refuses_flags_it_does_not_know,
     a_file_opened_for_reading_is_not_mapped_shared_and_writable,
     what_has_no_pages_is_not_mapped,
@@ -139,7 +139,7 @@ fn noreplace_takes_a_free_place_exactly() {
     put(at + PAGE, 1);
 }
 
-fn bad_arguments_are_refused() {
+fn bad_arguments_of_mmap_are_refused() {
     fails(mmap(0, 0, RW, PRIVATE, -1, 0), EINVAL);
     fails(mmap(0, PAGE, RW, libc::MAP_ANONYMOUS, -1, 0), EINVAL);
     fails(mmap(0, PAGE, RW, libc::MAP_PRIVATE, -1, 0), EBADF);
@@ -148,7 +148,7 @@ fn bad_arguments_are_refused() {
     fails(mmap(0, 1 << 47, RW, PRIVATE | libc::MAP_NORESERVE, -1, 0), ENOMEM);
 }
 
-fn a_length_is_rounded_up_to_pages() {
+fn a_length_of_mmap_is_rounded_up_to_pages() {
     let at = map(4);
     munmap(at, 4).unwrap();
     assert_eq!(mmap(at, PAGE + 1, RW, FIXED, -1, 0), Ok(at));

@@ -21,7 +21,7 @@ pub const TESTS: &[Test] = tests![
     an_address_that_is_none_is_a_protection_fault_without_address,
     a_range_changes_as_a_whole_and_no_further,
     a_hole_ends_the_change_with_enomem,
-    bad_arguments_are_refused,
+    bad_arguments_of_mprotect_are_refused,
     a_read_only_file_stays_read_only_when_shared,
     the_kernel_obeys_the_rights_too,
     a_fault_without_a_handler_kills_by_sigsegv,
@@ -137,7 +137,7 @@ fn a_hole_ends_the_change_with_enomem() {
     fails(mprotect(at + 3 * PAGE, 1, PROT_READ), ENOMEM);
 }
 
-fn bad_arguments_are_refused() {
+fn bad_arguments_of_mprotect_are_refused() {
     let at = map(1);
     fails(sys!(libc::SYS_mprotect, at + 1, PAGE, PROT_READ), EINVAL);
     fails(sys!(libc::SYS_mprotect, at, PAGE, 0x10), EINVAL);

@@ -19,7 +19,7 @@ pub const TESTS: &[Test] = tests![
     dontunmap_leaves_an_empty_mapping_behind,
     dontunmap_needs_equal_sizes_and_leave_to_move,
     an_old_size_of_zero_doubles_a_shared_mapping,
-    bad_arguments_are_refused,
+    bad_arguments_of_mremap_are_refused,
     a_range_over_two_mappings_does_not_grow,
     a_moved_file_mapping_keeps_its_place_in_the_file,
     rights_move_along,
@@ -137,7 +137,7 @@ fn an_old_size_of_zero_doubles_a_shared_mapping() {
     assert_eq!(get(at + PAGE), 6);
 }
 
-fn bad_arguments_are_refused() {
+fn bad_arguments_of_mremap_are_refused() {
     let at = map(4);
     fails(mremap(at + 1, 1, 2, 0, 0), EINVAL);
     fails(mremap(at, 4, 0, 0, 0), EINVAL);

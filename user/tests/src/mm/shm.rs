@@ -17,7 +17,7 @@ pub const TESTS: &[Test] = tests![
     a_read_only_attachment_is_not_written,
     an_attachment_goes_where_it_is_told,
     detaching_what_is_not_attached_is_refused,
-    bad_arguments_are_refused,
+    bad_arguments_of_shm_are_refused,
     others_are_kept_out_by_the_mode,
     the_segments_data_say_size_and_makers,
 ];
@@ -140,7 +140,7 @@ fn detaching_what_is_not_attached_is_refused() {
     fails(detach(at), EINVAL);
 }
 
-fn bad_arguments_are_refused() {
+fn bad_arguments_of_shm_are_refused() {
     fails(get_segment(IPC_PRIVATE, 0, 0o600), EINVAL);
     fails(get_segment(0x6162_6364, 1, 0o600), ENOENT);
     fails(attach(0x7ff0_0000, 0, 0), EINVAL);

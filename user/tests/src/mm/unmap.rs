@@ -14,8 +14,8 @@ pub const TESTS: &[Test] = tests![
     a_hole_is_filled_with_fresh_zeroes,
     one_call_unmaps_several_mappings_and_the_gaps_between,
     unmapping_nothing_is_no_error,
-    bad_arguments_are_refused,
-    a_length_is_rounded_up_to_pages,
+    bad_arguments_of_munmap_are_refused,
+    a_length_of_munmap_is_rounded_up_to_pages,
     memory_is_given_back,
     many_mappings_are_possible,
 ];
@@ -69,7 +69,7 @@ fn unmapping_nothing_is_no_error() {
     assert_eq!(munmap(at, 2), Ok(0));
 }
 
-fn bad_arguments_are_refused() {
+fn bad_arguments_of_munmap_are_refused() {
     let at = map(2);
     fails(sys!(libc::SYS_munmap, at + 1, PAGE), EINVAL);
     fails(sys!(libc::SYS_munmap, at, 0), EINVAL);
@@ -78,7 +78,7 @@ fn bad_arguments_are_refused() {
     put(at, 1);
 }
 
-fn a_length_is_rounded_up_to_pages() {
+fn a_length_of_munmap_is_rounded_up_to_pages() {
     let at = map(2);
     sys!(libc::SYS_munmap, at, 1).unwrap();
     fault::segv(try_read(at + PAGE - 1), fault::MAPERR, at + PAGE - 1);
