@@ -29,6 +29,7 @@ const GRACE: u64 = 15;
 const TOPOLOGIES: &[&str] = &["one-node", "two-socket", "ring-4", "memoryless", "cxl"];
 /// Suites whose subject is no matter of the topology: where they run unless told otherwise.
 const ANYWHERE: &[(&str, &[&str])] = &[
+    ("mm", &["one-node", "two-socket"]),
     ("task", &["one-node", "two-socket"]),
     ("faults", &["two-socket"]),
     ("scarce", &["two-socket"]),

@@ -36,7 +36,8 @@ impl GuestTests {
         let output =
             Command::new(&self.program).arg("--list").output().context(self.program.display())?;
         if !output.status.success() {
-            return Err(Fail::broken(format!("{} --list failed", self.program.display())));
+            let why = String::from_utf8_lossy(&output.stderr);
+            return Err(Fail::broken(format!("{} --list: {}", self.program.display(), why.trim())));
         }
         let text = String::from_utf8_lossy(&output.stdout);
         Ok(text.lines().map(str::trim).filter(|l| l.contains("::")).map(String::from).collect())

@@ -85,7 +85,7 @@ fn cargo_test(
         command.env("RUSTFLAGS", flags);
         // Models explore a great many schedules: unoptimized, they take minutes. What is no model
         // has been tested without.
-        command.args(["--release", "--lib", "loom_tests"]);
+        command.args(["--profile", "loom", "--lib", "loom_tests"]);
     }
     let start = Instant::now();
     let output = command.output().context("cargo test")?;

@@ -4,6 +4,7 @@
 //! `skip suite::name: reason`. A test fails by panicking (assert!) in any of its threads or child
 //! processes, and is skipped by [`skip!`]; either is told to the harness through a pipe.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
 use std::time::Instant;
@@ -114,11 +115,18 @@ impl Options {
 }
 
 /// Runs what is asked for; the exit code.
+///
+/// Two tests of one name are refused: the host counts by name, and one would hide the other.
 pub fn run(suites: &[Suite], options: &Options) -> i32 {
     let mut chosen = Vec::new();
+    let mut names = HashSet::new();
     for suite in suites {
         for test in suite.groups.iter().copied().flatten() {
             let name = format!("{}::{}", suite.name, test.name);
+            if !names.insert((suite.name, test.name)) {
+                eprintln!("tests: {name} is there twice: rename one");
+                return 2;
+            }
             if options.wants(suite.name, &name) {
                 chosen.push((name, suite.places, test));
             }
