@@ -54,6 +54,15 @@ int main(void) {
     return 0;
 }
 C
+command -v c++ >/dev/null && ! c++ -x c++ -o tbb - -ltbb 2>/dev/null <<'C' && rm -f tbb
+#include <cstdio>
+#include <oneapi/tbb/info.h>
+int main() {
+    auto nodes = oneapi::tbb::info::numa_nodes();
+    std::printf("tbb nodes %zu, %d threads on the last\n", nodes.size(),
+                oneapi::tbb::info::default_concurrency(nodes.back()));
+}
+C
 echo 'public class Hello { public static void main(String[] a) {
     System.out.println("java " + Runtime.getRuntime().availableProcessors()); } }' >Hello.java
 printf 'for i in 1 2; do\n    ./prog $i\ndone\nnproc | sed "s/^/cpus /"\n' >plain.sh
@@ -68,7 +77,8 @@ for kernel in proxima linux; do
         words=${line#*"$tab"}
         eval "set -- $words"
         command -v "$1" >/dev/null || continue
-        case $words in *./exe*) [ -e exe ] || continue ;; *./omp*) [ -e omp ] || continue ;; esac
+        case $words in *./exe*) [ -e exe ] || continue ;; *./omp*) [ -e omp ] || continue ;;
+        *./tbb*) [ -e tbb ] || continue ;; esac
         if $tool run --topology two-socket --timeout 240 --kernel $kernel -- "$@" >out.txt 2>&1 </dev/null ||
             true && grep -Eq -- "$wanted" out.txt; then
             passed=$((passed + 1))

@@ -3,8 +3,9 @@
 //! The kernel remembers (/proc/proxima/missing, which Linux does not have); here it is told what this
 //! machine would have had, and what to say to have it in the guest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// The guest's file.
 pub const FILE: &str = "/proc/proxima/missing";
@@ -24,7 +25,36 @@ const IDLE: &[&str] = &[
     "/usr/lib/x86_64-linux-gnu/gconv",
 ];
 
-/// Lines for a person; `on_host` tells whether this machine has a path.
+/// What Linux has in /proc and /sys and Proxima has not: patterns made by scripts/pseudo-files.sh.
+const LINUX_ONLY: &str = include_str!("../../../sysroot/linux-only.txt");
+
+/// True if only Linux has this file of /proc or /sys. False too for what comes and goes with devices.
+fn linux_has(path: &str) -> bool {
+    static PATTERNS: OnceLock<BTreeSet<&str>> = OnceLock::new();
+    PATTERNS.get_or_init(|| LINUX_ONLY.lines().collect()).contains(pattern(path).as_str())
+}
+
+/// A path as the list has it: `#` for a number, and for a component with a colon.
+fn pattern(path: &str) -> String {
+    let mut made = String::new();
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        made.push('/');
+        if part.contains(':') || part == "self" || part == "thread-self" {
+            made.push('#');
+            continue;
+        }
+        for c in part.chars() {
+            match c {
+                '0'..='9' if made.ends_with('#') => {}
+                '0'..='9' => made.push('#'),
+                c => made.push(c),
+            }
+        }
+    }
+    made
+}
+
+/// Lines for a person; `on_host` tells whether this machine has a path that programs may read.
 pub fn lines(record: &str, on_host: impl Fn(&Path) -> bool) -> Vec<String> {
     let mut kinds: BTreeMap<&str, Vec<(String, &str)>> = BTreeMap::new();
     for line in record.lines() {
@@ -38,13 +68,23 @@ pub fn lines(record: &str, on_host: impl Fn(&Path) -> bool) -> Vec<String> {
             _ => name.to_string(),
         };
         let kind = match kind {
+            "path" if name.starts_with("/proc/") || name.starts_with("/sys/") => {
+                if !linux_has(&name) {
+                    continue;
+                }
+                "pseudo"
+            }
             "path" if !on_host(Path::new(&name)) || IDLE.iter().any(|i| name.starts_with(i)) => {
                 continue;
             }
-            "path" if name.starts_with("/proc/") || name.starts_with("/sys/") => "pseudo",
             kind => kind,
         };
         kinds.entry(kind).or_default().push((name, who));
+    }
+    if let Some(paths) = kinds.get_mut("path") {
+        // /bin is /usr/bin: one of the two is enough.
+        let all: BTreeSet<String> = paths.iter().map(|(name, _)| name.clone()).collect();
+        paths.retain(|(name, _)| !all.contains(&format!("/usr{name}")));
     }
     let told = |(kind, names): (&str, Vec<(String, &str)>)| {
         let asked = |(name, who): &(String, &str)| format!("{name} (asked for by {who})");
@@ -107,19 +147,28 @@ mod tests {
     fn each_kind_has_a_line_with_what_to_do() {
         let record = "syscall 101 strace\nsocket 2 redis\npath /usr/lib/x/a.so java\n\
                       path /usr/lib/x/none.so java\npath /etc/ld.so.cache java\n\
-                      path /sys/class/net numactl\n";
+                      path /sys/class/net numactl\npath /sys/devices/system/cpu/cpu0/none x\n\
+                      path /bin/iconv gdb\npath /usr/bin/iconv gdb\n";
         let on_host = |path: &Path| !path.ends_with("none.so");
         assert_eq!(
             lines(record, on_host),
             [
-                "proxima: files that were looked for and are on this machine: /usr/lib/x/a.so; bring \
-                 them with --with /usr/lib/x/a.so",
+                "proxima: files that were looked for and are on this machine: /usr/lib/x/a.so, \
+                 /usr/bin/iconv; bring them with --with /usr/lib/x/a.so",
                 "proxima: files that Linux has and Proxima has not: /sys/class/net (asked for by \
                  numactl)",
                 "proxima: sockets that Proxima does not have: AF_INET (asked for by redis)",
                 "proxima: system calls that Proxima does not have: ptrace (asked for by strace)",
             ]
         );
+    }
+
+    #[test]
+    fn what_linux_has_is_known_by_its_pattern() {
+        assert!(linux_has("/sys/devices/system/cpu/cpu12/hotplug/state"));
+        assert!(linux_has("/proc/self/autogroup") && linux_has("/sys/bus/pci/devices/"));
+        assert!(!linux_has("/sys/devices/system/cpu/cpu0/cpu_capacity"));
+        assert_eq!(pattern("/sys/bus/pci/devices/0000:00:1f.2/x10y"), "/sys/bus/pci/devices/#/x#y");
     }
 
     #[test]

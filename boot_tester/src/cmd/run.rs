@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write, stderr, stdin, stdout};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -217,7 +218,7 @@ fn start(
     };
     if !guest.quiet && !wishes.silent {
         let record = String::from_utf8_lossy(&record);
-        missing::lines(&record, Path::exists).iter().for_each(|line| eprintln!("{line}"));
+        missing::lines(&record, worth_bringing).iter().for_each(|line| eprintln!("{line}"));
     }
     if let Some(perf) = &wishes.perf {
         perf.keep(&streams.files)?;
@@ -243,6 +244,11 @@ fn start(
         counted = Some(run);
     }
     Ok((report(&outcome, &session, machine), counted))
+}
+
+/// Whether a person can be told to bring a path: this machine has it, for everybody to read.
+fn worth_bringing(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
 }
 
 /// The guest's files that come back at the end.

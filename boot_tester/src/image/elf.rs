@@ -3,11 +3,11 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use object::elf;
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
-use object::{Endianness, StringTable};
+use object::{Endianness, Object as _, StringTable};
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -61,6 +61,20 @@ fn parse_shebang(line: &[u8]) -> Result<Kind, String> {
         return Err("its #! line names no interpreter".into());
     }
     Ok(Kind::Script { interpreter: interpreter.into(), argument })
+}
+
+/// Where a distribution keeps what was stripped from its programs, by their build ids.
+const DEBUG_FILES: &str = "/usr/lib/debug/.build-id";
+
+/// The path at which the separate debugging symbols of an object would lie. None without a build id.
+pub fn separate_debug(file: &object::File) -> Option<PathBuf> {
+    by_build_id(file.build_id().ok().flatten().unwrap_or_default())
+}
+
+fn by_build_id(id: &[u8]) -> Option<PathBuf> {
+    let (first, rest) = id.split_first()?;
+    let hex: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(Path::new(DEBUG_FILES).join(format!("{first:02x}")).join(format!("{hex}.debug")))
 }
 
 /// Reads an ELF file's bytes.
@@ -182,5 +196,12 @@ mod tests {
             }
             let _ = parse(&data);
         }
+    }
+
+    #[test]
+    fn separate_symbols_lie_by_build_id() {
+        let path = by_build_id(&[0xab, 1, 0xf0]).unwrap();
+        assert_eq!(path, Path::new("/usr/lib/debug/.build-id/ab/01f0.debug"));
+        assert_eq!(by_build_id(&[]), None);
     }
 }

@@ -166,16 +166,23 @@ impl<'a> Gather<'a> {
             }
             _ => {}
         }
-        let runtime = runtimes::of(path, self.finder.found());
-        for extra in runtime.brings {
-            if self.seen.insert(extra.clone()) {
-                self.tree.mirror(&extra)?;
-                program::add_needs(self.tree, self.finder, &extra)?;
-                self.brought.push(extra);
+        // What comes along may have libraries that bring more.
+        loop {
+            let runtime = runtimes::of(path, self.finder.found());
+            let mut more = false;
+            for extra in runtime.brings {
+                if self.seen.insert(extra.clone()) {
+                    self.tree.mirror(&extra)?;
+                    program::add_needs(self.tree, self.finder, &extra)?;
+                    self.brought.push(extra);
+                    more = true;
+                }
+            }
+            runtime.leaves.iter().for_each(|path| self.tree.remove(path));
+            if !more {
+                return Ok(());
             }
         }
-        runtime.leaves.iter().for_each(|path| self.tree.remove(path));
-        Ok(())
     }
 
     /// A script's interpreter has needs of its own; of a shell's script every word may be a program.
@@ -204,8 +211,10 @@ impl<'a> Gather<'a> {
         }
         match std::fs::read_to_string(path) {
             Ok(text) if text.len() <= MAX_SCRIPT => {
+                let own = path.to_string_lossy();
                 let code = text.lines().filter(|line| !line.trim_start().starts_with('#'));
-                code.into_iter().try_for_each(|line| self.text(line, depth + 1))
+                code.map(|line| line.replace("${0}", &own).replace("$0", &own))
+                    .try_for_each(|line| self.text(&line, depth + 1))
             }
             _ => Ok(()),
         }
@@ -276,6 +285,15 @@ mod tests {
         );
         let tree = brought(&root, &["x", "./wrapper"]);
         assert!(tree.has(&root.join("inner")));
+    }
+
+    #[test]
+    fn a_wrapper_script_may_call_what_is_named_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        script(&root.join("tool.bin"), "#!/bin/sh\ntrue\n");
+        script(&root.join("tool"), "#!/bin/sh\nexec $0.bin \"$@\"\n");
+        assert!(brought(&root, &["x", "./tool"]).has(&root.join("tool.bin")));
     }
 
     #[test]

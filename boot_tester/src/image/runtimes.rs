@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 
 use serde::Deserialize;
 
+use super::elf;
+
 const RULES: &str = include_str!("../../../sysroot/runtimes.toml");
 
 /// Directories that hold shared libraries.
@@ -42,6 +44,9 @@ struct Runtime {
     /// Shared libraries to bring, by name.
     #[serde(default)]
     loads: Vec<String>,
+    /// Shared libraries whose debugging symbols to bring, where they have a file of their own.
+    #[serde(default)]
+    symbols: Vec<String>,
 }
 
 fn rules() -> &'static [Runtime] {
@@ -82,12 +87,23 @@ pub fn of(program: &Path, libraries: &BTreeSet<PathBuf>) -> Needs {
         }
         needs.brings.extend(rule.brings.iter().flat_map(|path| expand(Path::new(&full(path)))));
         needs.leaves.extend(rule.leaves.iter().flat_map(|path| expand(Path::new(&full(path)))));
-        for name in &rule.loads {
-            let in_dirs = LIBRARIES.iter().flat_map(|dir| expand(&Path::new(dir).join(name)));
-            needs.brings.extend(in_dirs);
-        }
+        needs.brings.extend(rule.loads.iter().flat_map(|name| library(name)));
+        let named = rule.symbols.iter().flat_map(|name| library(name));
+        needs.brings.extend(named.filter_map(|path| symbols(&path)));
     }
     needs
+}
+
+/// Where shared libraries of a name lie.
+fn library(name: &str) -> Vec<PathBuf> {
+    LIBRARIES.iter().flat_map(|dir| expand(&Path::new(dir).join(name))).collect()
+}
+
+/// The file of a library's debugging symbols, if the host has it.
+fn symbols(library: &Path) -> Option<PathBuf> {
+    let data = std::fs::read(library).ok()?;
+    let file = object::File::parse(&*data).ok()?;
+    elf::separate_debug(&file).filter(|path| path.exists())
 }
 
 /// True if `name` is `pattern`, in which each `*` stands for any text.

@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use addr2line::Loader;
 use object::{Object as _, ObjectSegment, ObjectSymbol, SymbolKind};
 
-/// Where distributions keep what they have stripped, by build ID (gdb's manual, "Separate Debug
-/// Files").
-const SEPARATE: &str = "/usr/lib/debug/.build-id";
+use crate::image::elf;
 
 /// Addresses in here are the file's own, before it is loaded anywhere.
 pub struct Object {
@@ -43,8 +41,7 @@ impl Object {
             })
             .collect();
         let lowest = segments.iter().map(|(_, _, address)| address & !0xfff).min()?;
-        let separate = separate(file.build_id().ok().flatten().unwrap_or_default());
-        let debug = separate.filter(|path| path.exists());
+        let debug = elf::separate_debug(&file).filter(|path| path.exists());
         let mut functions = functions(&file);
         if let Some(other) = debug.as_ref().and_then(|path| std::fs::read(path).ok())
             && let Ok(file) = object::File::parse(&*other)
@@ -106,12 +103,6 @@ fn is_library(file: &str) -> bool {
     marks.iter().any(|mark| file.contains(mark))
 }
 
-fn separate(id: &[u8]) -> Option<PathBuf> {
-    let (first, rest) = id.split_first()?;
-    let hex: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(Path::new(SEPARATE).join(format!("{first:02x}")).join(format!("{hex}.debug")))
-}
-
 fn functions(file: &object::File) -> Vec<(u64, u64, String)> {
     file.symbols()
         .chain(file.dynamic_symbols())
@@ -145,12 +136,5 @@ mod tests {
         let source = own.source(at).unwrap();
         assert!(source.file.ends_with("traffic/object.rs"), "{source:?}");
         assert_eq!(own.address(u64::MAX), None);
-    }
-
-    #[test]
-    fn separate_files_lie_by_build_id() {
-        let path = separate(&[0xab, 1, 0xf0]).unwrap();
-        assert_eq!(path, Path::new("/usr/lib/debug/.build-id/ab/01f0.debug"));
-        assert_eq!(separate(&[]), None);
     }
 }

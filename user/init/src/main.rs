@@ -16,6 +16,7 @@
 mod batch;
 mod control;
 mod cpus;
+mod loopback;
 mod mounts;
 mod observe;
 mod placement;
@@ -55,6 +56,9 @@ fn main() {
     }
     mounts::mount_all();
     mounts::set_hostname();
+    if let Err(error) = loopback::bring_up() {
+        complain("lo", &error);
+    }
     if let Err(error) = run_guest(entry) {
         complain("init", &error);
     }
