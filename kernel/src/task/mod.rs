@@ -136,6 +136,8 @@ pub struct Task {
     pub restart: SpinLock<Option<Restart>>,
     /// Performance events that observe it.
     pub perf: crate::perf::TaskPerf,
+    /// The next of the dead that wait to be freed.
+    pub(crate) next_dead: crate::chain::Link<Task>,
 }
 
 /// A sleep that goes on after a signal stopped it (ERESTART_RESTARTBLOCK).
@@ -252,6 +254,7 @@ impl Task {
             too_many_tasks: AtomicBool::new(false),
             restart: SpinLock::new(None),
             perf: crate::perf::TaskPerf::default(),
+            next_dead: IrqLock::new(None),
         }))
     }
 

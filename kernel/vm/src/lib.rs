@@ -14,6 +14,8 @@ extern crate std;
 
 extern crate alloc;
 
+#[cfg(any(target_os = "none", test))]
+mod batch;
 pub mod commit;
 pub mod env;
 pub mod flush;
