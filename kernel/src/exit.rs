@@ -122,7 +122,12 @@ fn leave_group(process: &Arc<Process>, task: &TaskRef) -> bool {
         let mut dead = process.dead_threads.lock();
         dead.add(&crate::task::usage_of_task(task));
         let comm = *task.comm.lock();
-        let remains = Remains { comm, creds: task.credentials(), cpu: task.last_cpu() };
+        let remains = Remains {
+            comm,
+            creds: task.credentials(),
+            cpu: task.last_cpu(),
+            timer_slack: task.timer_slack.load(Ordering::Relaxed),
+        };
         *process.remains.lock() = Some(remains);
         let mut place = process.place.lock();
         let gone = place.threads.leave(task.tid());
