@@ -20,6 +20,8 @@ pub mod commit;
 pub mod env;
 pub mod flush;
 mod gaps;
+#[cfg(any(target_os = "none", test))]
+mod hold;
 pub mod home;
 pub mod object;
 mod tree;
