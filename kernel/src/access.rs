@@ -34,7 +34,7 @@ impl Mode {
     }
 }
 
-/// Decides for two different processes. `dumpable` is true where the other one has no memory left.
+/// Decides for two different processes. Whether one may be dumped outlives its memory.
 fn allows(own: &Creds, other: &Creds, dumpable: bool, mode: Mode) -> bool {
     if own.has(fs::Cap::SysPtrace as u32) {
         return true;
@@ -48,7 +48,6 @@ fn allows(own: &Creds, other: &Creds, dumpable: bool, mode: Mode) -> bool {
 
 fn is_dumpable(process: &Process) -> bool {
     process.dumpable.load(Ordering::Relaxed) == 1
-        || process.mm.lock().as_ref().is_none_or(|mm| mm.users() == 0)
 }
 
 /// Returns whether the running task may access `process`, for which its first thread stands.

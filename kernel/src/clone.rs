@@ -150,6 +150,10 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     if !has(f, g::CLONE_VM) {
         *child.rseq.lock() = *parent.rseq.lock();
     }
+    if let Err(error) = crate::perf::on_clone(&child, thread) {
+        abandon(&child);
+        return Err(error);
+    }
     let pidfd = if has(f, g::CLONE_PIDFD) {
         match give_pidfd(&process, args.pidfd) {
             Ok(fd) => Some(fd),
@@ -211,7 +215,6 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     if !thread {
         crate::time::itimer::on_start(&child);
     }
-    crate::perf::on_clone(&child, thread);
     crate::perf::on_fork(&child);
     crate::traffic::cloned(&child);
     crate::sched::start(&child);
@@ -258,6 +261,7 @@ fn child_params(parent: &TaskRef) -> Params {
 
 /// Gives back what a child that never started holds.
 fn abandon(child: &TaskRef) {
+    crate::perf::on_abandon(child);
     if let Some(mm) = child.switching_mm().as_ref() {
         mm.quit();
     }

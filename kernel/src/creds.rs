@@ -37,7 +37,7 @@ pub fn root() -> Arc<Creds> {
         securebits: 0,
         no_new_privs: false,
         fs: Arc::new(fs::Creds::root()),
-        user: User::of(0),
+        user: User::of(0).expect("no memory for the first credentials"),
     })
 }
 
@@ -52,7 +52,7 @@ impl Creds {
         self.groups.as_deref().unwrap_or_default()
     }
 
-    /// Brings the file layer's view and the user's account up to date after a change.
+    /// Brings the file layer's view up to date after a change.
     pub fn refresh(&mut self) {
         self.fs = Arc::new(fs::Creds {
             uid: self.fsuid,
@@ -60,9 +60,6 @@ impl Creds {
             groups: self.groups.clone(),
             caps: self.cap_effective,
         });
-        if self.user.uid != self.uid {
-            self.user = User::of(self.uid);
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Changes of credentials: what setuid(2) and its kin, capset(2) and exec do to them.
 
 use crate::creds::ALL_CAPS;
+use crate::signal::user::User;
 use crate::task::{Creds, current, table};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
@@ -100,10 +101,15 @@ fn may_set_group(creds: &Creds) -> bool {
 /// -1 leaves an id as it is.
 const KEEP: u32 = u32::MAX;
 
-fn commit_user(old: &Creds, mut new: Creds) {
+/// As [`commit`], after a change of user ids. EAGAIN without memory, as on Linux.
+fn commit_user(old: &Creds, mut new: Creds) -> Result<()> {
+    if old.uid != new.uid {
+        new.user = User::of(new.uid).map_err(|_| Errno::EAGAIN)?;
+    }
     crate::limits::note_new_user(new.uid);
     follow_user(old, &mut new);
     commit(new);
+    Ok(())
 }
 
 /// setuid(2).
@@ -121,8 +127,7 @@ pub fn set_uid(uid: u32) -> Result<()> {
     }
     new.euid = uid;
     new.fsuid = uid;
-    commit_user(&old, new);
-    Ok(())
+    commit_user(&old, new)
 }
 
 /// setreuid(2).
@@ -146,8 +151,7 @@ pub fn set_reuid(real: u32, effective: u32) -> Result<()> {
         new.suid = new.euid;
     }
     new.fsuid = new.euid;
-    commit_user(&old, new);
-    Ok(())
+    commit_user(&old, new)
 }
 
 /// Returns whether setting `ids` over `present` ones changes nothing, the file system's included:
@@ -174,8 +178,7 @@ pub fn set_resuid(ids: [u32; 3]) -> Result<()> {
         }
     }
     new.fsuid = new.euid;
-    commit_user(&old, new);
-    Ok(())
+    commit_user(&old, new)
 }
 
 /// setfsuid(2): the former id, whatever happens.

@@ -1,25 +1,32 @@
 //! The end of threads and processes.
 
+use crate::chain::{Chain, Chained, Link};
 use crate::task::kept::KeptMemory;
 use crate::task::process::Remains;
-use crate::task::{Process, State, TaskRef, current, table};
+use crate::task::{Process, State, Task, TaskRef, current, table};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use numa::MAX_CPUS;
 use sync::IrqLock;
 
 /// Dead tasks whose last switch is over, per CPU: freed where sleeping locks may be taken.
-static BURIED: [IrqLock<Vec<TaskRef>>; MAX_CPUS] = [const { IrqLock::new(Vec::new()) }; MAX_CPUS];
+static BURIED: [IrqLock<Chain<Task, ()>>; MAX_CPUS] =
+    [const { IrqLock::new(Chain::new()) }; MAX_CPUS];
+
+impl Chained<()> for Task {
+    fn link(&self) -> &Link<Self> {
+        &self.next_dead
+    }
+}
 
 /// Keeps a dead task until [`reap_buried`] (called by the switch, with interrupts off).
 pub fn bury(task: TaskRef) {
-    BURIED[hal::percpu::cpu().index()].lock().push(task);
+    BURIED[hal::percpu::cpu().index()].lock().push(task.0);
 }
 
 /// Frees this CPU's dead tasks.
 pub fn reap_buried() {
-    let dead = core::mem::take(&mut *BURIED[hal::percpu::cpu().index()].lock());
+    let dead = BURIED[hal::percpu::cpu().index()].lock().take();
     drop(dead);
 }
 
@@ -61,6 +68,8 @@ pub fn exit_thread(status: i32) -> ! {
     if last {
         end_process(&process, status);
     }
+    #[cfg(feature = "checks")]
+    task.faults.end(u64::from(abi::raw::general::__NR_exit));
     drop(process);
     hal::irq::disable();
     handle.standing.will_sleep(State::Dead);
@@ -113,7 +122,12 @@ fn leave_group(process: &Arc<Process>, task: &TaskRef) -> bool {
         let mut dead = process.dead_threads.lock();
         dead.add(&crate::task::usage_of_task(task));
         let comm = *task.comm.lock();
-        let remains = Remains { comm, creds: task.credentials(), cpu: task.last_cpu() };
+        let remains = Remains {
+            comm,
+            creds: task.credentials(),
+            cpu: task.last_cpu(),
+            timer_slack: task.timer_slack.load(Ordering::Relaxed),
+        };
         *process.remains.lock() = Some(remains);
         let mut place = process.place.lock();
         let gone = place.threads.leave(task.tid());

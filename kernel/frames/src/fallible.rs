@@ -233,8 +233,13 @@ pub fn lossy(bytes: Vec<u8>) -> Result<String> {
 
 /// A tree that is refused nodes.
 pub trait TryMap<K, V> {
+    /// Makes sure of the nodes that so many insertions may need. ENOMEM.
+    fn room_for_some(&self, count: u32) -> Result<()>;
     /// Makes sure of the nodes that one insertion may need. ENOMEM.
-    fn room_for_one(&self) -> Result<()>;
+    #[inline]
+    fn room_for_one(&self) -> Result<()> {
+        self.room_for_some(1)
+    }
     /// Inserts; the value that was there before. ENOMEM; key and value are dropped then.
     fn try_insert_in(&mut self, key: K, value: V) -> Result<Option<V>>;
 }
@@ -254,24 +259,24 @@ fn node_layouts<K, V>() -> Option<(Layout, Layout)> {
     Some((leaf, inner))
 }
 
-/// Makes sure of the nodes for one entry more in a tree of `entries`. ENOMEM.
+/// Makes sure of the nodes for `more` entries more in a tree of `entries`. ENOMEM.
 #[inline]
-fn ready_nodes<K, V>(mut entries: usize) -> Result<()> {
+fn ready_nodes<K, V>(mut entries: usize, more: u32) -> Result<()> {
     let (leaf, inner) = node_layouts::<K, V>().ok_or(Errno::ENOMEM)?;
-    ready(leaf, 1)?;
+    ready(leaf, more)?;
     // A split may go up to the root and add one: nodes have at least five entries.
     let mut inners = 0;
     while entries >= NODE {
         inners += 1;
         entries /= NODE / 2 + 1;
     }
-    if inners == 0 { Ok(()) } else { ready(inner, inners) }
+    if inners == 0 { Ok(()) } else { ready(inner, inners * more) }
 }
 
 impl<K: Ord> TryMap<K, ()> for BTreeSet<K> {
     #[inline]
-    fn room_for_one(&self) -> Result<()> {
-        ready_nodes::<K, ()>(self.len())
+    fn room_for_some(&self, count: u32) -> Result<()> {
+        ready_nodes::<K, ()>(self.len(), count)
     }
     #[inline]
     fn try_insert_in(&mut self, key: K, (): ()) -> Result<Option<()>> {
@@ -282,8 +287,8 @@ impl<K: Ord> TryMap<K, ()> for BTreeSet<K> {
 
 impl<K: Ord, V> TryMap<K, V> for BTreeMap<K, V> {
     #[inline]
-    fn room_for_one(&self) -> Result<()> {
-        ready_nodes::<K, V>(self.len())
+    fn room_for_some(&self, count: u32) -> Result<()> {
+        ready_nodes::<K, V>(self.len(), count)
     }
     #[inline]
     fn try_insert_in(&mut self, key: K, value: V) -> Result<Option<V>> {

@@ -26,6 +26,7 @@ pub mod heap;
 pub mod meta;
 pub mod node;
 mod page;
+pub mod refs;
 pub mod relief;
 mod vmalloc;
 

@@ -1,6 +1,7 @@
 //! Frame metadata: an array indexed by frame number, mapped so that each node's part lies on the
 //! node itself (kernel), or in ordinary memory (host tests).
 
+use crate::refs::Refs;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hal::Pfn;
 use numa::NodeId;
@@ -155,7 +156,7 @@ pub mod flag {
 #[repr(C, align(32))]
 pub struct Frame {
     /// References: one per mapping, one of the owning object, and those of walks under way.
-    refs: AtomicU32,
+    refs: Refs,
     /// Page-table entries that map it.
     maps: AtomicU32,
     /// kind: 8 bits, order: 8 bits, node: 8 bits, flags: 8 bits.
@@ -213,37 +214,34 @@ impl Frame {
     /// Number of references.
     #[inline]
     pub fn refs(&self) -> u32 {
-        self.refs.load(Ordering::Acquire)
+        self.refs.count()
     }
     #[inline]
     pub(crate) fn set_refs(&self, n: u32) {
-        self.refs.store(n, Ordering::Release);
+        self.refs.set(n);
     }
     /// One more reference; the caller has one already.
     #[inline]
     pub(crate) fn get(&self) {
-        self.refs.fetch_add(1, Ordering::Relaxed);
+        self.refs.get();
     }
-    /// One more reference unless there is none (free, or frozen by a migration).
+    /// See [`Refs::try_get`].
     #[inline]
     pub(crate) fn try_get(&self) -> bool {
-        self.refs
-            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |n| (n > 0).then_some(n + 1))
-            .is_ok()
+        self.refs.try_get()
     }
     /// One reference less; true when it was the last.
     #[inline]
     pub(crate) fn put(&self) -> bool {
-        self.refs.fetch_sub(1, Ordering::AcqRel) == 1
+        self.refs.put()
     }
-    /// Takes all references away at once if there are exactly `expected`: nobody else can gain one
-    /// until [`Frame::unfreeze`].
+    /// See [`Refs::freeze`].
     pub fn freeze(&self, expected: u32) -> bool {
-        self.refs.compare_exchange(expected, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.refs.freeze(expected)
     }
-    /// Gives `n` references back after [`Frame::freeze`].
+    /// See [`Refs::unfreeze`].
     pub fn unfreeze(&self, n: u32) {
-        self.refs.store(n, Ordering::Release);
+        self.refs.unfreeze(n);
     }
 
     /// Page-table entries that map it.

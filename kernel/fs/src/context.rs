@@ -193,7 +193,7 @@ impl<'a> Caller<'a> {
         if !path.dentry.is_dir() {
             return Err(Errno::ENOTDIR);
         }
-        self.creds.check(path.dentry.inode().base(), Access::EXEC)
+        self.creds.check_inode(path.dentry.inode(), Access::EXEC)
     }
 
     /// The directory for chroot(2): EPERM without CAP_SYS_CHROOT.

@@ -1,6 +1,6 @@
 //! Who asks: the part of a task's credentials that file permissions look at.
 
-use crate::inode::InodeBase;
+use crate::inode::{Inode, InodeBase};
 use abi::raw::general as g;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
@@ -101,6 +101,12 @@ impl Creds {
         if access.0 & !granted & 7 == 0 { Ok(()) } else { self.check_caps(mode, access) }
     }
 
+    /// As [`Creds::check`], of an inode that may grant more than its bits.
+    #[inline]
+    pub fn check_inode(&self, inode: &Arc<dyn Inode>, access: Access) -> Result<()> {
+        self.check(inode.base(), access).or_else(|error| granted(inode, error))
+    }
+
     #[cold]
     fn check_caps(&self, mode: u32, access: Access) -> Result<()> {
         let directory = mode & g::S_IFMT == g::S_IFDIR;
@@ -130,4 +136,9 @@ impl Creds {
             Err(Errno::EPERM)
         }
     }
+}
+
+#[cold]
+fn granted(inode: &Arc<dyn Inode>, error: Errno) -> Result<()> {
+    if inode.grants() { Ok(()) } else { Err(error) }
 }

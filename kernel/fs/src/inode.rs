@@ -333,6 +333,12 @@ pub trait Inode: Any + Send + Sync {
         self.base().metadata(0, 0)
     }
 
+    /// Asked about a running task that the permission bits keep out: true lets it in all the same
+    /// (/proc/PID/fd, of the process itself).
+    fn grants(&self) -> bool {
+        false
+    }
+
     /// False when names under this directory come and go by themselves (/proc): every lookup then
     /// asks the inode. Such a directory cannot be changed by users.
     fn cacheable(&self) -> bool {

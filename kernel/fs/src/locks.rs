@@ -1,17 +1,21 @@
 //! Advisory locks: POSIX record locks, open-file-description locks, and flock(2).
 //!
-//! Record locks of both kinds live in one list: they conflict with each other. Their owner is a
-//! descriptor table (POSIX) or a description (OFD). flock's locks are apart, as on Linux.
+//! Record locks of both kinds live in one table ([`records`]): they conflict with each other. Their
+//! owner is a descriptor table (POSIX) or a description (OFD). flock's locks are apart, as on Linux.
+
+mod records;
 
 use crate::file::File;
 use abi::{Errno, Result};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
-use frames::fallible::Grow;
+use frames::fallible::{TryMap, TryVec};
+use records::Records;
 use sync::{SpinLock, WaitQueue};
 
 /// Who holds a record lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Owner {
     /// A process, by its descriptor table ([`crate::FdTable::id`]).
     Process(u64),
@@ -55,91 +59,28 @@ pub enum Flock {
 /// The locks on one inode.
 #[derive(Default)]
 pub struct LockTable {
-    records: SpinLock<Vec<Record>>,
-    /// (description, exclusive).
-    flocks: SpinLock<Vec<(u64, bool)>>,
+    records: SpinLock<Records>,
+    /// By description, true for exclusive ones: then it is the only one.
+    flocks: SpinLock<BTreeMap<u64, bool>>,
     changed: WaitQueue,
 }
 
 /// Who waits for whose lock, over all inodes: for EDEADLK.
-static WAITS: SpinLock<Vec<(u64, u64)>> = SpinLock::new(Vec::new());
+static WAITS: SpinLock<BTreeMap<u64, u64>> = SpinLock::new(BTreeMap::new());
 
-fn overlap(a: &RangeInclusive<u64>, b: &RangeInclusive<u64>) -> bool {
-    a.start() <= b.end() && b.start() <= a.end()
-}
-
-fn conflicting<'a>(records: &'a [Record], want: &Record) -> Option<&'a Record> {
-    records.iter().find(|held| {
-        held.owner != want.owner
-            && overlap(&held.range, &want.range)
-            && (held.kind == Kind::Write || want.kind == Kind::Write)
-    })
-}
-
-/// Takes `range` away from `owner`'s locks.
-fn carve(records: &mut Vec<Record>, owner: Owner, range: &RangeInclusive<u64>) -> bool {
-    let mut changed = false;
-    let mut at = 0;
-    while at < records.len() {
-        let held = &mut records[at];
-        if held.owner != owner || !overlap(&held.range, range) {
-            at += 1;
-            continue;
-        }
-        changed = true;
-        let (start, end) = (*held.range.start(), *held.range.end());
-        let left = (start < *range.start()).then(|| start..=*range.start() - 1);
-        let right = (end > *range.end()).then(|| *range.end() + 1..=end);
-        match (left, right) {
-            (Some(left), Some(right)) => {
-                held.range = left;
-                let tail = Record { range: right, ..held.clone() };
-                records.insert(at + 1, tail);
-                at += 2;
-            }
-            (Some(rest), None) | (None, Some(rest)) => {
-                held.range = rest;
-                at += 1;
-            }
-            (None, None) => {
-                records.remove(at);
-            }
-        }
-    }
-    changed
-}
-
-/// Adds a lock, joined with the owner's neighbours of the same kind.
-fn join(records: &mut Vec<Record>, mut new: Record) {
-    let mut at = 0;
-    while at < records.len() {
-        let held = &records[at];
-        let touches = *held.range.start() <= new.range.end().saturating_add(1)
-            && *new.range.start() <= held.range.end().saturating_add(1);
-        if held.owner == new.owner && held.kind == new.kind && touches {
-            let start = *held.range.start().min(new.range.start());
-            let end = *held.range.end().max(new.range.end());
-            new.range = start..=end;
-            records.remove(at);
-        } else {
-            at += 1;
-        }
-    }
-    let at = records.partition_point(|held| held.range.start() <= new.range.start());
-    records.insert(at, new);
+/// What a lock that found no memory ends with, as on Linux.
+fn no_locks(_: Errno) -> Errno {
+    Errno::ENOLCK
 }
 
 impl LockTable {
-    /// Tries to take a record lock: EAGAIN when another owner is in the way.
+    /// Tries to take a record lock: EAGAIN when another owner is in the way, ENOLCK without memory.
     pub fn try_lock(&self, want: &Record) -> Result<()> {
         let mut records = self.records.lock();
-        if conflicting(&records, want).is_some() {
+        if records.conflicting(want).is_some() {
             return Err(Errno::EAGAIN);
         }
-        // One that is cut in two, and the new one.
-        records.room_for(2)?;
-        let downgraded = carve(&mut records, want.owner, &want.range);
-        join(&mut records, want.clone());
+        let downgraded = records.enter(want).map_err(no_locks)?;
         drop(records);
         if downgraded && want.kind == Kind::Read {
             self.changed.wake_all();
@@ -148,77 +89,84 @@ impl LockTable {
     }
 
     /// Takes a record lock, sleeping for it. EDEADLK when the owners would wait for each other,
-    /// ERESTARTSYS when a signal comes.
+    /// ERESTARTSYS when a signal comes, ENOLCK without memory.
     pub fn lock(&self, want: &Record) -> Result<()> {
+        let attempt = || match self.try_lock(want) {
+            Err(Errno::EAGAIN) => None,
+            outcome => Some(outcome),
+        };
         let Owner::Process(me) = want.owner else {
-            return self
-                .changed
-                .wait_interruptible(None, || self.try_lock(want).ok())
-                .map_err(Into::into);
+            return self.changed.wait_interruptible(None, attempt).map_err(Errno::from)?;
         };
         let outcome = self.changed.wait_interruptible(None, || {
-            WAITS.lock().retain(|&(waiter, _)| waiter != me);
-            match self.try_lock(want) {
-                Ok(()) => return Some(Ok(())),
-                Err(Errno::EAGAIN) => {}
-                Err(error) => return Some(Err(error)),
-            }
-            let blocker = conflicting(&self.records.lock(), want).map(|held| held.owner);
-            let Some(Owner::Process(blocker)) = blocker else { return None };
-            let mut waits = WAITS.lock();
-            let mut at = blocker;
-            // Chains are as long as there are waiting processes at most.
-            for _ in 0..=waits.len() {
-                if at == me {
-                    return Some(Err(Errno::EDEADLK));
-                }
-                match waits.iter().find(|&&(waiter, _)| waiter == at) {
-                    Some(&(_, next)) => at = next,
-                    None => break,
-                }
-            }
-            waits.push((me, blocker));
-            None
+            WAITS.lock().remove(&me);
+            attempt().or_else(|| self.wait_for_blocker(me, want).err().map(Err))
         });
-        WAITS.lock().retain(|&(waiter, _)| waiter != me);
+        WAITS.lock().remove(&me);
         outcome.map_err(Errno::from)?
     }
 
-    /// Gives back what `owner` holds of `range`.
-    pub fn unlock(&self, owner: Owner, range: &RangeInclusive<u64>) {
-        if carve(&mut self.records.lock(), owner, range) {
+    /// Notes for whom `me` waits. EDEADLK when that waits for `me`, ENOLCK without memory.
+    fn wait_for_blocker(&self, me: u64, want: &Record) -> Result<()> {
+        let blocker = self.records.lock().conflicting(want).map(|held| held.owner);
+        let Some(Owner::Process(blocker)) = blocker else { return Ok(()) };
+        let mut waits = WAITS.lock();
+        let mut at = Some(blocker);
+        // Chains are as long as there are waiting processes at most.
+        for _ in 0..=waits.len() {
+            let Some(owner) = at else { break };
+            if owner == me {
+                return Err(Errno::EDEADLK);
+            }
+            at = waits.get(&owner).copied();
+        }
+        waits.try_insert_in(me, blocker).map_err(no_locks)?;
+        Ok(())
+    }
+
+    /// Gives back what `owner` holds of `range`. ENOLCK when a lock must be cut in two without
+    /// memory.
+    pub fn unlock(&self, owner: Owner, range: &RangeInclusive<u64>) -> Result<()> {
+        let changed = self.records.lock().leave(owner, range).map_err(no_locks)?;
+        if changed {
+            self.changed.wake_all();
+        }
+        Ok(())
+    }
+
+    /// Gives back all that `owner` holds.
+    fn forget(&self, owner: Owner) {
+        let changed = self.records.lock().forget(owner);
+        if changed {
             self.changed.wake_all();
         }
     }
 
     /// The first lock in the way of `want` (F_GETLK).
     pub fn test(&self, want: &Record) -> Option<Record> {
-        conflicting(&self.records.lock(), want).cloned()
+        self.records.lock().conflicting(want)
     }
 
     /// A process closed a descriptor of the file: its record locks go.
     pub fn release_posix(&self, table: u64) {
-        self.unlock(Owner::Process(table), &(0..=u64::MAX));
+        self.forget(Owner::Process(table));
     }
 
     /// A description is gone: its locks go.
     pub fn release_file(&self, id: u64) {
-        self.unlock(Owner::Description(id), &(0..=u64::MAX));
-        let mut flocks = self.flocks.lock();
-        let before = flocks.len();
-        flocks.retain(|&(held, _)| held != id);
-        let changed = flocks.len() != before;
-        drop(flocks);
-        if changed {
+        self.forget(Owner::Description(id));
+        let held = self.flocks.lock().remove(&id);
+        if held.is_some() {
             self.changed.wake_all();
         }
     }
 
-    /// flock(2). EWOULDBLOCK when it may not wait, ERESTARTSYS when a signal comes.
+    /// flock(2). EWOULDBLOCK when it may not wait, ERESTARTSYS when a signal comes, ENOLCK without
+    /// memory.
     pub fn flock(&self, file: &File, request: Flock, wait: bool) -> Result<()> {
         let id = core::ptr::from_ref(file) as usize as u64;
         if request == Flock::Unlock {
-            self.flocks.lock().retain(|&(held, _)| held != id);
+            self.flocks.lock().remove(&id);
             self.changed.wake_all();
             return Ok(());
         }
@@ -227,39 +175,40 @@ impl LockTable {
         // A conversion gives the old lock up first: it is not atomic on Linux either.
         let had = {
             let mut flocks = self.flocks.lock();
-            if flocks.contains(&(id, exclusive)) {
+            if flocks.get(&id) == Some(&exclusive) {
                 return Ok(());
             }
-            let before = flocks.len();
-            flocks.retain(|&(held, _)| held != id);
-            flocks.len() != before
+            flocks.remove(&id).is_some()
         };
         if had {
             self.changed.wake_all();
         }
         let attempt = || {
             let mut flocks = self.flocks.lock();
-            let blocked = flocks.iter().any(|&(_, held)| held || exclusive);
-            if !blocked {
-                flocks.push((id, exclusive));
+            // An exclusive one is the only one.
+            if flocks.first_key_value().is_some_and(|(_, &held)| held || exclusive) {
+                return None;
             }
-            (!blocked).then_some(())
+            Some(flocks.try_insert_in(id, exclusive).map(drop).map_err(no_locks))
         };
         if wait {
-            self.changed.wait_interruptible(None, attempt).map_err(Into::into)
+            self.changed.wait_interruptible(None, attempt).map_err(Errno::from)?
         } else {
-            attempt().ok_or(Errno::EAGAIN)
+            attempt().ok_or(Errno::EAGAIN)?
         }
     }
 
-    /// flock(2)'s locks: true for exclusive ones.
-    pub fn flocks(&self) -> Vec<bool> {
-        self.flocks.lock().iter().map(|&(_, exclusive)| exclusive).collect()
+    /// flock(2)'s locks: true for exclusive ones. ENOMEM.
+    pub fn flocks(&self) -> Result<Vec<bool>> {
+        let flocks = self.flocks.lock();
+        let mut all = Vec::with_room(flocks.len())?;
+        all.extend(flocks.values());
+        Ok(all)
     }
 
-    /// All record locks (for /proc/locks and tests).
-    pub fn records(&self) -> Vec<Record> {
-        self.records.lock().clone()
+    /// All record locks (for /proc/locks and tests). ENOMEM.
+    pub fn records(&self) -> Result<Vec<Record>> {
+        self.records.lock().all()
     }
 }
 
@@ -275,8 +224,7 @@ pub fn fcntl_lock(
 ) -> Result<()> {
     let locks = file.inode().base().locks();
     let Some(kind) = kind else {
-        locks.unlock(owner, &range);
-        return Ok(());
+        return locks.unlock(owner, &range);
     };
     let allowed = match kind {
         Kind::Read => file.readable(),

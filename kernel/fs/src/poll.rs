@@ -6,10 +6,8 @@
 
 use abi::raw::general as g;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use bitflags::bitflags;
-use frames::fallible::Grow;
-use sync::{Notify, WaitQueue, Waiter};
+use sync::{Notify, WaitQueue, Watches};
 
 bitflags! {
     /// Events of poll(2) and epoll(7).
@@ -47,7 +45,7 @@ impl PollMask {
 pub struct PollTable {
     target: Arc<dyn Notify>,
     exclusive: bool,
-    entries: Vec<(Arc<WaitQueue>, usize)>,
+    watches: Watches,
     /// A queue could not be entered.
     refused: bool,
 }
@@ -55,39 +53,22 @@ pub struct PollTable {
 impl PollTable {
     /// An empty table whose changes go to `target`.
     pub fn new(target: Arc<dyn Notify>) -> Self {
-        Self { target, exclusive: false, entries: Vec::new(), refused: false }
+        Self { target, exclusive: false, watches: Watches::new(), refused: false }
     }
 
     /// As [`PollTable::new`]; of the exclusive waiters of a queue, one is told of each event.
     pub fn exclusive(target: Arc<dyn Notify>) -> Self {
-        Self { target, exclusive: true, entries: Vec::new(), refused: false }
+        Self { target, exclusive: true, watches: Watches::new(), refused: false }
     }
 
     /// Enters `queue`.
     pub fn watch(&mut self, queue: &Arc<WaitQueue>) {
-        let waiter = Waiter::Notify { target: self.target.clone(), exclusive: self.exclusive };
-        let entered = self.entries.room_for(1).and_then(|()| queue.try_add(waiter));
-        match entered {
-            Ok(id) => self.entries.push((queue.clone(), id)),
-            Err(_) => self.refused = true,
-        }
+        let entered = self.watches.enter(queue, self.target.clone(), self.exclusive);
+        self.refused |= entered.is_err();
     }
 
     /// True when there was no memory to enter some queue: its changes are not told.
     pub fn was_refused(&self) -> bool {
         self.refused
-    }
-
-    /// Leaves all queues.
-    pub fn clear(&mut self) {
-        for (queue, id) in self.entries.drain(..) {
-            queue.remove(id);
-        }
-    }
-}
-
-impl Drop for PollTable {
-    fn drop(&mut self) {
-        self.clear();
     }
 }

@@ -124,7 +124,7 @@ impl<'a> Walk<'a> {
         if !self.here.dentry.is_dir() {
             return Err(Errno::ENOTDIR);
         }
-        self.creds.check(self.here.dentry.inode().base(), Access::EXEC)
+        self.creds.check_inode(self.here.dentry.inode(), Access::EXEC)
     }
 
     fn up(&mut self) -> Result<()> {

@@ -10,9 +10,12 @@ use crate::task::{Task, TaskRef, current};
 use ::perf::attr::flag;
 use ::perf::attr::software::{CONTEXT_SWITCHES, CPU_MIGRATIONS};
 use ::perf::counter::{Pace, State};
+use abi::Result;
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
+use frames::fallible::{Grow, TryVec};
 use hal::percpu;
 use hal::trap::TrapFrame;
 use numa::{CpuId, CpuMask, MAX_CPUS};
@@ -61,7 +64,8 @@ impl Inner {
 
     fn leader_state(&self, at: usize) -> State {
         let leader = self.slots[at].leader;
-        let found = self.slots.iter().find(|s| s.event.id == leader);
+        // Itself, or one before it.
+        let found = self.slots[..=at].iter().rev().find(|s| s.event.id == leader);
         found.map_or(State::Inactive, |s| s.times.state())
     }
 
@@ -267,6 +271,22 @@ impl Context {
         }
     }
 
+    /// Makes room for one more event. ENOMEM.
+    pub fn room_for_one(&self) -> Result<()> {
+        self.inner.lock().slots.room_for(1)
+    }
+
+    /// Enters events of a task that has not run yet. ENOMEM.
+    pub fn add_all(self: &Arc<Self>, events: &BTreeMap<u64, Arc<Event>>) -> Result<()> {
+        self.inner.lock().slots.room_for(events.len())?;
+        events.values().for_each(|event| event.join(self));
+        self.change(|inner, now| {
+            let time = inner.time(now);
+            inner.slots.extend(events.values().map(|event| Slot::new(event, time)));
+        });
+        Ok(())
+    }
+
     /// Takes an event out. The members of a group that it led go on alone.
     pub fn remove(&self, id: u64) -> Option<Slot> {
         let mut gone = None;
@@ -293,10 +313,19 @@ impl Context {
         slots
     }
 
-    /// The events with their states.
-    pub fn events(&self) -> Vec<(Arc<Event>, State)> {
+    /// The events of a kind with their states. ENOMEM.
+    pub fn events_that(&self, wanted: impl Fn(&Event) -> bool) -> Result<Vec<(Arc<Event>, State)>> {
         let inner = self.inner.lock();
-        inner.slots.iter().map(|s| (s.event.clone(), s.times.state())).collect()
+        let slots = || inner.slots.iter().filter(|slot| wanted(&slot.event));
+        let mut events = Vec::with_room(slots().count())?;
+        events.extend(slots().map(|slot| (slot.event.clone(), slot.times.state())));
+        Ok(events)
+    }
+
+    /// The first event of a kind.
+    pub fn first_that(&self, wanted: impl Fn(&Event) -> bool) -> Option<Arc<Event>> {
+        let inner = self.inner.lock();
+        inner.slots.iter().map(|slot| &slot.event).find(|event| wanted(event)).cloned()
     }
 
     /// An event's state.
@@ -331,16 +360,20 @@ impl Context {
         });
     }
 
-    /// exec: enables an event that waited for it.
-    pub fn enable_once(&self, id: u64) {
-        let waited = {
-            let mut inner = self.inner.lock();
-            let at = inner.position(id);
-            at.is_some_and(|at| core::mem::take(&mut inner.slots[at].waits_for_exec))
-        };
-        if waited {
-            self.set_enabled(id, true);
+    /// exec: enables the events that waited for it.
+    pub fn enable_on_exec(&self) {
+        if !self.inner.lock().slots.iter().any(|slot| slot.waits_for_exec) {
+            return;
         }
+        self.change(|inner, now| {
+            let time = inner.time(now);
+            for slot in inner.slots.iter_mut().filter(|slot| slot.waits_for_exec) {
+                slot.waits_for_exec = false;
+                if matches!(slot.times.state(), State::Off | State::Error) {
+                    slot.times.set_state(State::Inactive, time, true);
+                }
+            }
+        });
     }
 
     /// Begins a new period.

@@ -4,15 +4,17 @@ use super::buffer::Buffer;
 use super::context::Context;
 use super::slot::Slot;
 use super::{EVENTS, SIDE, sideband, tally};
+use crate::chain::{Chained, Link};
 use crate::task::{Task, TaskRef, current};
 use ::perf::attr::{Attr, flag, format, kind, software};
 use ::perf::counter::State;
 use ::perf::record::Side;
 use abi::{Errno, Result};
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering::Relaxed};
-use frames::fallible::{Grow, ready_arc};
+use frames::fallible::{Grow, TryMap, TryVec, ready_arc};
 use fs::fasync::Fasync;
 use numa::CpuId;
 use sync::{IrqLock, WaitQueue};
@@ -86,7 +88,8 @@ pub struct Event {
     pub lost: AtomicU64,
     context: IrqLock<Option<Arc<Context>>>,
     output: IrqLock<Option<Arc<Buffer>>>,
-    children: IrqLock<Vec<Weak<Event>>>,
+    /// The events that were inherited from it, by their ids.
+    children: IrqLock<BTreeMap<u64, Weak<Event>>>,
     /// Counts of inherited events that are gone, or of its own when its task is.
     folded: IrqLock<Reading>,
     /// PERF_EVENT_IOC_REFRESH: overflows until it is disabled; 0 for no limit.
@@ -95,10 +98,30 @@ pub struct Event {
     pub hup: AtomicBool,
     /// What a signal is about: 0 nothing, else POLL_IN or POLL_HUP.
     pub pending: AtomicI32,
+    /// It is in the chain of those whose readers are to be told, or of those whose owners are.
     pub queued: AtomicBool,
+    pub telling: AtomicBool,
+    links: [Link<Event>; 2],
     pub waiters: Arc<WaitQueue>,
     /// Who wants signals of it.
     pub fasync: Fasync,
+}
+
+/// The chain of events whose readers are to be told.
+pub struct Pending;
+/// The chain of events whose owners get a signal.
+pub struct Telling;
+
+impl Chained<Pending> for Event {
+    fn link(&self) -> &Link<Self> {
+        &self.links[0]
+    }
+}
+
+impl Chained<Telling> for Event {
+    fn link(&self) -> &Link<Self> {
+        &self.links[1]
+    }
 }
 
 fn next_id() -> u64 {
@@ -137,12 +160,14 @@ impl Event {
             lost: AtomicU64::new(0),
             context: IrqLock::new(None),
             output: IrqLock::new(None),
-            children: IrqLock::new(Vec::new()),
+            children: IrqLock::new(BTreeMap::new()),
             folded: IrqLock::new(Reading::default()),
             limit: AtomicI64::new(0),
             hup: AtomicBool::new(false),
             pending: AtomicI32::new(0),
             queued: AtomicBool::new(false),
+            telling: AtomicBool::new(false),
+            links: [const { IrqLock::new(None) }; 2],
             waiters: Arc::new(WaitQueue::new()),
             fasync: Fasync::default(),
         });
@@ -176,10 +201,15 @@ impl Event {
         self.context.lock().clone()
     }
 
-    /// Puts it in a context: it counts if it is enabled.
+    /// Puts it in a context, which has room for it: it counts if it is enabled.
     pub fn install(self: &Arc<Self>, context: &Arc<Context>) {
-        *self.context.lock() = Some(context.clone());
+        self.join(context);
         context.add(self);
+    }
+
+    /// Notes the context that it is entered in.
+    pub fn join(&self, context: &Arc<Context>) {
+        *self.context.lock() = Some(context.clone());
     }
 
     /// Its buffer: an inherited event's is that of the event it came from.
@@ -204,16 +234,25 @@ impl Event {
         drop(old);
     }
 
-    /// The events that were inherited from it and live.
-    pub fn children(&self) -> Vec<Arc<Event>> {
-        self.children.lock().iter().filter_map(Weak::upgrade).collect()
+    /// Calls `f` for it and the events that were inherited from it and live.
+    pub fn each_of_family(self: &Arc<Self>, f: impl Fn(&Arc<Event>)) {
+        f(self);
+        let mut after = self.id;
+        loop {
+            let children = self.children.lock();
+            // A copy is younger than what it was made of.
+            let mut living = children.range(after + 1..).filter_map(|(_, child)| child.upgrade());
+            let next = living.next();
+            drop(children);
+            let Some(child) = next else { break };
+            after = child.id;
+            f(&child);
+        }
     }
 
-    /// Itself and the events inherited from it.
-    pub fn family(self: &Arc<Self>) -> Vec<Arc<Event>> {
-        let mut all = self.children();
-        all.insert(0, self.clone());
-        all
+    /// True when an event that was inherited from it lives.
+    fn has_children(&self) -> bool {
+        self.children.lock().values().any(|child| child.strong_count() > 0)
     }
 
     /// What inherited events that are gone have counted.
@@ -229,14 +268,15 @@ impl Event {
         Reading { value, enabled, running, lost: self.lost.load(Relaxed) }
     }
 
-    /// What it and those inherited from it have counted.
-    pub fn read(&self) -> Reading {
+    /// What it and those inherited from it have counted. ENOMEM.
+    pub fn read(&self) -> Result<Reading> {
         let mut sum = self.own();
         // Children that end meanwhile are either still here or folded in: they fold under the
         // list's lock.
         let (folded, living) = {
             let children = self.children.lock();
-            let living: Vec<Arc<Event>> = children.iter().filter_map(Weak::upgrade).collect();
+            let mut living = Vec::with_room(children.len())?;
+            living.extend(children.values().filter_map(Weak::upgrade));
             (*self.folded.lock(), living)
         };
         for part in living.iter().map(|child| child.own()).chain([folded]) {
@@ -245,14 +285,13 @@ impl Event {
             sum.running += part.running;
             sum.lost += part.lost;
         }
-        sum
+        Ok(sum)
     }
 
-    /// The words of read(2): of the group when the format says so.
-    pub fn words(self: &Arc<Self>) -> Vec<u64> {
+    /// The words of read(2): of the group when the format says so. ENOMEM.
+    pub fn words(self: &Arc<Self>) -> Result<Vec<u64>> {
         let form = self.attr.read_format;
         let has = |bit| form & bit != 0;
-        let mut out = Vec::new();
         let entry = |event: &Event, reading: &Reading, out: &mut Vec<u64>| {
             out.push(reading.value);
             if has(format::ID) {
@@ -262,11 +301,12 @@ impl Event {
                 out.push(reading.lost);
             }
         };
-        let own = self.read();
+        let own = self.read()?;
         if !has(format::GROUP) {
-            return single(self, &own);
+            return Ok(single(self, &own));
         }
-        let members = self.members();
+        let members = self.members()?;
+        let mut out = Vec::with_room(3 + 3 * members.len())?;
         out.push(members.len() as u64);
         if has(format::ENABLED) {
             out.push(own.enabled);
@@ -275,25 +315,26 @@ impl Event {
             out.push(own.running);
         }
         for member in &members {
-            entry(member, &member.read(), &mut out);
+            entry(member, &member.read()?, &mut out);
         }
-        out
+        Ok(out)
     }
 
-    /// The group that it leads, itself first; of a member only the member.
-    pub fn members(self: &Arc<Self>) -> Vec<Arc<Event>> {
+    /// The group that it leads, itself first; of a member only the member. ENOMEM.
+    pub fn members(self: &Arc<Self>) -> Result<Vec<Arc<Event>>> {
         // Also when their task, and with it their context, is gone.
-        let mut members = alloc::vec![self.clone()];
         let mut siblings = self.siblings.lock();
         siblings.retain(|event| event.strong_count() > 0);
+        let mut members = Vec::with_room(1 + siblings.len())?;
+        members.push(self.clone());
         members.extend(siblings.iter().filter_map(Weak::upgrade));
-        members
+        Ok(members)
     }
 
     /// Closes it: it leaves its context, its inherited copies theirs.
     pub fn close(self: &Arc<Self>) {
         let children = core::mem::take(&mut *self.children.lock());
-        for child in children.iter().filter_map(Weak::upgrade) {
+        for child in children.values().filter_map(Weak::upgrade) {
             child.leave();
         }
         self.leave();
@@ -302,8 +343,13 @@ impl Event {
 
     /// Leaves its context, if it still is in one.
     pub fn leave(&self) -> Option<Slot> {
-        let context = self.context.lock().take()?;
+        let context = self.forget_context()?;
         context.remove(self.id)
+    }
+
+    /// Forgets its context, which is over.
+    pub fn forget_context(&self) -> Option<Arc<Context>> {
+        self.context.lock().take()
     }
 }
 
@@ -322,6 +368,9 @@ pub fn single(event: &Event, reading: &Reading) -> Vec<u64> {
 
 impl Drop for Event {
     fn drop(&mut self) {
+        if let Some(root) = &self.parent {
+            root.children.lock().remove(&self.id);
+        }
         EVENTS.fetch_sub(1, Relaxed);
         tally(&self.source, -1);
         if self.attr.flags & SIDE_FLAGS != 0 {
@@ -330,44 +379,42 @@ impl Drop for Event {
     }
 }
 
-/// Gives `child` copies of the running task's events that are inherited; `thread`: it is one of the
-/// same process.
-pub fn inherit(child: &TaskRef, thread: bool) {
-    let Some(context) = current().perf.context() else { return };
-    let wanted: Vec<(Arc<Event>, State)> = context
-        .events()
-        .into_iter()
-        .filter(|(e, _)| e.attr.has(flag::INHERIT))
-        .filter(|(e, _)| thread || !e.attr.has(flag::INHERIT_THREAD))
-        .collect();
+/// Gives `child`, which has not run yet, copies of the running task's events that are inherited;
+/// `thread`: it is one of the same process. ENOMEM, with none given.
+pub fn inherit(child: &TaskRef, thread: bool) -> Result<()> {
+    let Some(context) = current().perf.context() else { return Ok(()) };
+    let wanted = context.events_that(|event| {
+        event.attr.has(flag::INHERIT) && (thread || !event.attr.has(flag::INHERIT_THREAD))
+    })?;
     if wanted.is_empty() {
-        return;
+        return Ok(());
     }
-    let target = child.perf.context_or_new(child);
-    let mut copies: Vec<(u64, Arc<Event>)> = Vec::new();
+    let target = child.perf.context_or_new(child)?;
+    // By the id of what they were made of: leaders are asked for.
+    let mut copies: BTreeMap<u64, Arc<Event>> = BTreeMap::new();
     for (event, state) in wanted {
-        let root = event.parent.clone().unwrap_or_else(|| event.clone());
-        let leader = event
-            .leader
-            .as_ref()
-            .and_then(|l| copies.iter().find(|(id, _)| *id == l.id).map(|(_, copy)| copy.clone()));
+        let root = event.parent.as_ref().unwrap_or(&event);
+        let leader = event.leader.as_ref().and_then(|leader| copies.get(&leader.id).cloned());
         let mut attr = event.attr;
         // A copy begins as the original is now.
         attr.flags &= !flag::DISABLED;
         if state <= State::Off {
             attr.flags |= flag::DISABLED;
         }
+        Event::ready(None)?;
         let copy = Event::new(attr, event.source, event.cpu, leader, Some(root.clone()));
         copy.rate.store(event.rate.load(Relaxed), Relaxed);
-        {
-            let mut children = root.children.lock();
-            if children.len() == children.capacity() {
-                children.retain(|old| old.strong_count() > 0);
-            }
-            children.push(Arc::downgrade(&copy));
-        }
-        copy.install(&target);
-        copies.push((event.id, copy));
+        root.children.lock().try_insert_in(copy.id, Arc::downgrade(&copy))?;
+        copies.try_insert_in(event.id, copy)?;
+    }
+    target.add_all(&copies)
+}
+
+/// The events of a child that never ran go.
+pub fn abandon(child: &TaskRef) {
+    let Some(context) = child.perf.take() else { return };
+    for slot in context.end() {
+        slot.event.forget_context();
     }
 }
 
@@ -388,17 +435,16 @@ pub fn task_ends(task: &Task, context: &Arc<Context>) {
                     sideband::emit(event, task, &values);
                 }
                 let mut children = root.children.lock();
-                let before = children.len();
-                children.retain(|c| c.upgrade().is_some_and(|c| c.id != event.id));
                 // A closed root has forgotten its children.
-                if children.len() < before {
+                if children.remove(&event.id).is_some() {
                     let mut folded = root.folded.lock();
                     folded.value = folded.value.wrapping_add(reading.value);
                     folded.enabled += reading.enabled;
                     folded.running += reading.running;
                     folded.lost += reading.lost;
                 }
-                event.context.lock().take();
+                drop(children);
+                event.forget_context();
             }
             None => {
                 {
@@ -406,12 +452,12 @@ pub fn task_ends(task: &Task, context: &Arc<Context>) {
                     folded.enabled += reading.enabled;
                     folded.running += reading.running;
                 }
-                event.context.lock().take();
+                event.forget_context();
             }
         }
         let root = event.parent.as_ref().unwrap_or(event);
         // The last copy's end is the end of what can happen.
-        if root.context().is_none() && root.children().is_empty() {
+        if root.context().is_none() && !root.has_children() {
             root.hup.store(true, Relaxed);
             root.waiters.wake_all();
             if let Some(buffer) = root.output() {
@@ -423,11 +469,10 @@ pub fn task_ends(task: &Task, context: &Arc<Context>) {
 
 /// exec: events that wait for it begin; those that must not outlive it go.
 pub fn enable_on_exec(context: &Arc<Context>) {
-    for (event, _) in context.events() {
-        if event.attr.has(flag::REMOVE_ON_EXEC) {
-            event.leave();
-        } else if event.attr.has(flag::ENABLE_ON_EXEC) {
-            context.enable_once(event.id);
+    while let Some(event) = context.first_that(|event| event.attr.has(flag::REMOVE_ON_EXEC)) {
+        if event.leave().is_none() {
+            break;
         }
     }
+    context.enable_on_exec();
 }

@@ -60,24 +60,29 @@ const GROUP: u64 = 1;
 
 impl PerfFile {
     /// Calls `f` for the event, or all of its group, and everything inherited from them.
-    fn each(&self, group: bool, f: impl Fn(&Arc<Event>)) {
+    fn each(&self, group: bool, f: impl Fn(&Arc<Event>)) -> Result<()> {
         let leader = match &self.event.leader {
             Some(leader) if group => leader.clone(),
             _ => self.event.clone(),
         };
-        let chosen = if group { leader.members() } else { alloc::vec![leader] };
-        for event in chosen {
-            event.family().iter().for_each(&f);
-            refresh_page(&event);
+        let one = |event: &Arc<Event>| {
+            event.each_of_family(&f);
+            refresh_page(event);
+        };
+        if group {
+            leader.members()?.iter().for_each(one)
+        } else {
+            one(&leader)
         }
+        Ok(())
     }
 
-    fn set_enabled(&self, group: bool, on: bool) {
+    fn set_enabled(&self, group: bool, on: bool) -> Result<()> {
         self.each(group, |event| {
             if let Some(context) = event.context() {
                 context.set_enabled(event.id, on);
             }
-        });
+        })
     }
 
     fn set_period(&self, value: u64) -> Result<()> {
@@ -86,12 +91,12 @@ impl PerfFile {
             return Err(Errno::EINVAL);
         }
         Attr { sample_period: value, ..*attr }.check_rate(settings::max_rate())?;
-        for event in self.event.family() {
+        self.event.each_of_family(|event| {
             event.rate.store(value, Relaxed);
             if let Some(context) = event.context() {
                 context.set_period(event.id, value);
             }
-        }
+        });
         Ok(())
     }
 
@@ -175,8 +180,10 @@ fn refresh_page(event: &Arc<Event>) {
     if let Some(buffer) = event.output()
         && owns(event, &buffer)
     {
-        let now = event.read();
-        buffer.update(now.value, now.enabled, now.running);
+        // Without memory the page tells what it told.
+        if let Ok(now) = event.read() {
+            buffer.update(now.value, now.enabled, now.running);
+        }
     }
 }
 
@@ -218,11 +225,11 @@ impl FileOps for PerfFile {
             return Ok(0);
         }
         let group = event.attr.read_format & format::GROUP != 0;
-        let members = if group { event.members().len() } else { 1 };
+        let members = if group { event.members()?.len() } else { 1 };
         if dst.room() < event.attr.read_size(members) {
             return Err(Errno::ENOSPC);
         }
-        let words = event.words();
+        let words = event.words()?;
         dst.put_all(hal::user::slice_bytes(&words))?;
         refresh_page(event);
         Ok(words.len() * 8)
@@ -258,20 +265,20 @@ impl FileOps for PerfFile {
         let event = &self.event;
         let group = arg & GROUP != 0;
         match cmd {
-            request::ENABLE => self.set_enabled(group, true),
-            request::DISABLE => self.set_enabled(group, false),
+            request::ENABLE => self.set_enabled(group, true)?,
+            request::DISABLE => self.set_enabled(group, false)?,
             request::RESET => {
                 self.each(group, |event| match event.context() {
                     Some(context) => context.reset(event),
                     None => event.count.store(0, Relaxed),
-                });
+                })?;
             }
             request::REFRESH => {
                 if event.attr.has(flag::INHERIT) || !event.attr.is_sampling() {
                     return Err(Errno::EINVAL);
                 }
                 event.limit.fetch_add(i64::from(arg as i32), Relaxed);
-                self.set_enabled(false, true);
+                self.set_enabled(false, true)?;
             }
             request::PERIOD => self.set_period(hal::user::read(VirtAddr::new(arg))?)?,
             request::ID => hal::user::write(VirtAddr::new(arg), &event.id)?,

@@ -26,10 +26,12 @@ mod slot;
 
 use crate::task::{Task, TaskRef};
 use ::perf::attr::software;
+use abi::Result;
 use alloc::sync::Arc;
 use context::Context;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use event::Source;
+use frames::fallible::ready_arc;
 use hal::trap::TrapFrame;
 use sample::Regs;
 use sync::IrqLock;
@@ -76,12 +78,13 @@ impl TaskPerf {
         self.context.0.lock().take()
     }
 
-    /// The task's context, made if need be.
-    pub fn context_or_new(&self, task: &TaskRef) -> Arc<Context> {
+    /// The task's context, made if need be. ENOMEM.
+    pub fn context_or_new(&self, task: &TaskRef) -> Result<Arc<Context>> {
+        ready_arc::<Context>()?;
         let mut slot = self.context.0.lock();
         let context = slot.get_or_insert_with(|| Context::of_task(task));
         self.has.store(true, Relaxed);
-        context.clone()
+        Ok(context.clone())
     }
 }
 
@@ -163,11 +166,16 @@ pub fn interrupted(frame: &TrapFrame) {
     }
 }
 
-/// The events of `parent` that are inherited begin in `child` too, which has not run yet.
+/// The running task's events that are inherited begin in `child` too, which has not run yet. ENOMEM.
 #[inline(always)]
-pub fn on_clone(child: &TaskRef, thread: bool) {
+pub fn on_clone(child: &TaskRef, thread: bool) -> Result<()> {
+    if any() { event::inherit(child, thread) } else { Ok(()) }
+}
+
+/// `child` will never run.
+pub fn on_abandon(child: &TaskRef) {
     if any() {
-        event::inherit(child, thread);
+        event::abandon(child);
     }
 }
 

@@ -4,10 +4,10 @@
 //! CPU's list, and the CPU interrupts itself. Signals are sent by the kernel's worker.
 
 use super::buffer::Buffer;
-use super::event::Event;
+use super::event::{Event, Pending};
+use crate::chain::Chain;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use core::sync::atomic::Ordering::{AcqRel, Relaxed};
+use core::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use fs::fasync::Band;
 use hal::apic::Ipi;
 use numa::MAX_CPUS;
@@ -18,8 +18,8 @@ pub const IN: i32 = Band::In as i32;
 /// POLL_HUP: the event was disabled.
 pub const HUP: i32 = Band::Hup as i32;
 
-static PENDING: [IrqLock<Vec<Arc<Event>>>; MAX_CPUS] =
-    [const { IrqLock::new(Vec::new()) }; MAX_CPUS];
+static PENDING: [IrqLock<Chain<Event, Pending>>; MAX_CPUS] =
+    [const { IrqLock::new(Chain::new()) }; MAX_CPUS];
 
 /// Readers of `buffer` have something to read; `event` filled it.
 pub fn wake(event: &Arc<Event>, buffer: &Buffer) {
@@ -42,15 +42,17 @@ pub fn signal(event: &Arc<Event>, why: i32) {
 
 /// The interrupt that this CPU sent to itself.
 pub fn on_interrupt() {
-    let events = core::mem::take(&mut *PENDING[hal::percpu::cpu().index()].lock());
-    for event in events {
-        event.queued.store(false, Relaxed);
+    let mut events = PENDING[hal::percpu::cpu().index()].lock().take();
+    while let Some(event) = events.pop() {
+        event.queued.store(false, Release);
         event.waiters.wake_all();
         if let Some(buffer) = event.output() {
             buffer.waiters.wake_all();
         }
         if event.fasync.is_armed() {
-            crate::time::worker::push_notify(event.clone());
+            if !event.telling.swap(true, AcqRel) {
+                crate::time::worker::push_event(event);
+            }
         } else {
             event.pending.store(0, Relaxed);
         }
@@ -60,6 +62,7 @@ pub fn on_interrupt() {
 impl Notify for Event {
     /// Sends the signal (in the worker).
     fn notify(&self) {
+        self.telling.store(false, Release);
         let why = self.pending.swap(0, Relaxed);
         if why == 0 {
             // It was said already: something happened between the interrupt and the worker.

@@ -101,10 +101,11 @@ fn open(
     if let Some(leader) = &leader {
         check_group(&attr, cpu, leader, &context)?;
         let own = [source].into_iter();
-        let all = own.chain(leader.members().into_iter().map(|event| event.source));
+        let all = own.chain(leader.members()?.into_iter().map(|event| event.source));
         hw::check_group(all.filter_map(Source::code))?;
     }
     Event::ready(leader.as_ref())?;
+    context.room_for_one()?;
     let event = Event::new(attr, source, cpu, leader, None);
     let ops = PerfFile::new(event.clone());
     if flags & FD_OUTPUT != 0
@@ -146,7 +147,7 @@ fn context_of(task: &TaskRef) -> Result<Arc<Context>> {
     if task.state() == crate::task::State::Dead || task.process.zombie.load(Relaxed) {
         return Err(Errno::ESRCH);
     }
-    Ok(task.perf.context_or_new(task))
+    task.perf.context_or_new(task)
 }
 
 /// EINVAL when the event cannot be in the group that `leader` leads.

@@ -1,11 +1,11 @@
 //! /proc/sys/kernel/perf_*: who may measure, how fast, with how much memory.
 
 use crate::creds;
+use crate::signal::user::User;
 use crate::task::current;
 use abi::{Errno, Result};
-use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use core::sync::atomic::{AtomicI64, Ordering::Relaxed};
-use sync::IrqLock;
 
 /// perf_event_paranoid: above -1 raw tracepoints, above 0 whole CPUs, above 1 the kernel are for
 /// those with CAP_PERFMON only.
@@ -36,12 +36,9 @@ pub fn allow(level: i64) -> Result<()> {
     if PARANOID.load(Relaxed) > level && !privileged() { Err(Errno::EACCES) } else { Ok(()) }
 }
 
-/// Pages of buffers, by user.
-static LOCKED: IrqLock<BTreeMap<u32, u64>> = IrqLock::new(BTreeMap::new());
-
 /// Memory of a buffer that is charged to a user.
 pub struct Charge {
-    uid: u32,
+    user: Arc<User>,
     pages: u64,
 }
 
@@ -49,31 +46,20 @@ impl Charge {
     /// Charges `pages` to the running task's user. EPERM beyond the limits.
     pub fn new(pages: u64) -> Result<Self> {
         let task = current();
-        let uid = task.creds.lock().uid;
+        let user = task.creds.lock().user.clone();
         let cpus = crate::boot::cpus::online().count() as u64;
         let free = (MLOCK_KB.load(Relaxed).max(0) as u64 / 4) * cpus;
         let own = task.process.soft_limit(crate::task::process::limit::MEMLOCK) / vm::PAGE;
-        // Asked before the lock, under which interrupts are off.
         let bound = PARANOID.load(Relaxed) > -1 && !creds::capable(fs::Cap::IpcLock);
-        let mut locked = LOCKED.lock();
-        let used = locked.entry(uid).or_insert(0);
-        let beyond = (*used + pages).saturating_sub(free);
-        if beyond > own && bound {
-            return Err(Errno::EPERM);
-        }
-        *used += pages;
-        Ok(Self { uid, pages })
+        let used = user.buffer_pages.fetch_add(pages, Relaxed);
+        let charge = Self { user, pages };
+        let beyond = (used + pages).saturating_sub(free);
+        if beyond > own && bound { Err(Errno::EPERM) } else { Ok(charge) }
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        let mut locked = LOCKED.lock();
-        if let Some(used) = locked.get_mut(&self.uid) {
-            *used = used.saturating_sub(self.pages);
-            if *used == 0 {
-                locked.remove(&self.uid);
-            }
-        }
+        self.user.buffer_pages.fetch_sub(self.pages, Relaxed);
     }
 }

@@ -4,7 +4,7 @@
 //! as fixed-point numbers with 11 bits of fraction.
 
 use super::put;
-use crate::sched::timers::{self, Action};
+use crate::sched::timers;
 use crate::task::table;
 use abi::Result;
 use alloc::sync::Arc;
@@ -43,7 +43,7 @@ impl Notify for Sampler {
 
 fn arm() {
     if let Some(sampler) = SAMPLER.get() {
-        timers::arm(hal::time::now() + PERIOD, Action::Notify(sampler.clone()));
+        timers::arm_deferred(hal::time::now() + PERIOD, sampler.clone());
     }
 }
 

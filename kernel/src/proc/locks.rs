@@ -47,7 +47,7 @@ pub fn show(out: &mut Text) -> Result<()> {
             put!(out, "{:02x}:{:02x}:{ino} {start} ", dev.major, dev.minor);
             if end >= i64::MAX as u64 { put!(out, "EOF\n") } else { put!(out, "{end}\n") }
         };
-        for record in table.records() {
+        for record in table.records()? {
             let (start, end) = (*record.range.start(), *record.range.end());
             let (class, pid) = match record.owner {
                 Owner::Process(_) => ("POSIX ", i64::from(record.pid)),
@@ -55,7 +55,7 @@ pub fn show(out: &mut Text) -> Result<()> {
             };
             row(class, record.kind == Kind::Write, pid, start, end);
         }
-        for exclusive in table.flocks() {
+        for exclusive in table.flocks()? {
             row("FLOCK ", exclusive, i64::from(pid), 0, u64::MAX);
         }
     }

@@ -1,10 +1,13 @@
-//! What is counted for each real user id: queued signals, which RLIMIT_SIGPENDING bounds.
+//! What is counted for each real user id: queued signals, which RLIMIT_SIGPENDING bounds, and the
+//! buffers of performance events.
 //!
 //! Credentials hold their user, so counting is one atomic step; only a change of user looks it up.
 
+use abi::Result;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use frames::fallible::{TryMap, ready_arc};
 use sync::SpinLock;
 
 /// A real user id that somebody has, or has signals queued for.
@@ -12,20 +15,28 @@ use sync::SpinLock;
 pub struct User {
     pub uid: u32,
     queued: AtomicU64,
+    /// Pages of its buffers of performance events.
+    pub buffer_pages: AtomicU64,
 }
 
 static USERS: SpinLock<BTreeMap<u32, Weak<User>>> = SpinLock::new(BTreeMap::new());
 
 impl User {
-    /// The one with this id, made if need be.
-    pub fn of(uid: u32) -> Arc<Self> {
+    /// The one with this id, made if need be. ENOMEM.
+    pub fn of(uid: u32) -> Result<Arc<Self>> {
+        ready_arc::<Self>()?;
         let mut users = USERS.lock();
         if let Some(user) = users.get(&uid).and_then(Weak::upgrade) {
-            return user;
+            return Ok(user);
         }
-        let user = Arc::new(Self { uid, queued: AtomicU64::new(0) });
-        users.insert(uid, Arc::downgrade(&user));
-        user
+        let user =
+            Arc::new(Self { uid, queued: AtomicU64::new(0), buffer_pages: AtomicU64::new(0) });
+        if let Err(error) = users.try_insert_in(uid, Arc::downgrade(&user)) {
+            // Its end looks into the table.
+            drop(users);
+            return Err(error);
+        }
+        Ok(user)
     }
 
     /// One more queued signal; None when there are `limit` already.

@@ -76,29 +76,45 @@ fn to_write(c: &Ctx<'_>, fd: i32) -> Result<Arc<File>> {
     if file.writable() { Ok(file) } else { Err(Errno::EBADF) }
 }
 
+/// Counts what the caller read.
+#[inline(always)]
+pub fn reads(c: &Ctx<'_>, done: Result<usize>) -> Result<usize> {
+    c.task.counters.read(*done.as_ref().unwrap_or(&0));
+    done
+}
+
+/// Counts what the caller wrote, and sends the signals of errors.
+#[inline(always)]
+pub fn writes(c: &Ctx<'_>, done: Result<usize>) -> Result<usize> {
+    c.task.counters.wrote(*done.as_ref().unwrap_or(&0));
+    or_signal(done)
+}
+
 fn read(c: &mut Ctx<'_>, fd: i32, buf: VirtAddr, count: usize) -> Result<usize> {
     let file = to_read(c, fd)?;
-    file.read(&mut buffer(buf, count)?)
+    let done = file.read(&mut buffer(buf, count)?);
+    reads(c, done)
 }
 
 fn write(c: &mut Ctx<'_>, fd: i32, buf: VirtAddr, count: usize) -> Result<usize> {
     let file = to_write(c, fd)?;
     let done = file.write(&mut buffer(buf, count)?);
-    or_signal(done)
+    writes(c, done)
 }
 
 fn readv(c: &mut Ctx<'_>, fd: i32, iov: VirtAddr, count: usize) -> Result<usize> {
     let file = to_read(c, fd)?;
     let mut data = UserIo::from_iovecs(iov, count)?;
     // Nothing into nowhere is not even asked for: an empty datagram stays.
-    if data.room() == 0 { Ok(0) } else { file.read(&mut data) }
+    let done = if data.room() == 0 { Ok(0) } else { file.read(&mut data) };
+    reads(c, done)
 }
 
 fn writev(c: &mut Ctx<'_>, fd: i32, iov: VirtAddr, count: usize) -> Result<usize> {
     let file = to_write(c, fd)?;
     let mut data = UserIo::from_iovecs(iov, count)?;
     let done = if data.left() == 0 { Ok(0) } else { file.write(&mut data) };
-    or_signal(done)
+    writes(c, done)
 }
 
 /// A position argument: EINVAL when negative, whatever the descriptor.
@@ -108,24 +124,26 @@ fn position(pos: i64) -> Result<()> {
 
 fn pread64(c: &mut Ctx<'_>, fd: i32, buf: VirtAddr, count: usize, pos: i64) -> Result<usize> {
     position(pos)?;
-    c.file(fd)?.read_at(&mut buffer(buf, count)?, pos)
+    let done = c.file(fd)?.read_at(&mut buffer(buf, count)?, pos);
+    reads(c, done)
 }
 
 fn pwrite64(c: &mut Ctx<'_>, fd: i32, buf: VirtAddr, count: usize, pos: i64) -> Result<usize> {
     position(pos)?;
     let done = c.file(fd)?.write_at(&mut buffer(buf, count)?, pos);
-    or_signal(done)
+    writes(c, done)
 }
 
 fn preadv(c: &mut Ctx<'_>, fd: i32, iov: VirtAddr, count: usize, pos: i64) -> Result<usize> {
     position(pos)?;
-    c.file(fd)?.read_at(&mut UserIo::from_iovecs(iov, count)?, pos)
+    let done = c.file(fd)?.read_at(&mut UserIo::from_iovecs(iov, count)?, pos);
+    reads(c, done)
 }
 
 fn pwritev(c: &mut Ctx<'_>, fd: i32, iov: VirtAddr, count: usize, pos: i64) -> Result<usize> {
     position(pos)?;
     let done = c.file(fd)?.write_at(&mut UserIo::from_iovecs(iov, count)?, pos);
-    or_signal(done)
+    writes(c, done)
 }
 
 /// RWF_HIPRI, RWF_DSYNC, RWF_SYNC: nothing to be done for what lives in memory.
@@ -168,7 +186,7 @@ fn pwritev2(
             if pos == -1 {
                 *file.position() = end + done as u64;
             }
-            return Ok(done);
+            return writes(c, Ok(done));
         }
     }
     if pos == -1 { writev(c, fd, iov, count) } else { pwritev(c, fd, iov, count, pos) }

@@ -95,6 +95,8 @@ fn sendfile(c: &mut Ctx<'_>, out: i32, from: i32, offset: VirtAddr, count: usize
         out.write(&mut KernelSource(data))
     }))?;
     store(&from, offset, start + done as i64)?;
+    c.task.counters.read(done);
+    c.task.counters.wrote(done);
     Ok(done)
 }
 
@@ -148,6 +150,8 @@ fn copy_file_range(
     let done = or_signal(done)?;
     store(&from, from_at, from_pos as i64 + done as i64)?;
     store(&to, to_at, to_pos as i64 + done as i64)?;
+    c.task.counters.read(done);
+    c.task.counters.wrote(done);
     Ok(done)
 }
 

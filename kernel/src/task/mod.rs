@@ -66,6 +66,33 @@ pub struct Counters {
     pub migrations: AtomicU64,
     /// What it had used when a timer of its process's processor time last chose it.
     pub chosen_at: AtomicU64,
+    /// Bytes that it read and wrote by read(2), write(2) and their kin, and how many such calls.
+    pub read_bytes: AtomicU64,
+    pub written_bytes: AtomicU64,
+    pub reads: AtomicU64,
+    pub writes: AtomicU64,
+}
+
+impl Counters {
+    /// Counts a read(2) of the running task, whose counters these are, and what it gave.
+    #[inline(always)]
+    pub fn read(&self, bytes: usize) {
+        add(&self.read_bytes, bytes as u64);
+        add(&self.reads, 1);
+    }
+
+    /// As [`Counters::read`], a write(2).
+    #[inline(always)]
+    pub fn wrote(&self, bytes: usize) {
+        add(&self.written_bytes, bytes as u64);
+        add(&self.writes, 1);
+    }
+}
+
+/// Adds to a counter that the running task alone changes.
+#[inline(always)]
+fn add(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
 }
 
 /// A thread.
@@ -136,6 +163,8 @@ pub struct Task {
     pub restart: SpinLock<Option<Restart>>,
     /// Performance events that observe it.
     pub perf: crate::perf::TaskPerf,
+    /// The next of the dead that wait to be freed.
+    pub(crate) next_dead: crate::chain::Link<Task>,
 }
 
 /// A sleep that goes on after a signal stopped it (ERESTART_RESTARTBLOCK).
@@ -252,6 +281,7 @@ impl Task {
             too_many_tasks: AtomicBool::new(false),
             restart: SpinLock::new(None),
             perf: crate::perf::TaskPerf::default(),
+            next_dead: IrqLock::new(None),
         }))
     }
 
@@ -355,5 +385,6 @@ pub fn usage_of_task(task: &Task) -> process::Use {
         voluntary: get(&c.voluntary),
         involuntary: get(&c.involuntary),
         max_rss: 0,
+        io: [&c.read_bytes, &c.written_bytes, &c.reads, &c.writes].map(get),
     }
 }

@@ -77,6 +77,8 @@ pub struct Use {
     pub voluntary: u64,
     pub involuntary: u64,
     pub max_rss: u64,
+    /// Bytes read and written, calls that read and wrote.
+    pub io: [u64; 4],
 }
 
 impl Use {
@@ -89,6 +91,7 @@ impl Use {
         self.voluntary += other.voluntary;
         self.involuntary += other.involuntary;
         self.max_rss = self.max_rss.max(other.max_rss);
+        self.io.iter_mut().zip(other.io).for_each(|(sum, n)| *sum += n);
     }
 }
 
@@ -126,6 +129,8 @@ pub struct Remains {
     pub creds: Arc<super::Creds>,
     /// CPU it ran on last.
     pub cpu: numa::CpuId,
+    /// How late its timers might fire.
+    pub timer_slack: u64,
 }
 
 /// The program that a process runs: the file, which nobody may write meanwhile.

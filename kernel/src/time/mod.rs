@@ -12,7 +12,7 @@ mod refine;
 pub mod sleep;
 pub mod worker;
 
-use crate::sched::timers::{self, Action, TimerId};
+use crate::sched::timers::{self, TimerId};
 use crate::task::Process;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -42,7 +42,7 @@ impl Drop for Handle {
 
 /// Has `target` notified by the worker at monotonic time `deadline`.
 pub fn arm(deadline: u64, target: Arc<dyn Notify>) -> Handle {
-    Handle(timers::arm(deadline, Action::Notify(target)))
+    Handle(timers::arm_deferred(deadline, target))
 }
 
 /// One-shot timers whose targets are notified by the worker.

@@ -37,4 +37,4 @@ pub use mutex::{Mutex, MutexGuard};
 pub use once::Once;
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use spinlock::{IrqGuard, IrqLock, SpinGuard, SpinLock};
-pub use waitqueue::{Notify, WaitError, WaitQueue, Waiter};
+pub use waitqueue::{Notify, WaitError, WaitQueue, Watches};

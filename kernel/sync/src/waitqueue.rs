@@ -2,14 +2,17 @@
 //!
 //! A waiter enters the queue, announces that it will park, looks at the condition, and parks only
 //! if it does not hold; a waker changes the condition first and then wakes. So no wake-up is lost.
-//! Pollers (poll, select, epoll) enter a [`Notify`] instead of a task.
+//! Pollers (poll, select, epoll) enter a [`Notify`] instead of a task ([`Watches`]).
 
-use crate::hooks::{Park, scheduler};
-use crate::{IrqGuard, IrqLock};
+mod entries;
+
+pub use entries::Watches;
+
+use crate::IrqLock;
+use crate::hooks::scheduler;
 use abi::Errno;
-use alloc::collections::VecDeque;
-use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
+use entries::{List, Node, Visit, Waiter};
 
 /// Told that the queue's condition may have changed. Called under the queue's lock with interrupts
 /// off, possibly in an interrupt: short, no sleeping, only [`IrqLock`]s, and not the same queue.
@@ -44,51 +47,11 @@ impl From<WaitError> for Errno {
     }
 }
 
-/// An entry of a queue.
-#[derive(Clone)]
-pub enum Waiter {
-    /// A sleeping task. `exclusive`: `wake_one` stops after waking it.
-    Task { task: Arc<dyn Park>, exclusive: bool },
-    /// A poller. `exclusive`: `wake_one` stops after it if it found somebody (EPOLLEXCLUSIVE).
-    Notify { target: Arc<dyn Notify>, exclusive: bool },
-}
-
-struct Entry {
-    id: usize,
-    waiter: Waiter,
-}
-
 /// A queue of waiters.
 pub struct WaitQueue {
     /// Number of entries: wakers of an empty queue touch nothing else.
     count: AtomicUsize,
-    entries: IrqLock<Entries>,
-}
-
-struct Entries {
-    next_id: usize,
-    /// Those that every wake-up tells, then the exclusive ones: a wake-up of one stops there,
-    /// however many wait behind it.
-    list: VecDeque<Entry>,
-}
-
-impl Waiter {
-    fn is_exclusive(&self) -> bool {
-        match self {
-            Self::Task { exclusive, .. } | Self::Notify { exclusive, .. } => *exclusive,
-        }
-    }
-}
-
-impl Entries {
-    /// Where an entry is: looked for from both ends, as entries leave where they were woken, at
-    /// the front, or, if that moved them, from the back.
-    fn position(&self, id: usize) -> Option<usize> {
-        let len = self.list.len();
-        (0..len.div_ceil(2))
-            .flat_map(|near| [near, len - 1 - near])
-            .find(|&at| self.list[at].id == id)
-    }
+    list: IrqLock<List>,
 }
 
 impl Default for WaitQueue {
@@ -100,53 +63,7 @@ impl Default for WaitQueue {
 impl WaitQueue {
     /// An empty queue.
     pub const fn new() -> Self {
-        Self {
-            count: AtomicUsize::new(0),
-            entries: IrqLock::new(Entries { next_id: 0, list: VecDeque::new() }),
-        }
-    }
-
-    /// As [`WaitQueue::add`], of whoever may enter any number of times. ENOMEM.
-    pub fn try_add(&self, waiter: Waiter) -> abi::Result<usize> {
-        let mut entries = self.entries.lock();
-        let list = &mut entries.list;
-        if list.len() == list.capacity() {
-            let more = list.len().max(4);
-            hal::room::for_array::<Entry>(list.len() + more)?;
-            list.try_reserve_exact(more).map_err(|_| Errno::ENOMEM)?;
-        }
-        Ok(self.enter(entries, waiter))
-    }
-
-    /// Adds an entry; its id for [`WaitQueue::remove`].
-    pub fn add(&self, waiter: Waiter) -> usize {
-        self.enter(self.entries.lock(), waiter)
-    }
-
-    #[inline(always)]
-    fn enter(&self, mut entries: IrqGuard<'_, Entries>, waiter: Waiter) -> usize {
-        let id = entries.next_id;
-        entries.next_id = id.wrapping_add(1);
-        if waiter.is_exclusive() {
-            entries.list.push_back(Entry { id, waiter });
-        } else {
-            entries.list.push_front(Entry { id, waiter });
-        }
-        self.count.store(entries.list.len(), Ordering::Relaxed);
-        drop(entries);
-        // Pairs with the fence of `wake`: either the waker sees the entry, or we, who look at the
-        // condition after this, see what the waker changed.
-        fence(Ordering::SeqCst);
-        id
-    }
-
-    /// Removes an entry, if it is still there.
-    pub fn remove(&self, id: usize) {
-        let mut entries = self.entries.lock();
-        if let Some(at) = entries.position(id) {
-            entries.list.remove(at);
-        }
-        self.count.store(entries.list.len(), Ordering::Relaxed);
+        Self { count: AtomicUsize::new(0), list: IrqLock::new(List::new()) }
     }
 
     /// True when somebody waits.
@@ -170,14 +87,13 @@ impl WaitQueue {
         if self.count.load(Ordering::Relaxed) == 0 {
             return false;
         }
-        let mut entries = self.entries.lock();
+        let limited = exclusive != usize::MAX;
         let mut slept = false;
-        let mut woken_exclusive = None;
-        for (at, entry) in entries.list.iter().enumerate() {
-            if exclusive == 0 && entry.waiter.is_exclusive() {
-                break;
+        self.list.lock().visit(|waiter| {
+            if exclusive == 0 && waiter.is_exclusive() {
+                return Visit::Stop;
             }
-            match &entry.waiter {
+            match waiter {
                 Waiter::Notify { target, exclusive: false } => target.notify(),
                 Waiter::Notify { target, exclusive: true } => {
                     if target.notify_exclusive() {
@@ -188,18 +104,15 @@ impl WaitQueue {
                 Waiter::Task { task, exclusive: true } => {
                     slept |= task.unpark();
                     exclusive -= 1;
-                    woken_exclusive = Some(at);
+                    // It goes to the back, so that a second wake-up before it has run reaches
+                    // another one.
+                    if limited {
+                        return Visit::Woken;
+                    }
                 }
             }
-        }
-        // A woken exclusive waiter goes to the back, so that a second wake-up before it has run
-        // reaches another one.
-        if exclusive != usize::MAX
-            && let Some(at) = woken_exclusive
-            && let Some(entry) = entries.list.remove(at)
-        {
-            entries.list.push_back(entry);
-        }
+            Visit::Next
+        });
         slept
     }
 
@@ -252,7 +165,8 @@ impl WaitQueue {
             return Ok(value);
         }
         let sched = scheduler();
-        let id = self.add(Waiter::Task { task: sched.current(), exclusive });
+        let mut node = Node::new(Waiter::Task { task: sched.current(), exclusive });
+        let entered = self.enter(&mut node);
         let outcome = loop {
             sched.prepare(interruptible);
             if let Some(value) = condition() {
@@ -267,7 +181,7 @@ impl WaitQueue {
             sched.park(deadline);
         };
         sched.finish();
-        self.remove(id);
+        drop(entered);
         if exclusive && outcome.is_err() {
             // A wake-up may have been spent on us while we gave up: pass it on.
             self.wake_one();
@@ -282,6 +196,7 @@ mod tests {
     use core::sync::atomic::AtomicU32;
     use std::sync::Arc as StdArc;
     use std::thread;
+    use std::vec::Vec;
 
     #[test]
     fn no_wakeup_is_lost_between_a_producer_and_a_consumer() {
@@ -312,5 +227,58 @@ mod tests {
         assert_eq!(ended, Err(WaitError::TimedOut));
         assert!(crate::hooks::now() >= deadline);
         assert!(!queue.has_waiters());
+    }
+
+    /// Counts what it is told.
+    struct Told(AtomicU32);
+
+    impl Notify for Told {
+        fn notify(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn pollers_leave_from_anywhere_and_exclusive_ones_share_events() {
+        let queue = StdArc::new(WaitQueue::new());
+        let told: Vec<_> = (0..6).map(|_| StdArc::new(Told(AtomicU32::new(0)))).collect();
+        let mut watches: Vec<_> = told
+            .iter()
+            .enumerate()
+            .map(|(at, told)| {
+                let mut watches = Watches::new();
+                watches.enter(&queue, told.clone(), at % 2 == 1).map(|()| watches).ok()
+            })
+            .collect();
+        let counts = || told.iter().map(|t| t.0.swap(0, Ordering::Relaxed)).collect::<Vec<_>>();
+        queue.wake_one();
+        assert_eq!(counts(), [1, 1, 1, 0, 1, 0], "the plain ones and the first exclusive one");
+        for (gone, left) in
+            [(1, [1, 0, 1, 1, 1, 0]), (4, [1, 0, 1, 1, 0, 0]), (3, [1, 0, 1, 0, 0, 1])]
+        {
+            watches[gone] = None;
+            queue.wake_one();
+            assert_eq!(counts(), left, "without {gone}");
+        }
+        watches.clear();
+        assert!(!queue.has_waiters());
+        queue.wake_all();
+        assert_eq!(counts(), [0; 6]);
+    }
+
+    #[test]
+    fn a_poller_of_many_queues_is_told_by_each_and_leaves_all() {
+        let queues: Vec<_> = (0..1000).map(|_| StdArc::new(WaitQueue::new())).collect();
+        let told = StdArc::new(Told(AtomicU32::new(0)));
+        let mut watches = Watches::new();
+        for queue in &queues {
+            assert_eq!(watches.enter(queue, told.clone(), false), Ok(()));
+        }
+        for queue in &queues {
+            queue.wake_all();
+        }
+        assert_eq!(told.0.load(Ordering::Relaxed), 1000);
+        drop(watches);
+        assert!(queues.iter().all(|queue| !queue.has_waiters()));
     }
 }

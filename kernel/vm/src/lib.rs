@@ -14,10 +14,14 @@ extern crate std;
 
 extern crate alloc;
 
+#[cfg(any(target_os = "none", test))]
+mod batch;
 pub mod commit;
 pub mod env;
 pub mod flush;
 mod gaps;
+#[cfg(any(target_os = "none", test))]
+mod hold;
 pub mod home;
 pub mod object;
 mod tree;

@@ -1,5 +1,6 @@
 //! An address space.
 
+use crate::batch::Batch;
 use crate::home::PagesByNode;
 use crate::object::{Mapper, MemObject};
 use crate::table::{self, State};
@@ -189,9 +190,13 @@ impl Mm {
         if !self.flushes.cpus.load(Ordering::SeqCst).is_empty() {
             tlb::evict(self);
         }
+        let mut pages = Batch::new();
         for vma in vmas.iter() {
-            let mut pages = Vec::new();
-            self.take_pages(vma.start, vma.end, &mut pages);
+            let mut at = vma.start;
+            while at < vma.end {
+                (_, at) = self.take_pages(at, vma.end, &mut pages);
+                pages.empty(drop);
+            }
             self.forget_area(vma);
         }
         // Nobody has it loaded: tables go at once.
@@ -302,59 +307,76 @@ impl Mm {
         }
     }
 
-    /// Empties every entry of `[start, end)`; their pages go to `pages` (to be dropped after a
-    /// flush). True when a CPU may still know one of the entries: the zero page's too, which is no
-    /// page to be dropped.
-    pub fn take_pages(&self, start: u64, end: u64, pages: &mut Vec<Page>) -> bool {
+    /// Empties the entries of `[start, end)` until `pages`, which gets their pages (to be dropped
+    /// after a flush), is full; where to go on. True when a CPU may still know one of the entries: the
+    /// zero page's too, which is no page to be dropped.
+    pub fn take_pages(&self, start: u64, end: u64, pages: &mut Batch<Page>) -> (bool, u64) {
         let mut known = false;
+        let mut full = None;
         let mut at = table::next_table(self.root, start, end);
         while at < end {
             // One lock covers 2 MiB.
             let stop = end.min((at & !((1 << 21) - 1)) + (1 << 21));
-            let _lock = self.pt_lock(at);
-            table::for_each(self.root, at, stop, |_, slot| {
+            let lock = self.pt_lock(at);
+            table::for_each(self.root, at, stop, |addr, slot| {
                 if slot.load().0 != 0 {
+                    if pages.is_full() {
+                        full = Some(addr);
+                        return false;
+                    }
                     let pte = slot.swap(Pte::EMPTY);
                     known |= pte.present();
                     let shared = frame_is_shared(pte);
                     if let Some(page) = self.release(pte, shared) {
-                        pages.push(page);
+                        pages.add(page);
                     }
                 }
                 true
             });
+            drop(lock);
+            if full.is_some() {
+                break;
+            }
             at = table::next_table(self.root, stop, end);
         }
-        known || !pages.is_empty()
+        (known || !pages.is_empty(), full.unwrap_or(end))
     }
 
     /// Unmaps the pages of `[start, end)`, flushes, and frees them.
     pub fn zap(&self, start: u64, end: u64) {
-        // In pieces, so that the list of pages stays small.
+        // In pieces, so that a flush is of what is near.
         const PIECE: u64 = 4 << 20;
         let mut at = table::next_table(self.root, start, end);
-        let mut pages = Vec::new();
+        let mut pages = Batch::new();
         while at < end {
             let stop = end.min((at & !(PIECE - 1)) + PIECE);
-            if self.take_pages(at, stop, &mut pages) {
-                tlb::shootdown(self, at, stop, false);
-                pages.clear();
+            let (known, next) = self.take_pages(at, stop, &mut pages);
+            if known {
+                tlb::shootdown(self, at, next, false);
+                pages.empty(drop);
             }
-            at = table::next_table(self.root, stop, end);
+            at = table::next_table(self.root, next, end);
         }
     }
 
     /// Frees the page tables on the way to `[start, end)` that nothing in `[floor, ceiling)` needs.
     pub fn free_tables(&self, start: u64, end: u64, floor: u64, ceiling: u64) {
-        let mut gone = Vec::new();
-        table::detach_tables(self.root, (start, end), floor, ceiling, &mut |t| gone.push(t));
-        if gone.is_empty() {
-            return;
-        }
-        tlb::shootdown(self, floor, ceiling, true);
-        self.tables.fetch_sub(gone.len() as i64, Ordering::Relaxed);
-        for table in gone {
-            frames::free_one(table);
+        let mut gone = Batch::new();
+        let flush = |gone: &mut Batch<Pfn>| {
+            tlb::shootdown(self, floor, ceiling, true);
+            gone.empty(|table| {
+                self.tables.fetch_sub(1, Ordering::Relaxed);
+                frames::free_one(table);
+            });
+        };
+        table::detach_tables(self.root, (start, end), floor, ceiling, &mut |table| {
+            if gone.is_full() {
+                flush(&mut gone);
+            }
+            gone.add(table);
+        });
+        if !gone.is_empty() {
+            flush(&mut gone);
         }
     }
 
@@ -415,25 +437,42 @@ impl Mapper for Mm {
 impl Mm {
     /// Unmaps those pages of `[start, end)` that `wanted` names.
     pub fn zap_if(&self, start: u64, end: u64, mut wanted: impl FnMut(Pfn) -> bool) {
-        let mut pages = Vec::new();
+        let mut pages = Batch::new();
+        let mut from = start;
         let mut at = table::next_table(self.root, start, end);
         while at < end {
             let stop = end.min((at & !((1 << 21) - 1)) + (1 << 21));
-            let _lock = self.pt_lock(at);
-            table::for_each(self.root, at, stop, |_, slot| {
+            let mut next = None;
+            let lock = self.pt_lock(at);
+            table::for_each(self.root, at, stop, |addr, slot| {
                 if let State::Page(pfn) = table::state(slot.load())
                     && wanted(pfn)
                 {
+                    if pages.is_full() {
+                        next = Some(addr);
+                        return false;
+                    }
                     let pte = slot.swap(Pte::EMPTY);
                     let shared = frame_is_shared(pte);
-                    pages.extend(self.release(pte, shared));
+                    if let Some(page) = self.release(pte, shared) {
+                        pages.add(page);
+                    }
                 }
                 true
             });
-            at = table::next_table(self.root, stop, end);
+            drop(lock);
+            match next {
+                Some(next) => {
+                    tlb::shootdown(self, from, next, false);
+                    pages.empty(drop);
+                    (from, at) = (next, next);
+                }
+                None => at = table::next_table(self.root, stop, end),
+            }
         }
         if !pages.is_empty() {
-            tlb::shootdown(self, start, end, false);
+            tlb::shootdown(self, from, end, false);
+            pages.empty(drop);
         }
     }
 }

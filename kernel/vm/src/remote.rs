@@ -7,6 +7,7 @@
 
 use crate::PAGE;
 use crate::fault::{Access, FaultError, zero_page};
+use crate::hold::{Mapped, hold_own};
 use crate::mm::Mm;
 use crate::table::{self, State};
 use crate::vma::{Vma, VmaFlags};
@@ -107,7 +108,7 @@ impl Mm {
     ///
     /// The page is made ready, and then looked at anew with the area tree locked against unmapping,
     /// other rights and fork until the bytes are there. Whatever came between (MADV_DONTNEED and a
-    /// read bring a file's page back) is seen under the page table's lock: see [`is_own`].
+    /// read bring a file's page back) is seen under the page table's lock: see [`hold_own`].
     fn write_within_page(&self, addr: u64, data: &[u8], force: bool) -> Option<()> {
         loop {
             let forced = match self.fault(addr, Access { write: true, exec: false }) {
@@ -145,32 +146,28 @@ impl Mm {
         let _lock = self.pt_lock(addr);
         let pte = slot.load();
         let State::Page(pfn) = table::state(pte) else { return None };
-        is_own(vma.shared(), frame(pfn).kind() == Kind::Anon, pte.has(Pte::WRITABLE), || {
-            frame(pfn).refs() == 1
-        })
-        .then(|| Page::try_from_pfn(pfn))
-        .flatten()
+        hold_own(vma.shared(), &Leaf { pte, pfn })
     }
 }
 
-/// Decides whether a store from outside may go to a mapped page: in a private area only to the
-/// address space's own copy, which is an anonymous page that the program itself may write or that
-/// nobody else refers to. Never to a file's page, nor to one that a fork left shared.
-fn is_own(shared: bool, anonymous: bool, writable: bool, alone: impl FnOnce() -> bool) -> bool {
-    shared || anonymous && (writable || alone())
+/// An entry that maps a page, under its lock.
+struct Leaf {
+    pte: Pte,
+    pfn: Pfn,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::is_own;
-
-    #[test]
-    fn a_private_area_is_written_in_its_own_copies_only() {
-        assert!(!is_own(false, false, false, || true), "a file's page");
-        assert!(!is_own(false, false, true, || true), "whatever its entry says");
-        assert!(!is_own(false, true, false, || false), "shared since a fork");
-        assert!(is_own(false, true, false, || true));
-        assert!(is_own(false, true, true, || false), "somebody looks at it");
-        assert!(is_own(true, false, false, || false), "a shared area");
+impl Mapped for Leaf {
+    type Page = Page;
+    fn is_anonymous(&self) -> bool {
+        frame(self.pfn).kind() == Kind::Anon
+    }
+    fn is_writable(&self) -> bool {
+        self.pte.has(Pte::WRITABLE)
+    }
+    fn is_alone(&self) -> bool {
+        frame(self.pfn).refs() == 1
+    }
+    fn hold(&self) -> Option<Page> {
+        Page::try_from_pfn(self.pfn)
     }
 }

@@ -7,6 +7,7 @@
 mod affinity;
 mod boot;
 mod child;
+mod crowds;
 mod exhaustion;
 mod fault;
 mod faults;
@@ -48,7 +49,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "pmu", places: false, groups: perf::pmu::GROUPS },
     Suite { name: "frames", places: false, groups: &[frames::TESTS] },
     Suite { name: "faults", places: false, groups: faults::GROUPS },
-    Suite { name: "scarce", places: false, groups: &[scarce::TESTS] },
+    Suite { name: "scarce", places: false, groups: &[scarce::TESTS, crowds::TESTS] },
     // Last: it leaves a node without a free page for a while.
     Suite { name: "exhaustion", places: true, groups: &[exhaustion::TESTS] },
 ];

@@ -81,7 +81,7 @@ impl Caller<'_> {
         if mode & 1 != 0 && regular && place.path().is_some_and(|path| path.mount.noexec()) {
             return Err(Errno::EACCES);
         }
-        creds.check(base, Access(mode))?;
+        creds.check_inode(place.inode(), Access(mode))?;
         if mode & 2 != 0 && matches!(base.file_type(), FileType::Regular | FileType::Directory) {
             check_writable(&place)?;
         }

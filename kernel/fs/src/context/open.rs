@@ -206,7 +206,7 @@ impl Caller<'_> {
             }
             _ => {}
         }
-        self.creds.check(base, access)?;
+        self.creds.check_inode(inode, access)?;
         if flags & o::O_NOATIME != 0 && !self.creds.owns(base) {
             return Err(Errno::EPERM);
         }

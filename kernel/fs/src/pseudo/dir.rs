@@ -194,6 +194,14 @@ pub trait DirSource: Any + Send + Sync {
     /// The first entry whose key is at least `from`, with its key. Keys order the entries (pids,
     /// descriptor numbers, indices).
     fn entry(&self, from: u64) -> Result<Option<(u64, Listed)>>;
+    /// Asked when the directory is opened: an error refuses it.
+    fn open(&self) -> Result<()> {
+        Ok(())
+    }
+    /// See [`Inode::grants`].
+    fn grants(&self) -> bool {
+        false
+    }
     /// Names that stand before the computed ones.
     fn fixed(&self) -> Option<&Arc<Dir>> {
         None
@@ -221,6 +229,9 @@ impl DynDir {
 impl Inode for DynDir {
     fn base(&self) -> &InodeBase {
         &self.base
+    }
+    fn grants(&self) -> bool {
+        self.source.grants()
     }
     fn cacheable(&self) -> bool {
         false
@@ -254,6 +265,7 @@ impl Inode for DynDir {
         Ok(())
     }
     fn open(self: Arc<Self>, _args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
+        self.source.open()?;
         Ok(self)
     }
 }

@@ -15,6 +15,8 @@ pub(super) struct Names {
     by_name: HashMap<Box<[u8]>, u64>,
     by_cursor: BTreeMap<u64, (Box<[u8]>, Arc<TmpInode>)>,
     next: u64,
+    /// While the tree goes: the directory above, which is emptied after this one.
+    above: Option<Arc<TmpInode>>,
 }
 
 impl Names {
@@ -51,6 +53,16 @@ impl Names {
     pub(super) fn pop(&mut self) -> Option<Arc<TmpInode>> {
         self.by_name.clear();
         self.by_cursor.pop_first().map(|(_, (_, inode))| inode)
+    }
+
+    /// Notes where to go on when this one is empty.
+    pub(super) fn enter(&mut self, above: Arc<TmpInode>) {
+        self.above = Some(above);
+    }
+
+    /// Takes that.
+    pub(super) fn leave(&mut self) -> Option<Arc<TmpInode>> {
+        self.above.take()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -13,7 +13,6 @@ use abi::{Errno, PAGE_SIZE, Result};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use frames::fallible::{arc, boxed_slice, copied};
@@ -212,23 +211,45 @@ impl Drop for TmpInode {
     }
 }
 
-/// Lets go of a directory's inodes and all below them, level by level in a list of its own: a tree
-/// is as deep as a program makes it, a kernel's stack is not.
-fn release(names: Names) {
-    if names.is_empty() {
-        return;
-    }
-    let mut levels = Vec::from([names]);
-    while let Some(names) = levels.last_mut() {
-        let Some(inode) = names.pop() else {
-            levels.pop();
-            continue;
-        };
-        if let Some(mut last) = Arc::into_inner(inode)
-            && let Kind::Directory(below) = &mut last.kind
-        {
-            levels.push(core::mem::take(below.get_mut()));
+/// Lets go of a directory's inodes and all below them, one after the other: a tree is as deep as a
+/// program makes it, a kernel's stack is not. A directory that is being emptied knows the one above
+/// it, to go on with, so this takes no memory.
+fn release(mut top: Names) {
+    while let Some(inode) = top.pop() {
+        let mut here = alone(inode);
+        while let Some(mut inode) = here.take() {
+            let Some(names) = names_of(&mut inode) else { continue };
+            here = match names.pop() {
+                None => names.leave(),
+                Some(below) => match alone(below) {
+                    Some(mut below) => match names_of(&mut below) {
+                        Some(names) => {
+                            names.enter(inode);
+                            Some(below)
+                        }
+                        None => Some(inode),
+                    },
+                    None => Some(inode),
+                },
+            };
         }
+    }
+}
+
+/// An inode that nobody else has hold of; otherwise they let go of it.
+fn alone(mut inode: Arc<TmpInode>) -> Option<Arc<TmpInode>> {
+    if Arc::get_mut(&mut inode).is_some() {
+        return Some(inode);
+    }
+    // They may just have done so: then the block of before is there again.
+    Arc::into_inner(inode).map(Arc::new)
+}
+
+/// The names in a directory that nobody else has hold of.
+fn names_of(inode: &mut Arc<TmpInode>) -> Option<&mut Names> {
+    match &mut Arc::get_mut(inode)?.kind {
+        Kind::Directory(names) => Some(names.get_mut()),
+        _ => None,
     }
 }
 

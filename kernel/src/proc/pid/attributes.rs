@@ -1,6 +1,8 @@
 //! Small files of a process: one value each.
 
+use super::where_it_is;
 use super::{Who, who::name_bytes};
+use crate::access::{self, Mode};
 use crate::proc::put;
 use crate::task::current;
 use abi::{Errno, Result};
@@ -33,8 +35,24 @@ pub fn set_comm(who: &Who, data: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// What it read and wrote: bytes, calls, and bytes of devices, of which there are none.
+pub fn io(who: &Who, out: &mut Text) -> Result<()> {
+    let (process, task) = who.living()?;
+    access::check(&process, Mode::ReadFs)?;
+    let used = match task {
+        Some(task) if who.is_thread() => crate::task::usage_of_task(&task),
+        _ => crate::task::usage_of_process(&process),
+    };
+    for (name, value) in ["rchar", "wchar", "syscr", "syscw"].into_iter().zip(used.io) {
+        put!(out, "{name}: {value}\n");
+    }
+    out.bytes(b"read_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n");
+    Ok(())
+}
+
 /// The execution domain: always Linux's own.
-pub fn personality(_: &Who, out: &mut Text) -> Result<()> {
+pub fn personality(who: &Who, out: &mut Text) -> Result<()> {
+    where_it_is::check(who)?;
     put!(out, "{:08x}\n", 0);
     Ok(())
 }
@@ -141,7 +159,9 @@ fn check_slack(who: &Who) -> Result<()> {
 /// How late timers may fire, in nanoseconds.
 pub fn timerslack(who: &Who, out: &mut Text) -> Result<()> {
     check_slack(who)?;
-    put!(out, "{}\n", who.task()?.timer_slack.load(Ordering::Relaxed));
+    let (process, task) = who.living()?;
+    let left = || process.remains.lock().as_ref().map_or(0, |remains| remains.timer_slack);
+    put!(out, "{}\n", task.map_or_else(left, |task| task.timer_slack.load(Ordering::Relaxed)));
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use super::{Who, base};
 use crate::access::{self, Mode};
 use crate::proc::put;
 use crate::proc::root::parse_id;
+use crate::task::current;
 use abi::raw::general as g;
 use abi::{Errno, Result};
 use alloc::boxed::Box;
@@ -33,11 +34,16 @@ pub fn info_directory(fs: &Arc<PseudoFs>, who: Who, base: InodeBase) -> Arc<dyn 
     DynDir::new(base, Descriptors { fs: fs.clone(), who, info: true })
 }
 
+/// ENOENT when there is none any more.
 fn table(who: &Who) -> Result<Arc<FdTable>> {
     let task = who.task().map_err(|_| Errno::ENOENT)?;
-    access::check(&task.process, Mode::ReadFs)?;
     let files = task.files.lock().clone();
     Ok(files)
+}
+
+/// EACCES for those who may not look into the process.
+fn check(who: &Who) -> Result<()> {
+    access::check(&*who.find().map_err(|_| Errno::ENOENT)?, Mode::ReadFs)
 }
 
 fn file(who: &Who, fd: i32) -> Result<Arc<File>> {
@@ -71,12 +77,29 @@ impl Descriptors {
             | if file.readable() { 0o400 } else { 0 }
             | if file.writable() { 0o200 } else { 0 };
         let base = base(&self.fs, &who, ino, g::S_IFLNK | rights);
-        DynLink::with_base(base, 64, move || Ok(Link::Jump(self::file(&who, fd)?.place().clone())))
+        DynLink::with_base(base, 64, move || {
+            check(&who)?;
+            Ok(Link::Jump(self::file(&who, fd)?.place().clone()))
+        })
     }
 }
 
 impl DirSource for Descriptors {
+    fn open(&self) -> Result<()> {
+        if self.info { check(&self.who) } else { Ok(()) }
+    }
+
+    /// The process itself reaches its descriptors even where their directory is root's.
+    fn grants(&self) -> bool {
+        let own =
+            || self.who.find().is_ok_and(|process| core::ptr::eq(&*process, &*current().process));
+        !self.info && own()
+    }
+
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        if self.info {
+            check(&self.who)?;
+        }
         let fd = parse_fd(name).ok_or(Errno::ENOENT)?;
         let file = file(&self.who, fd)?;
         Ok(self.make(fd, &file))
@@ -84,7 +107,7 @@ impl DirSource for Descriptors {
 
     fn entry(&self, from: u64) -> Result<Option<(u64, Listed)>> {
         let from = i32::try_from(from).unwrap_or(i32::MAX);
-        let next = table(&self.who)?.next_used(from);
+        let next = table(&self.who).ok().and_then(|table| table.next_used(from));
         Ok(next.map(|fd| {
             let kind = if self.info { FileType::Regular } else { FileType::Symlink };
             let name = format!("{fd}").into_bytes();
@@ -95,6 +118,7 @@ impl DirSource for Descriptors {
 
 /// Position, flags, mount, inode, and what the object adds.
 fn info(who: &Who, fd: i32, out: &mut Text) -> Result<()> {
+    check(who)?;
     let table = table(who)?;
     let file = table.get(fd).map_err(|_| Errno::ENOENT)?;
     let cloexec = if table.cloexec(fd).unwrap_or(false) { g::O_CLOEXEC } else { 0 };

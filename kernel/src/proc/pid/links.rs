@@ -22,8 +22,9 @@ pub fn exe(who: &Who) -> Result<Link> {
 }
 
 fn view(who: &Who) -> Result<Arc<fs::FsView>> {
-    let task = who.task().map_err(|_| Errno::ENOENT)?;
-    access::check(&task.process, Mode::ReadFs)?;
+    let (process, task) = who.living().map_err(|_| Errno::ENOENT)?;
+    access::check(&process, Mode::ReadFs)?;
+    let task = task.ok_or(Errno::ENOENT)?;
     let context = task.fs.lock().clone();
     Ok(context.view())
 }
@@ -106,7 +107,9 @@ impl DirSource for Namespaces {
         let base = super::base(&self.fs, &self.who, self.ino(index), g::S_IFLNK | 0o777);
         let who = self.who.clone();
         Ok(DynLink::with_base(base, 0, move || {
-            access::check(&*who.find()?, Mode::ReadFs)?;
+            let (process, task) = who.living()?;
+            access::check(&process, Mode::ReadFs)?;
+            task.ok_or(Errno::ENOENT)?;
             Ok(Link::Jump(Place::Anonymous(namespace(index))))
         }))
     }

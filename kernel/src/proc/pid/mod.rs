@@ -40,9 +40,9 @@ type Set = fn(&Who, &[u8]) -> Result<()>;
 enum Make {
     /// Text that everybody may read.
     Text(Show),
-    /// Text for those who may look into the process.
-    Private(Show),
-    /// The same, about its areas.
+    /// Text about its memory, for those who may look into the process; ESRCH when that is gone.
+    OfMemory(Show),
+    /// The same, about its areas: nothing when they are gone.
     Areas(&'static OfAreas),
     /// Text that can be written.
     Attribute(Show, Set),
@@ -80,14 +80,15 @@ const ENTRIES: &[Entry] = &[
     entry("fd", DIR | 0o500, In::Both, Make::Other(fd::directory)),
     entry("fdinfo", DIR | 0o555, In::Both, Make::Other(fd::info_directory)),
     entry("ns", DIR | 0o511, In::Both, Make::Other(links::namespaces)),
-    entry("environ", FILE | 0o400, In::Both, Make::Private(raw::environ)),
-    entry("auxv", FILE | 0o400, In::Both, Make::Private(raw::auxv)),
+    entry("environ", FILE | 0o400, In::Both, Make::OfMemory(raw::environ)),
+    entry("auxv", FILE | 0o400, In::Both, Make::OfMemory(raw::auxv)),
     entry("status", FILE | 0o444, In::Both, Make::Text(status::show)),
-    entry("personality", FILE | 0o400, In::Both, Make::Private(attributes::personality)),
+    entry("personality", FILE | 0o400, In::Both, Make::Text(attributes::personality)),
     entry("limits", FILE | 0o444, In::Both, Make::Text(limits::show)),
     entry("sched", FILE | 0o444, In::Both, Make::Text(scheduling::sched)),
     entry("comm", FILE | 0o644, In::Both, Make::Attribute(attributes::comm, attributes::set_comm)),
-    entry("syscall", FILE | 0o400, In::Both, Make::Private(where_it_is::syscall)),
+    entry("syscall", FILE | 0o400, In::Both, Make::Text(where_it_is::syscall)),
+    entry("io", FILE | 0o400, In::Both, Make::Text(attributes::io)),
     entry("cmdline", FILE | 0o444, In::Both, Make::Text(raw::cmdline)),
     entry("stat", FILE | 0o444, In::Both, Make::Text(stat::show)),
     entry("statm", FILE | 0o444, In::Both, Make::Text(stat::statm)),
@@ -101,7 +102,7 @@ const ENTRIES: &[Entry] = &[
         Make::Attribute(attributes::keep_memory, attributes::set_keep_memory),
     ),
     entry("smaps", FILE | 0o444, In::Both, Make::Areas(&memory::SMAPS)),
-    entry("smaps_rollup", FILE | 0o444, In::Both, Make::Private(memory::smaps_rollup)),
+    entry("smaps_rollup", FILE | 0o444, In::Both, Make::OfMemory(memory::smaps_rollup)),
     entry("mem", FILE | 0o600, In::Both, Make::Other(raw::mem)),
     entry("pagemap", FILE | 0o400, In::Both, Make::Other(raw::pagemap)),
     entry("clear_refs", FILE | 0o200, In::Both, Make::Attribute(raw::no_text, raw::clear_refs)),
@@ -182,7 +183,7 @@ impl Names {
         let base = base(fs, &who, ino(&who, index + 1), entry.mode);
         match entry.make {
             Make::Text(show) => text(fs, base, place(entry.name), who, show, None),
-            Make::Private(show) => {
+            Make::OfMemory(show) => {
                 let fs = fs.clone();
                 let content = Told::Whole(show);
                 Arc::new(Private { base, llseek: place(entry.name), fs, who, content })
@@ -220,7 +221,14 @@ impl Inode for Private {
         &self.base
     }
     fn open(self: Arc<Self>, args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
-        access::check(&*self.who.find()?, Mode::ReadFs)?;
+        let process = self.who.find()?;
+        let who = self.who.with_memory()?;
+        // Of what has no memory there is nothing to be seen.
+        if who.mm()?.is_some() || process.kept.lock().is_some() {
+            access::check(&process, Mode::ReadFs)?;
+        } else if matches!(self.content, Told::Whole(_)) {
+            return Err(Errno::ESRCH);
+        }
         let base = InodeBase::new(
             self.base.dev,
             self.base.ino,
@@ -228,7 +236,6 @@ impl Inode for Private {
             self.base.uid(),
             self.base.gid(),
         );
-        let who = self.who.with_memory()?;
         let file = match self.content {
             Told::Whole(show) => text(&self.fs, base, self.llseek, who, show, None),
             Told::Areas(of) => {

@@ -80,16 +80,17 @@ impl Inode for MemFile {
     }
     fn open(self: Arc<Self>, _args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
         access::check(&*self.who.find()?, Mode::AttachFs)?;
-        Ok(arc(OpenMem(self.who.mm()?))?)
+        let mm = self.who.mm()?.ok_or(Errno::ESRCH)?;
+        Ok(arc(OpenMem(mm))?)
     }
 }
 
 /// The address space that was there when the file was opened: exec does not change what it shows.
-struct OpenMem(Option<Arc<Mm>>);
+struct OpenMem(Arc<Mm>);
 
 impl OpenMem {
     fn mm(&self) -> Option<&Mm> {
-        self.0.as_deref().filter(|mm| mm.users() > 0)
+        Some(&*self.0).filter(|mm| mm.users() > 0)
     }
 }
 
@@ -147,7 +148,8 @@ impl Inode for Pagemap {
     fn open(self: Arc<Self>, args: &OpenArgs<'_>) -> Result<Arc<dyn FileOps>> {
         access::check(&*self.who.find()?, Mode::ReadFs)?;
         let with_frames = args.creds.has(Cap::SysAdmin);
-        Ok(arc(OpenPagemap { mm: OpenMem(self.who.mm()?), with_frames })?)
+        let mm = self.who.mm()?.ok_or(Errno::ESRCH)?;
+        Ok(arc(OpenPagemap { mm: OpenMem(mm), with_frames })?)
     }
 }
 

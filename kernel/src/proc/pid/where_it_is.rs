@@ -1,6 +1,7 @@
 //! Where a sleeping thread is: the system call, the kernel's functions on its stack.
 
 use super::Who;
+use crate::access::{self, Mode};
 use crate::proc::put;
 use crate::task::TaskRef;
 use abi::{Errno, Result};
@@ -14,6 +15,11 @@ const DEPTH: usize = 32;
 /// Bytes from the saved stack pointer to the saved frame pointer: five registers lie below it
 /// (`hal::switch`).
 const SAVED_RBP: u64 = 5 * 8;
+
+/// EPERM for those who may not trace it.
+pub fn check(who: &Who) -> Result<()> {
+    if access::may(&*who.find()?, Mode::AttachFs) { Ok(()) } else { Err(Errno::EPERM) }
+}
 
 fn is_off(task: &TaskRef) -> bool {
     task.standing.is_off()
@@ -47,9 +53,11 @@ fn is_scheduling(name: &str) -> bool {
     ["sched", "waitqueue", "WaitQueue", "sync::", "4sync"].iter().any(|part| name.contains(part))
 }
 
-/// The function in which the thread sleeps; 0 while it runs, or when it is not known.
+/// The function in which the thread sleeps; 0 while it runs, when it is not known, and to those who
+/// may not look.
 pub fn wchan(who: &Who, out: &mut Text) -> Result<()> {
-    let (_, task) = who.living()?;
+    let (process, task) = who.living()?;
+    let task = task.filter(|_| access::may(&process, Mode::ReadFs));
     let name = task.and_then(|task| {
         return_addresses(&task)
             .into_iter()
@@ -66,7 +74,9 @@ pub fn stack(who: &Who, out: &mut Text) -> Result<()> {
     if !crate::creds::capable(fs::Cap::SysAdmin) {
         return Err(Errno::EACCES);
     }
-    for address in return_addresses(&who.task()?) {
+    check(who)?;
+    let task = who.living()?.1;
+    for address in task.iter().flat_map(return_addresses) {
         match hal::symbols::lookup(address.saturating_sub(1)) {
             Some((name, offset)) => put!(out, "[<0>] {name}+{:#x}\n", offset + 1),
             None => put!(out, "[<0>] {address:#x}\n"),
@@ -77,7 +87,11 @@ pub fn stack(who: &Who, out: &mut Text) -> Result<()> {
 
 /// The call that the thread sleeps in, its arguments, stack and instruction pointer.
 pub fn syscall(who: &Who, out: &mut Text) -> Result<()> {
-    let task = who.task()?;
+    check(who)?;
+    let Some(task) = who.living()?.1 else {
+        out.bytes(b"-1 0x0 0x0\n");
+        return Ok(());
+    };
     if task.stack_top() == 0 || !is_off(&task) {
         out.bytes(b"running\n");
         return Ok(());

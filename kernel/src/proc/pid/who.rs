@@ -100,7 +100,9 @@ impl Who {
     pub fn owner(&self, mode: u32) -> (u32, u32) {
         let Ok(process) = self.find() else { return (0, 0) };
         let open_dir = mode == g::S_IFDIR | 0o555;
-        if !open_dir && process.dumpable.load(Ordering::Relaxed) != 1 {
+        // As on Linux, what has no memory left counts with those who do not want to be looked into.
+        let open = || process.dumpable.load(Ordering::Relaxed) == 1 && process.mm.lock().is_some();
+        if !open_dir && !open() {
             return (0, 0);
         }
         creds_of(&process).map_or((0, 0), |creds| (creds.euid, creds.egid))

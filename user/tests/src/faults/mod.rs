@@ -22,7 +22,7 @@ pub const GROUPS: &[&[Test]] = &[
     memory::TESTS,
     sockets::TESTS,
     tasks::TESTS,
-    tests![a_number_that_was_not_reached_is_told, places_that_failed],
+    tests![a_number_that_was_not_reached_is_told, what_frees_much_takes_little, places_that_failed],
 ];
 
 /// The calling process's fail-nth.
@@ -176,6 +176,29 @@ fn a_number_that_was_not_reached_is_told() {
     faults.set(100_000);
     crate::child::run(|| assert_eq!(FailNth::open().left(), 0));
     sys::fails(sys!(libc::SYS_pwrite64, faults.0, c"x".as_ptr(), 1, 0), libc::EINVAL);
+}
+
+/// What goes with a process or a mount is let go of without asking: the next test looks at how much
+/// that took.
+fn what_frees_much_takes_little() {
+    let _present = FailNth::open();
+    crate::child::run(|| {
+        let at = crate::memory::map(60_000);
+        crate::memory::touch(at, 60_000);
+    });
+    crate::child::run(|| {
+        let place = format!("/tmp/deep-{}", sys::getpid());
+        std::fs::create_dir(&place).unwrap();
+        let (kind, at) = (c"tmpfs".as_ptr(), sys::c(&place));
+        sys!(libc::SYS_mount, kind, at.as_ptr(), kind, 0, 0).unwrap();
+        std::env::set_current_dir(&place).unwrap();
+        for _ in 0..3_000 {
+            std::fs::create_dir("d").unwrap();
+            std::env::set_current_dir("d").unwrap();
+        }
+        std::env::set_current_dir("/").unwrap();
+        sys!(libc::SYS_umount2, at.as_ptr(), 0).unwrap();
+    });
 }
 
 /// The places at which the tests before made an allocation fail; and what calls take without being

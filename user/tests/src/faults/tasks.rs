@@ -22,6 +22,8 @@ pub const TESTS: &[Test] = tests![
     a_session,
     perf_event,
     perf_ring,
+    fork_with_inherited_events,
+    a_change_of_user,
 ];
 
 fn fork() {
@@ -213,6 +215,37 @@ fn perf_ring() {
         let mapped = turn.call(|| mmap(0, 9 * PAGE, RW, libc::MAP_SHARED, fd, 0));
         let result = mapped.and_then(|at| munmap(at, 9));
         sys::close(fd);
+        result.map(drop)
+    });
+}
+
+fn fork_with_inherited_events() {
+    let mut attr = Attr::software(2).flags(crate::perf::INHERIT);
+    let leader = attr.try_open(0, -1, -1, 0).unwrap() as i32;
+    for n in 0..30 {
+        let group = if n % 3 == 0 { leader } else { -1 };
+        attr.try_open(0, -1, group, 0).unwrap();
+    }
+    each_fails(&[libc::EAGAIN], |turn| {
+        let child = turn.call(|| {
+            let pid = sys!(libc::SYS_fork)?;
+            if pid == 0 {
+                sys::exit_group(7);
+            }
+            Ok(pid)
+        })?;
+        assert_eq!(join(child as i32), 7);
+        let mut count = [0u64; 4];
+        turn.call(|| sys!(libc::SYS_read, leader, count.as_mut_ptr(), 32)).map(drop)
+    });
+}
+
+fn a_change_of_user() {
+    let id = std::cell::Cell::new(5000);
+    each_fails(&[libc::EAGAIN], |turn| {
+        let result = turn.call(|| sys!(libc::SYS_setresuid, id.get(), 0, 0));
+        id.set(id.get() + 1);
+        sys!(libc::SYS_setresuid, 0, 0, 0)?;
         result.map(drop)
     });
 }

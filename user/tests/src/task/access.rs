@@ -15,24 +15,24 @@ pub const TESTS: &[Test] =
 const KILL: u64 = 1 << 5;
 const DAC: u64 = 1 << 1 | 1 << 2;
 const PTRACE: u64 = 1 << 19;
-const ADMIN: u64 = 1 << 21;
-const NICE: u64 = 1 << 23;
+pub(super) const ADMIN: u64 = 1 << 21;
+pub(super) const NICE: u64 = 1 << 23;
 const RESOURCE: u64 = 1 << 24;
 const PERFMON: u64 = 1 << 38;
 const ALL: u64 = (1 << 41) - 1;
 
 /// Ids and capabilities of a process.
 #[derive(Clone, Copy, Debug)]
-struct Who {
+pub(super) struct Who {
     /// Real, effective and saved.
-    uid: [u32; 3],
-    gid: [u32; 3],
-    permitted: u64,
-    effective: u64,
-    dumpable: bool,
+    pub(super) uid: [u32; 3],
+    pub(super) gid: [u32; 3],
+    pub(super) permitted: u64,
+    pub(super) effective: u64,
+    pub(super) dumpable: bool,
 }
 
-const fn user(id: u32) -> Who {
+pub(super) const fn user(id: u32) -> Who {
     Who { uid: [id; 3], gid: [id; 3], permitted: 0, effective: 0, dumpable: true }
 }
 
@@ -40,8 +40,8 @@ const fn with(id: u32, permitted: u64, effective: u64) -> Who {
     Who { permitted, effective, ..user(id) }
 }
 
-const A: u32 = 1001;
-const B: u32 = 1002;
+pub(super) const A: u32 = 1001;
+pub(super) const B: u32 = 1002;
 
 const CALLERS: [(&str, Who); 12] = [
     ("root", with(0, ALL, ALL)),
@@ -70,7 +70,7 @@ const TARGETS: [(&str, Who); 8] = [
 ];
 
 /// Turns the running process, root, into `who`.
-fn become_who(who: &Who) {
+pub(super) fn become_who(who: &Who) {
     sys!(libc::SYS_setgroups, 0, 0).unwrap();
     sys!(libc::SYS_prctl, libc::PR_SET_KEEPCAPS, 1, 0, 0, 0).unwrap();
     sys!(libc::SYS_setresgid, who.gid[0], who.gid[1], who.gid[2]).unwrap();
@@ -83,7 +83,7 @@ fn become_who(who: &Who) {
 }
 
 /// ptrace(2)'s rule; `real` ids or those for file access.
-fn may_access(own: &Who, other: &Who, real: bool) -> bool {
+pub(super) fn may_access(own: &Who, other: &Who, real: bool) -> bool {
     let (uid, gid, caps) = if real {
         (own.uid[0], own.gid[0], own.permitted)
     } else {
@@ -97,15 +97,15 @@ fn may_access(own: &Who, other: &Who, real: bool) -> bool {
 }
 
 /// The owner of what only the owner may open in /proc/PID.
-fn may_open(own: &Who, other: &Who) -> bool {
+pub(super) fn may_open(own: &Who, other: &Who) -> bool {
     let owner = if other.dumpable { other.uid[1] } else { 0 };
     own.uid[1] == owner || own.effective & DAC == DAC
 }
 
 /// A call, its expected answer, and what came.
-type Row = (&'static str, Result<(), i32>, sys::Result<usize>);
+pub(super) type Row = (&'static str, Result<(), i32>, sys::Result<usize>);
 
-fn or(may: bool, errno: i32) -> Result<(), i32> {
+pub(super) fn or(may: bool, errno: i32) -> Result<(), i32> {
     if may { Ok(()) } else { Err(errno) }
 }
 
@@ -202,10 +202,9 @@ fn calls(own: &Who, other: &Who, pid: i32, at: usize) -> Vec<Row> {
     rows
 }
 
-fn a_table_of_who_may_do_what_to_whom() {
-    // Where the distribution lets nobody without privileges measure, others' rules are not seen.
-    std::fs::write("/proc/sys/kernel/perf_event_paranoid", "1").unwrap();
-    let at = map_shared(1);
+/// Has every caller make `calls` on every target, of which descriptor 0 is /dev/null; how many were
+/// answered as expected.
+pub(super) fn table(calls: impl Fn(&Who, &Who, i32) -> Vec<Row>) -> u32 {
     let checks = map_shared(1);
     let steps = Steps::new();
     let mut ready = 0;
@@ -213,15 +212,18 @@ fn a_table_of_who_may_do_what_to_whom() {
         let done = Steps::new();
         ready += 1;
         let pid = spawn(|| {
+            let null = sys::open("/dev/null", libc::O_RDWR, 0).unwrap();
+            sys!(libc::SYS_dup2, null, 0).unwrap();
             become_who(other);
             steps.reach(ready);
             done.await_(1);
         });
         steps.await_(ready);
+        crate::child::until_asleep(pid);
         for (caller, own) in &CALLERS {
             run(|| {
                 become_who(own);
-                let rows = calls(own, other, pid, at);
+                let rows = calls(own, other, pid);
                 let count = crate::memory::word(checks);
                 count.fetch_add(rows.len() as u32, std::sync::atomic::Ordering::SeqCst);
                 let wrong: Vec<String> = rows
@@ -237,7 +239,14 @@ fn a_table_of_who_may_do_what_to_whom() {
         done.reach(1);
         assert_eq!(join(pid), 0);
     }
-    let checks = crate::memory::word(checks).load(std::sync::atomic::Ordering::SeqCst);
+    crate::memory::word(checks).load(std::sync::atomic::Ordering::SeqCst)
+}
+
+fn a_table_of_who_may_do_what_to_whom() {
+    // Where the distribution lets nobody without privileges measure, others' rules are not seen.
+    std::fs::write("/proc/sys/kernel/perf_event_paranoid", "1").unwrap();
+    let at = map_shared(1);
+    let checks = table(|own, other, pid| calls(own, other, pid, at));
     assert!(checks > 1_000, "{checks} checks");
 }
 

@@ -1,6 +1,7 @@
 //! Processes and threads: how they come, wait for each other, are told things, and end.
 
 mod access;
+mod access_files;
 pub mod clone;
 pub mod credentials;
 mod exec;
@@ -36,6 +37,7 @@ pub const GROUPS: &[&[Test]] = &[
     sessions::TESTS,
     credentials::TESTS,
     access::TESTS,
+    access_files::TESTS,
     privilege::TESTS,
     openings::TESTS,
     limits::TESTS,
