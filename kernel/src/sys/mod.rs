@@ -11,6 +11,7 @@ mod lazy;
 mod memory;
 mod mm;
 mod node;
+mod pci;
 pub mod topology;
 pub mod vulnerabilities;
 
@@ -43,6 +44,7 @@ fn make() -> Result<Arc<Super>> {
     fixed(&clock, "current_clocksource", "tsc");
     fixed(&clock, "available_clocksource", "tsc ");
     buses::fill(&root);
+    pci::fill(&fs, &root);
     events::fill(&root);
     let kernel = root.dir("kernel");
     mm::fill(&fs, &kernel.dir("mm"));

@@ -13,6 +13,7 @@ pub mod ioapic;
 #[cfg(feature = "latency")]
 pub mod latency;
 pub mod paging;
+pub mod pci;
 pub mod percpu;
 pub mod pmu;
 pub mod power;
