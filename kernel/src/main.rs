@@ -75,6 +75,7 @@ pub fn main(start_info: u64) -> ! {
     perf::hw::start_cpu(numa::CpuId::new(0));
     interrupts::route(&firmware, &[3, 4]);
     boot::cpus::start_others(&firmware, |cpu| idle[cpu.index()].stack_top(), secondary);
+    boot::cpus::choose_clock();
     boot::report(&firmware);
     pci::init();
     vm::commit::init();

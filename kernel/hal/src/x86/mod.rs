@@ -9,7 +9,9 @@ pub mod cpu_area;
 pub mod doorbell;
 pub mod fpu;
 pub mod gdt;
+pub mod hpet;
 pub mod ioapic;
+pub mod kvmclock;
 #[cfg(feature = "latency")]
 pub mod latency;
 pub mod paging;
@@ -28,3 +30,4 @@ pub mod trap;
 pub mod user_tables;
 pub mod usercopy;
 pub mod vdso;
+pub mod warp;
