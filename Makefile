@@ -27,6 +27,7 @@ test: setup
 	@$(PROXIMA) test boot faults --kernel checked --topology ring-4
 	@$(PROXIMA) test --host
 	@$(PROXIMA) cpus --quick
+	@sh scripts/streams.sh --quick $(PROXIMA)
 	@$(PROXIMA) test --traffic --filter 'scale|falsely|two_runs'
 
 # Everything, on every topology, on both kernels.
@@ -48,6 +49,7 @@ test-all: setup
 	@sh scripts/traffic-page.sh $(PROXIMA)
 	@sh scripts/perf-suite.sh $(PROXIMA)
 	@sh scripts/commands.sh $(PROXIMA)
+	@sh scripts/streams.sh $(PROXIMA)
 	@sh scripts/crashes.sh $(PROXIMA)
 	@sh scripts/readme.sh $(PROXIMA)
 	@sh scripts/sysctl.sh $(PROXIMA)

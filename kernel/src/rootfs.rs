@@ -27,6 +27,7 @@ pub fn prepare() {
     let devtmpfs = fs::boot::init().expect("devtmpfs");
     crate::tty::init(&devtmpfs);
     crate::kmsg::init(&devtmpfs);
+    crate::devmem::init(&devtmpfs);
     crate::proc::register();
     crate::sys::register();
     let root = crate::boot::init::root();

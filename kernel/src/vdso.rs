@@ -151,8 +151,8 @@ fn object(bytes: &[u8], pages: u64) -> Result<Arc<MemObject>> {
 
 fn data() -> Result<&'static Arc<MemObject>> {
     DATA.get_or_try_init(|| {
-        let (base, mult, wall) = hal::time::parameters();
-        object(hal::user::slice_bytes(&[0u64, base, mult, wall]), 1)
+        let words = hal::vdso::data(&hal::time::parameters());
+        object(hal::user::slice_bytes(&words), 1)
     })
 }
 

@@ -89,5 +89,6 @@ pub fn machine(
         cpu: None,
         plugin: None,
         gdb: None,
+        shares_memory: false,
     }
 }

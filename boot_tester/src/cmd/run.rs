@@ -19,7 +19,7 @@ use crate::error::{BROKEN, Context, Fail, Result, TIMEOUT};
 use crate::guest::kernel::Choice;
 use crate::guest::machine::{Clock, Machine, QEMU, Wiring, kvm_works, shell_line};
 use crate::guest::session::Session;
-use crate::guest::stdin::Feed;
+use crate::guest::stdin::{Feed, Way};
 use crate::guest::terminal::{self, RawMode};
 use crate::guest::watch::{Outcome, Sink, follow};
 use crate::image::gather::Gather;
@@ -168,6 +168,7 @@ fn start(
     }
     ready.cpu.clone_from(&machine.cpu);
     ready.gdb = guest.gdb.then_some(GDB_PORT);
+    ready.shares_memory = mode == Mode::Pipe;
     if guest.dry_run {
         progress.clear();
         return dry_run(&mut ready, work).map(|code| (code, None));
@@ -385,7 +386,10 @@ fn gdb_command(kernel: &Path, choice: &Choice) -> String {
 
 fn feed_stdin(session: &Session) -> Feed {
     match (session.input.try_clone(), session.control.try_clone()) {
-        (Ok(port), Ok(control)) => Feed::start(stdin(), port, control),
+        (Ok(port), Ok(control)) => {
+            let way = session.shared.clone().map_or(Way::Port(port), Way::Shared);
+            Feed::start(stdin(), way, control)
+        }
         _ => Feed::default(),
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::shared;
 use crate::error::{Fail, Result};
 use crate::image::program::in_path;
 use crate::topology::Topology;
@@ -31,12 +32,15 @@ pub struct Machine {
     pub plugin: Option<String>,
     /// Wait for a debugger on this TCP port of the loopback interface.
     pub gdb: Option<u16>,
+    /// The program's streams go by memory that guest and host share.
+    pub shares_memory: bool,
 }
 
 /// Where the four serial ports of the guest end.
 pub enum Wiring {
-    /// File descriptors that QEMU inherits: a socket for each port, and one for its monitor.
-    Sockets { ports: [i32; 4], monitor: i32 },
+    /// File descriptors that QEMU inherits: a socket for each port, one for its monitor, and the
+    /// memory that guest and host share, if they do.
+    Sockets { ports: [i32; 4], monitor: i32, shared: Option<i32> },
     /// For a person who types the command: console and stderr to files, ttyS1 on the terminal.
     Files { console: PathBuf, err: PathBuf, control: PathBuf },
 }
@@ -57,7 +61,7 @@ impl Machine {
         args.push("-append".into());
         args.push(self.cmdline.clone());
         match wiring {
-            Wiring::Sockets { ports, monitor } => {
+            Wiring::Sockets { ports, monitor, shared } => {
                 for (port, fd) in ports.iter().enumerate() {
                     args.push("-chardev".into());
                     args.push(format!("socket,id=port{port},fd={fd}"));
@@ -68,6 +72,15 @@ impl Machine {
                 args.push(format!("socket,id=monitor,fd={monitor}"));
                 args.push("-mon".into());
                 args.push("chardev=monitor,mode=readline".into());
+                if let Some(fd) = shared {
+                    args.push("-object".into());
+                    args.push(format!(
+                        "memory-backend-file,id=shared,mem-path=/proc/self/fd/{fd},size={}M,share=on",
+                        shared::BYTES >> 20
+                    ));
+                    args.push("-device".into());
+                    args.push("ivshmem-plain,memdev=shared".into());
+                }
             }
             Wiring::Files { console, err, control } => {
                 let file = |path: &PathBuf| format!("file:{}", path.display());
@@ -170,7 +183,7 @@ pub fn quote(word: &str) -> String {
 mod tests {
     use super::*;
 
-    const WIRING: Wiring = Wiring::Sockets { ports: [3, 4, 5, 6], monitor: 7 };
+    const WIRING: Wiring = Wiring::Sockets { ports: [3, 4, 5, 6], monitor: 7, shared: Some(8) };
 
     fn machine(clock: Clock) -> Machine {
         Machine {
@@ -182,6 +195,7 @@ mod tests {
             cpu: None,
             plugin: None,
             gdb: None,
+            shares_memory: true,
         }
     }
 
@@ -190,6 +204,7 @@ mod tests {
         let args = machine(Clock::Instructions).args(&WIRING).join(" ");
         assert!(args.contains("tcg,thread=single -icount shift=0,sleep=off"), "{args}");
         assert!(args.contains("socket,id=port3,fd=6"), "{args}");
+        assert!(args.contains("mem-path=/proc/self/fd/8,size=4M,share=on"), "{args}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! A running guest: QEMU as a child process, its four serial ports and its monitor as sockets, and
-//! everything that arrives on the ports as one stream of [`Event`]s.
+//! everything that arrives on the ports or in shared memory as one stream of [`Event`]s.
 //!
 //! No byte is lost: the sockets block QEMU when nobody reads, and QEMU's UART then holds the guest.
 //! A guest dies with the thread that started it, at the latest with the tool.
@@ -19,6 +19,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 use super::console::Console;
 use super::machine::{Machine, Wiring, qemu};
+use super::shared::{Inbox, Shared};
 use crate::error::{Context, Result};
 use crate::image::program::in_path;
 
@@ -26,6 +27,8 @@ pub enum Event {
     /// Bytes of the program's stdout, of its stderr.
     Out(Vec<u8>),
     Err(Vec<u8>),
+    /// A piece of the N-th file that the run file wants back.
+    File(usize, Vec<u8>),
     /// A line of the control channel.
     Control(String),
     /// QEMU has closed all ports: nothing more will come.
@@ -39,6 +42,8 @@ pub struct Session {
     /// Writing halves: the program's stdin, and lines for init.
     pub input: UnixStream,
     pub control: UnixStream,
+    /// The memory that guest and host share, where the machine has some.
+    pub shared: Option<Shared>,
     monitor: UnixStream,
     events: Receiver<Event>,
     stderr: Option<thread::JoinHandle<String>>,
@@ -61,18 +66,25 @@ impl Session {
             ours.push(host);
             theirs.push(guest);
         }
+        let shared = machine.shares_memory.then(Shared::new).transpose()?;
         let fd = |which: usize| theirs[which].as_raw_fd();
-        let wiring = Wiring::Sockets { ports: [0, 1, 2, 3].map(fd), monitor: fd(4) };
+        let memory = shared.as_ref().map(|shared| shared.as_fd().as_raw_fd());
+        let wiring =
+            Wiring::Sockets { ports: [0, 1, 2, 3].map(fd), monitor: fd(4), shared: memory };
         let mut command = command()?;
         command.args(machine.args(&wiring));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = {
             let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-            for socket in &theirs {
-                fcntl_setfd(socket.as_fd(), FdFlags::empty()).context("fcntl")?;
+            let memory = shared.as_ref().map(AsFd::as_fd);
+            for file in theirs.iter().map(AsFd::as_fd).chain(memory) {
+                fcntl_setfd(file, FdFlags::empty()).context("fcntl")?;
             }
             let child = command.spawn().context("qemu");
             drop(theirs);
+            if let Some(memory) = memory {
+                fcntl_setfd(memory, FdFlags::CLOEXEC).context("fcntl")?;
+            }
             child?
         };
         let stderr = child.stderr.take().map(|mut pipe| {
@@ -82,13 +94,14 @@ impl Session {
                 text
             })
         });
-        Self::connect(child, stderr, ours, console_file)
+        Self::connect(child, stderr, ours, shared, console_file)
     }
 
     fn connect(
         child: Child,
         stderr: Option<thread::JoinHandle<String>>,
         ours: Vec<UnixStream>,
+        shared: Option<Shared>,
         console_file: Option<File>,
     ) -> Result<Self> {
         let mut ports = ours.into_iter();
@@ -103,13 +116,14 @@ impl Session {
         let (send, events) = mpsc::sync_channel(256);
         read_bytes(out, send.clone(), Event::Out);
         read_bytes(err, send.clone(), Event::Err);
-        read_lines(control, send);
+        read_lines(control, send, shared.clone().map(Inbox::new));
         Ok(Self {
             child,
             console,
             console_thread: Some(console_thread),
             input,
             control: control_writer,
+            shared,
             monitor,
             events,
             stderr,
@@ -208,12 +222,13 @@ fn read_bytes(mut port: UnixStream, to: SyncSender<Event>, wrap: fn(Vec<u8>) -> 
     });
 }
 
-fn read_lines(port: UnixStream, to: SyncSender<Event>) {
+fn read_lines(port: UnixStream, to: SyncSender<Event>, mut inbox: Option<Inbox>) {
     use std::io::{BufRead, BufReader};
     thread::spawn(move || {
-        for line in BufReader::new(port).split(b'\n').map_while(std::result::Result::ok) {
+        for line in BufReader::new(&port).split(b'\n').map_while(std::result::Result::ok) {
             let line = String::from_utf8_lossy(&line).trim().to_string();
-            if to.send(Event::Control(line)).is_err() {
+            let taken = inbox.as_mut().and_then(|inbox| inbox.take(&line, &port));
+            if to.send(taken.unwrap_or(Event::Control(line))).is_err() {
                 break;
             }
         }

@@ -90,6 +90,10 @@ pub fn follow(
                 seen.1 += bytes.len() as u64;
                 sink.err(&bytes)
             }
+            Event::File(number, bytes) => {
+                sink.file(number, &bytes);
+                true
+            }
             Event::Control(line) => {
                 hear(&line, &mut said, stdin.as_ref(), session, sink);
                 if said.ready && stdin.is_none() {
@@ -109,7 +113,13 @@ pub fn follow(
     }
 }
 
-fn hear(line: &str, said: &mut Said, stdin: Option<&Feed>, session: &Session, sink: &mut dyn Sink) {
+fn hear(
+    line: &str,
+    said: &mut Said,
+    stdin: Option<&Feed>,
+    session: &mut Session,
+    sink: &mut dyn Sink,
+) {
     if let Some(row) = line.strip_prefix("placement ") {
         return sink.placement(row);
     }
@@ -122,6 +132,10 @@ fn hear(line: &str, said: &mut Said, stdin: Option<&Feed>, session: &Session, si
     match (first, number) {
         (Some("ready"), tsc) => {
             said.ready = true;
+            if words.next() != Some("shared") {
+                // The guest's kernel does not give it.
+                session.shared = None;
+            }
             sink.ready(session, tsc.unwrap_or(0));
         }
         (Some("stdin"), Some(total)) => {

@@ -20,6 +20,7 @@ pub enum Cap {
     NetAdmin = 12,
     NetRaw = 13,
     IpcLock = 14,
+    SysRawio = 17,
     SysChroot = 18,
     SysPtrace = 19,
     SysAdmin = 21,

@@ -372,6 +372,14 @@ pub fn fadt(table: &[u8]) -> Fadt {
     }
 }
 
+/// The address of the timer's registers in memory, out of the HPET table (IA-PC HPET specification 1.0a,
+/// 3.2.4).
+pub fn hpet(table: &[u8]) -> Option<u64> {
+    const MEMORY: u8 = 0;
+    let address = u64_at(table, 44).filter(|&address| address != 0)?;
+    (*table.get(40)? == MEMORY).then_some(address)
+}
+
 /// SLP_TYPa of the `_S5_` package in the DSDT's byte code: what power-off writes.
 ///
 /// A search for the name, not an interpreter: the package is constant on every machine.

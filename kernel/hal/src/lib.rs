@@ -11,6 +11,7 @@ extern crate std;
 extern crate alloc;
 
 pub mod addr;
+pub mod clock;
 pub mod firmware;
 pub mod hmat;
 pub mod irq;

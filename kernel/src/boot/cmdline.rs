@@ -19,6 +19,11 @@ pub fn text() -> &'static str {
     TEXT.get().map_or("", |t| t)
 }
 
+/// Whether the word stands there.
+pub fn has(word: &str) -> bool {
+    text().split_ascii_whitespace().any(|each| each == word)
+}
+
 /// The value of the last word `name=value`.
 pub fn value(name: &str) -> Option<&'static str> {
     text()

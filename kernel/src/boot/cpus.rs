@@ -1,9 +1,10 @@
 //! Per-CPU areas, and the start of the other CPUs.
 
+use super::cmdline;
 use crate::task::stack::KernelStack;
 use alloc::vec::Vec;
 use core::mem::forget;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use frames::{Kind, Usage};
 use hal::firmware::Description;
 use hal::smp::Start;
@@ -13,6 +14,8 @@ use numa::{AtomicCpuMask, CpuId, CpuMask};
 /// CPUs that run.
 static ONLINE: AtomicCpuMask = AtomicCpuMask::new();
 static STARTED: AtomicUsize = AtomicUsize::new(0);
+/// What the clock goes by is chosen: the other CPUs may go on.
+static CLOCK_CHOSEN: AtomicBool = AtomicBool::new(false);
 /// The page where the other CPUs begin, in the first MiB (which is never given out).
 const START_PAGE: u64 = 0x8000;
 
@@ -77,7 +80,10 @@ pub fn start_others(
         phys::zero(frame);
         frame
     };
-    let all_up = || STARTED.load(Ordering::Acquire) == count;
+    let all_up = || {
+        hal::warp::look_while_waiting();
+        STARTED.load(Ordering::Acquire) == count
+    };
     hal::smp::start_all(PhysAddr::new(START_PAGE), table, entry, &mut alloc, all_up);
     for i in 1..=count {
         if !online().contains(CpuId::new(i as u16)) {
@@ -90,6 +96,31 @@ pub fn start_others(
 pub fn arrive(cpu: CpuId) {
     cpu_area::enter(cpu);
     hal::smp::init_this_cpu();
+    hal::warp::look_for_a_moment();
     ONLINE.set(cpu, Ordering::Release);
     STARTED.fetch_add(1, Ordering::Release);
+    while !CLOCK_CHOSEN.load(Ordering::Acquire) {
+        core::hint::spin_loop();
+    }
+    hal::time::start_cpu();
+}
+
+/// Chooses what the clock goes by, when all CPUs have looked at their counters, and lets them go on.
+/// The command line's words are Linux's.
+pub fn choose_clock() {
+    let mut found = hal::time::find_sources();
+    if found.warped {
+        log::warn!("TSC: CPUs differ by {} cycles", hal::warp::widest());
+    }
+    match cmdline::value("tsc") {
+        Some("unstable") => found.warped = true,
+        Some("reliable") => (found.warped, found.invariant) = (false, true),
+        _ => {}
+    }
+    found.kvm_clock &= !cmdline::has("no-kvmclock");
+    found.hpet &= cmdline::value("hpet") != Some("disable");
+    let source = found.choose(cmdline::value("clocksource"));
+    hal::time::go_by(source, &found);
+    log::info!("clocksource: {}", source.name());
+    CLOCK_CHOSEN.store(true, Ordering::Release);
 }

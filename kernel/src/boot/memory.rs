@@ -12,6 +12,8 @@ use numa::NodeId;
 const RAM: u32 = 1;
 const ACPI_TABLES: u32 = 3;
 const MIB: u64 = 1 << 20;
+/// Interrupt controllers and the event timer are here on every PC.
+const CONTROLLERS: core::ops::Range<u64> = 0xfec0_0000..0xff00_0000;
 /// What the early page tables map.
 const EARLY_LIMIT: u64 = 1 << 30;
 /// Bits of a kernel data page.
@@ -74,6 +76,9 @@ pub fn init(info: &BootInfo) -> Description {
     hal::firmware::add_accesses(&mut description, found.srat.as_deref(), found.hmat.as_deref());
     for warning in found.warnings.iter().chain(&description.warnings) {
         log::warn!("firmware: {warning}");
+    }
+    if let Some(at) = found.hpet.filter(|at| CONTROLLERS.contains(at)) {
+        hal::hpet::init(at);
     }
     hal::time::calibrate(found.pm_timer);
 
@@ -138,9 +143,8 @@ fn map_kernel(info: &BootInfo, image: &hal::boot::Image, table: &mut dyn FnMut()
     part(image.text_end, image.rodata_end, Pte::NO_EXEC | Pte::GLOBAL);
     part(image.rodata_end, image.data_end, DATA);
     part(image.data_end, image.end, Pte::NO_EXEC | Pte::GLOBAL);
-    // I/O APICs and the local APIC live here on every PC.
-    mapper.map(direct(0xfec0_0000), PhysAddr::new(0xfec0_0000), 2 * MIB, DEVICE);
-    mapper.map(direct(0xfee0_0000), PhysAddr::new(0xfee0_0000), 2 * MIB, DEVICE);
+    let controllers = PhysAddr::new(CONTROLLERS.start);
+    mapper.map(direct(CONTROLLERS.start), controllers, CONTROLLERS.end - CONTROLLERS.start, DEVICE);
     // SAFETY of the call is argued in hal: everything that runs from here on is mapped above.
     hal::boot::use_tables(mapper);
 }

@@ -35,8 +35,10 @@ mod field {
     pub const DATA_SIZE: usize = 1048;
 }
 
-/// Bit 0 tells old programs what it told them (nothing); user_time and user_time_zero hold.
-const CAPABILITIES: u64 = 1 << 1 | 1 << 3 | 1 << 4;
+/// Bit 0 tells old programs what it told them (nothing); user_time and user_time_zero hold where the
+/// clock goes by the TSC.
+const CAPABILITIES: u64 = NO_TIME | 1 << 3 | 1 << 4;
+const NO_TIME: u64 = 1 << 1;
 
 /// The pages.
 pub struct Pages {
@@ -107,7 +109,8 @@ impl Buffer {
         let mode = Mode { overwrite: !writable, backward: attr.has(flag::WRITE_BACKWARD) };
         let watermark = if attr.has(flag::WATERMARK) { u64::from(attr.wakeup) } else { 0 };
         let pages = Pages { pages, object };
-        pages.set(field::CAPABILITIES, CAPABILITIES);
+        let by_tsc = hal::time::parameters().by_tsc;
+        pages.set(field::CAPABILITIES, if by_tsc { CAPABILITIES } else { NO_TIME });
         pages.set(field::SIZE, field::HEAD as u64);
         pages.set(field::DATA_OFFSET, PAGE);
         pages.set(field::DATA_SIZE, data * PAGE);
@@ -179,7 +182,7 @@ impl Buffer {
     /// Brings the control page up to date.
     pub fn update(&self, value: u64, enabled: u64, running: u64) {
         let now = hal::time::now();
-        let (base, mult, _) = hal::time::parameters();
+        let hal::time::Parameters { base, mult, .. } = hal::time::parameters();
         // The clock's multiplier has more than 32 bits below 1 GHz.
         let (mut mult, mut shift) = (mult, u64::from(hal::time::SHIFT));
         while mult > u64::from(u32::MAX) {

@@ -114,7 +114,7 @@ pub fn of_cpu(id: CpuId) -> Times {
         times.user += user.saturating_sub(user_before);
         times.system += system.saturating_sub(system_before);
     }
-    let since_boot = hal::cpu::rdtsc().saturating_sub(hal::time::parameters().0);
+    let since_boot = hal::cpu::rdtsc().saturating_sub(hal::time::first_tsc());
     times.idle = since_boot.saturating_sub(times.user + times.nice + times.system);
     times
 }

@@ -6,7 +6,8 @@ use alloc::format;
 use fs::pseudo::Dir;
 
 /// Major, minor, class and name of the devices.
-const DEVICES: [(u32, u32, &str, &str); 8] = [
+const DEVICES: [(u32, u32, &str, &str); 9] = [
+    (1, 1, "mem", "mem"),
     (1, 3, "mem", "null"),
     (1, 5, "mem", "zero"),
     (1, 7, "mem", "full"),

@@ -11,9 +11,11 @@ mod lazy;
 mod memory;
 mod mm;
 mod node;
+mod pci;
 pub mod topology;
 pub mod vulnerabilities;
 
+use crate::proc::put;
 use abi::Result;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -40,9 +42,12 @@ fn make() -> Result<Arc<Super>> {
     system.add("node", Lazy::dir(&fs, node::fill));
     system.add("memory", Lazy::dir(&fs, memory::fill));
     let clock = system.dir("clocksource").dir("clocksource0");
-    fixed(&clock, "current_clocksource", "tsc");
-    fixed(&clock, "available_clocksource", "tsc ");
+    line(&clock, "current_clocksource", |out| out.bytes(hal::time::source().name().as_bytes()));
+    line(&clock, "available_clocksource", |out| {
+        hal::time::offered().for_each(|source| put!(out, "{} ", source.name()));
+    });
     buses::fill(&root);
+    pci::fill(&fs, &root);
     events::fill(&root);
     let kernel = root.dir("kernel");
     mm::fill(&fs, &kernel.dir("mm"));

@@ -1,10 +1,15 @@
 //! The control channel: one line, one message.
 //!
-//! To the host: `ready TSC` before the program starts, `placement LINE` for each line of the table
-//! that the run file may ask for, `file N HEX` with pieces of the N-th file that it wants back, `stdin N` (N bytes of ttyS1 have been
+//! To the host: `ready TSC` before the program starts (with ` shared` where stdio goes by shared memory,
+//! see [`crate::shared`]), `placement LINE` for each line of the table that the run file may ask for,
+//! `file N HEX` with pieces of the N-th file that it wants back, `stdin N` (N bytes of stdin have been
 //! consumed, which is the host's leave to send more), and at the end `exit N` or `signal N`,
 //! followed in pipe mode by ` out BYTES err BYTES`, so that a lost byte is noticed.
 //! From the host: `eof N` (stdin ends after N bytes), `winsize ROWS COLUMNS`.
+//!
+//! With shared memory also `out N`, `err N` and `piece FILE N`: the next N bytes there are of stdout, of
+//! stderr, of a file; and from the host `taken N` (it has consumed so many of all these bytes) and
+//! `in N` (so many bytes of stdin are there).
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -14,8 +19,12 @@ use std::sync::{Arc, Mutex};
 
 use rustix::termios::tcdrain;
 
+use crate::shared::Outbox;
+
 pub enum Message {
     Eof(u64),
+    In(u64),
+    Taken(u64),
     Winsize { rows: u16, columns: u16 },
 }
 
@@ -56,11 +65,19 @@ impl Control {
     }
 
     /// Sends a file, if it is there, as the `number`-th of those that the host wants.
-    pub fn send_file(&mut self, number: usize, path: &Path) -> Result<(), String> {
+    pub fn send_file(
+        &mut self,
+        number: usize,
+        path: &Path,
+        outbox: Option<&Outbox>,
+    ) -> Result<(), String> {
         /// Bytes a line.
         const PIECE: usize = 2048;
         // What the program did not write the host misses by itself.
         let Ok(bytes) = std::fs::read(path) else { return Ok(()) };
+        if let Some(outbox) = outbox {
+            return outbox.send(&format!("piece {number}"), &bytes);
+        }
         for piece in bytes.chunks(PIECE) {
             let mut line = format!("file {number} ");
             for byte in piece {
@@ -88,6 +105,8 @@ fn parse(line: &str) -> Option<Message> {
     let mut words = line.split_whitespace();
     match words.next()? {
         "eof" => Some(Message::Eof(words.next()?.parse().ok()?)),
+        "in" => Some(Message::In(words.next()?.parse().ok()?)),
+        "taken" => Some(Message::Taken(words.next()?.parse().ok()?)),
         "winsize" => Some(Message::Winsize {
             rows: words.next()?.parse().ok()?,
             columns: words.next()?.parse().ok()?,
@@ -103,6 +122,8 @@ mod tests {
     #[test]
     fn messages_of_the_host_are_understood_and_others_ignored() {
         assert!(matches!(parse("eof 12"), Some(Message::Eof(12))));
+        assert!(matches!(parse("in 5"), Some(Message::In(5))));
+        assert!(matches!(parse("taken 7"), Some(Message::Taken(7))));
         let size = parse("winsize 24 80");
         assert!(matches!(size, Some(Message::Winsize { rows: 24, columns: 80 })));
         assert!(parse("eof").is_none());

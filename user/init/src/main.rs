@@ -10,12 +10,16 @@
 //! | ttyS2 | the program's stderr                                               |
 //! | ttyS3 | control: lines in both directions, see [`control`]                 |
 //!
+//! In pipe mode the program's streams go by shared memory instead of ttyS1 and ttyS2 where there is
+//! some ([`shared`]).
+//!
 //! Guarantees: bytes pass unchanged in both directions, and every byte the program wrote has left
 //! its port before the status line is sent. What makes up the image is the host's business.
 
 mod batch;
 mod control;
 mod cpus;
+mod device;
 mod loopback;
 mod mounts;
 mod observe;
@@ -25,6 +29,7 @@ mod ptrace;
 mod pump;
 mod run;
 mod session;
+mod shared;
 mod spec;
 mod traffic;
 mod tsc;
@@ -34,6 +39,7 @@ use std::fs;
 
 use rustix::system::{RebootCommand, reboot};
 
+use crate::shared::Outbox;
 use crate::spec::{Mode, Spec};
 
 /// Where the host puts what to run; without it a shell is opened on the console.
@@ -80,15 +86,19 @@ fn run_guest(entry: u64) -> Result<(), String> {
         return session::on_console(&spec);
     };
     let mut control = control::Control::new(ports.control)?;
-    control.send(&format!("ready {entry}"))?;
+    let shared = if spec.mode == Mode::Pipe { shared::Shared::find() } else { None };
+    let shared = shared.map(|shared| (shared.clone(), Outbox::new(shared, control.sender())));
+    let outbox = shared.as_ref().map(|(_, outbox)| outbox.clone());
+    let how = if shared.is_some() { " shared" } else { "" };
+    control.send(&format!("ready {entry}{how}"))?;
     let status = match spec.mode {
-        Mode::Pipe => run::piped(&spec, ports.out, ports.err, &mut control)?,
+        Mode::Pipe => run::piped(&spec, ports.out, ports.err, &mut control, shared)?,
         Mode::Direct => run::direct(&spec, ports.out, ports.err)?,
         Mode::Tty => run::terminal(&spec, ports.out, &mut control)?,
         Mode::Batch => batch::run(&spec, ports.out)?,
     };
     for (number, path) in spec.fetch.iter().enumerate() {
-        control.send_file(number, path.as_ref())?;
+        control.send_file(number, path.as_ref(), outbox.as_ref())?;
     }
     control.send(&status)
 }

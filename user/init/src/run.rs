@@ -5,14 +5,16 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process_group, wait};
 use rustix::termios::{Winsize, tcdrain, tcsetwinsize};
 
 use crate::control::{Control, Message};
 use crate::observe;
-use crate::pump::{Stdin, to_port};
+use crate::pump::{Inlet, Outlet, Stdin, to_host};
 use crate::session;
+use crate::shared::{Outbox, Shared};
 use crate::spec::{Program, Spec};
 use crate::traffic;
 
@@ -45,28 +47,48 @@ impl std::fmt::Display for End {
     }
 }
 
-pub fn piped(spec: &Spec, out: File, err: File, control: &mut Control) -> Result<String, String> {
-    let mut err_port = err.try_clone().map_err(|e| e.to_string())?;
+/// The program's streams as pipes, carried by the shared memory where there is some.
+pub fn piped(
+    spec: &Spec,
+    out: File,
+    err: File,
+    control: &mut Control,
+    shared: Option<(Arc<Shared>, Outbox)>,
+) -> Result<String, String> {
     let in_port = out.try_clone().map_err(|e| e.to_string())?;
+    let outlet = |port: File, name| match &shared {
+        Some((_, outbox)) => Outlet::Shared(outbox.clone(), name),
+        None => Outlet::Port(port),
+    };
+    let (out, mut err) = (outlet(out, "out"), outlet(err, "err"));
     let program = &spec.programs[0];
     let mut command = prepared(spec, program)?;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {
         Ok(child) => child,
-        Err(error) => return Ok(not_started(&mut err_port, &spec.programs[0], &error)),
+        Err(error) => {
+            let (why, end) = not_started(&spec.programs[0], &error);
+            let _ = err.send(why.as_bytes());
+            err.drain();
+            return Ok(end.into());
+        }
     };
     // Dropping the Command closes init's copies of the pipes' far ends.
     drop(command);
-    let stdout = child.stdout.take().map(|pipe| to_port(pipe, out));
-    let stderr = child.stderr.take().map(|pipe| to_port(pipe, err));
-    if let Some(pipe) = child.stdin.take() {
-        let stdin = Stdin::start(in_port, pipe, control.sender());
-        control.listen(move |message| {
-            if let Message::Eof(total) = message {
-                stdin.set_end(total);
-            }
-        });
-    }
+    let inlet = match &shared {
+        Some((shared, _)) => Inlet::Shared(shared.clone()),
+        None => Inlet::Port(in_port),
+    };
+    let stdin = child.stdin.take().map(|pipe| Stdin::start(inlet, pipe, control.sender()));
+    let outbox = shared.map(|(_, outbox)| outbox);
+    control.listen(move |message| match (message, &stdin, &outbox) {
+        (Message::Eof(total), Some(stdin), _) => stdin.set_end(total),
+        (Message::In(total), Some(stdin), _) => stdin.put(total),
+        (Message::Taken(total), _, Some(outbox)) => outbox.taken(total),
+        _ => {}
+    });
+    let stdout = child.stdout.take().map(|pipe| to_host(pipe, out));
+    let stderr = child.stderr.take().map(|pipe| to_host(pipe, err));
     let (end, table) = end_of_program(spec, &child)?;
     for line in table {
         control.send(&format!("placement {line}"))?;
@@ -85,7 +107,11 @@ pub fn direct(spec: &Spec, out: File, mut err: File) -> Result<String, String> {
     command.stdin(Stdio::null()).stdout(copy(&out)?).stderr(copy(&err)?);
     let child = match command.spawn() {
         Ok(child) => child,
-        Err(error) => return Ok(not_started(&mut err, &spec.programs[0], &error)),
+        Err(error) => {
+            let (why, end) = not_started(&spec.programs[0], &error);
+            let _ = err.write_all(why.as_bytes()).and_then(|()| Ok(tcdrain(&err)?));
+            return Ok(end.into());
+        }
     };
     let (end, _) = end_of_program(spec, &child)?;
     kill_the_rest();
@@ -139,12 +165,11 @@ pub fn command(spec: &Spec, program: &Program) -> Command {
     command
 }
 
-/// What a shell says of a program that cannot be started: 127 when absent, else 126.
-fn not_started(err: &mut File, program: &Program, error: &std::io::Error) -> String {
-    let path = program.path.to_string_lossy();
-    let _ = writeln!(err, "init: {path}: {error}");
-    let _ = tcdrain(&*err);
-    if error.kind() == std::io::ErrorKind::NotFound { "exit 127".into() } else { "exit 126".into() }
+/// What a shell says of a program that cannot be started, and its status: 127 when absent, else 126.
+fn not_started(program: &Program, error: &std::io::Error) -> (String, &'static str) {
+    let why = format!("init: {}: {error}\n", program.path.to_string_lossy());
+    let absent = error.kind() == std::io::ErrorKind::NotFound;
+    (why, if absent { "exit 127" } else { "exit 126" })
 }
 
 /// Waits for `child`, collecting every other process that ends meanwhile.

@@ -185,7 +185,7 @@ pub fn register() {
         random: Arc::new(Random { waits: true }),
         urandom: Arc::new(Random { waits: false }),
     };
-    register_char(DevId::new(1, 0), 10, Arc::new(devices));
+    register_char(DevId::new(1, 3), 7, Arc::new(devices));
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub struct Tables {
     pub hmat: Option<Vec<u8>>,
     /// I/O port of the power-management timer.
     pub pm_timer: Option<u16>,
+    /// Address of the High Precision Event Timer's registers.
+    pub hpet: Option<u64>,
     /// Address of a sleep control register in memory: its page must be mapped.
     pub sleep_page: Option<u64>,
     pub warnings: Vec<String>,
@@ -59,6 +61,7 @@ table!(Srat, Signature::SRAT);
 table!(Slit, Signature::SLIT);
 table!(Hmat, HMAT);
 table!(Facp, Signature::FADT);
+table!(Hpet, Signature::HPET);
 
 fn bytes_of<T: AcpiTable>(
     tables: &AcpiTables<DirectMap>,
@@ -125,6 +128,7 @@ pub fn find(info: &BootInfo) -> Tables {
     out.srat = bytes_of::<Srat>(&tables, &mut out.warnings);
     out.slit = bytes_of::<Slit>(&tables, &mut out.warnings);
     out.hmat = bytes_of::<Hmat>(&tables, &mut out.warnings);
+    out.hpet = bytes_of::<Hpet>(&tables, &mut out.warnings).and_then(|t| firmware::hpet(&t));
     if let Some(fadt) = bytes_of::<Facp>(&tables, &mut out.warnings).map(|t| firmware::fadt(&t)) {
         out.pm_timer = fadt.pm_timer;
         if let Some(kind) = fadt.dsdt.and_then(|at| dsdt(info, at)).and_then(firmware::find_s5) {

@@ -32,6 +32,14 @@ pub fn rdtsc() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
+/// The time-stamp counter, read after everything before it.
+#[inline(always)]
+pub fn rdtsc_ordered() -> u64 {
+    // SAFETY: as `rdtsc`; LFENCE has no other effect than to wait.
+    unsafe { core::arch::x86_64::_mm_lfence() };
+    rdtsc()
+}
+
 /// Features that the kernel uses where they are present (the boot CPU's; others must match).
 #[derive(Clone, Copy, Debug)]
 pub struct Features(u32);

@@ -9,10 +9,13 @@ pub mod cpu_area;
 pub mod doorbell;
 pub mod fpu;
 pub mod gdt;
+pub mod hpet;
 pub mod ioapic;
+pub mod kvmclock;
 #[cfg(feature = "latency")]
 pub mod latency;
 pub mod paging;
+pub mod pci;
 pub mod percpu;
 pub mod pmu;
 pub mod power;
@@ -27,3 +30,4 @@ pub mod trap;
 pub mod user_tables;
 pub mod usercopy;
 pub mod vdso;
+pub mod warp;

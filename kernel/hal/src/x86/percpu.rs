@@ -36,6 +36,8 @@ pub struct CpuLocal {
     pub(super) apic_id: u32,
     /// Requests from other CPUs (see [`super::apic::Ipi`]), one bit each.
     pub(super) ipi_pending: Requests,
+    /// Where KVM keeps this CPU's time (see [`super::kvmclock`]).
+    pub(super) kvm_time: super::kvmclock::Place,
 }
 
 /// Offsets for assembly.
@@ -57,6 +59,7 @@ impl CpuLocal {
             tss: 0,
             apic_id,
             ipi_pending: Requests::new(),
+            kvm_time: super::kvmclock::Place::new(),
         }
     }
 

@@ -32,6 +32,12 @@ pub fn inl(port: u16) -> u32 {
     unsafe { Port::new(port).read() }
 }
 
+/// Writes 32 bits to an I/O port.
+pub fn outl(port: u16, value: u32) {
+    // SAFETY: as `outb`.
+    unsafe { Port::new(port).write(value) }
+}
+
 /// Resets the machine: the chipset's reset register, then a triple fault.
 pub fn reset() -> ! {
     crate::irq::disable();

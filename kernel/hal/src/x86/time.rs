@@ -1,10 +1,11 @@
-//! Clocks: the TSC as the only clock source, calibrated at boot and refined a second later; the wall
-//! clock's start from CMOS.
+//! Clocks: the TSC, calibrated at boot and refined a second later, and what the clock goes by where the
+//! TSC is not to be relied upon; the wall clock's start from CMOS.
 
-use super::apic;
 use super::cpu::{cpuid, features, rdtsc};
 use super::power::{inb, inl, outb};
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use super::{apic, hpet, kvmclock, warp};
+use crate::clock::{Found, Source};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering};
 
 /// Nanoseconds = cycles x multiplier >> SHIFT.
 pub const SHIFT: u32 = 32;
@@ -19,16 +20,16 @@ struct Line {
 
 /// The line by the short measurement at boot, and the one by the long measurement that follows. A
 /// line is written before it becomes the one in use, and not afterwards.
-static LINES: [Line; 2] = [const {
-    Line {
-        // Far ahead: until the clock is calibrated it says 0, as cycles of an unknown length would
-        // be ahead of what it says then.
-        base: AtomicU64::new(i64::MAX as u64),
-        mult: AtomicU64::new(1 << SHIFT),
-        inverse: AtomicU64::new(1 << SHIFT),
-    }
-}; 2];
-/// The one of them that is in use.
+static LINES: [Line; 2] = [const { Line::new() }; 2];
+/// In use where another source than the TSC is: no TSC ever reaches its base, and what is not found by
+/// the TSC is asked of [`now_otherwise`]. So the way by the TSC costs nothing more.
+static OTHERWISE: Line = Line::new();
+/// What the clock goes by, and what is added to its time there.
+static SOURCE: AtomicU8 = AtomicU8::new(Source::Tsc as u8);
+static OFFSET: AtomicU64 = AtomicU64::new(0);
+/// One bit for each [`Source`] that there is.
+static OFFERED: AtomicU8 = AtomicU8::new(1);
+/// The line that is in use.
 static IN_USE: AtomicPtr<Line> = AtomicPtr::new((&raw const LINES).cast_mut().cast());
 /// Wall-clock nanoseconds at monotonic 0.
 static WALL: AtomicU64 = AtomicU64::new(0);
@@ -46,10 +47,33 @@ fn line() -> &'static Line {
     unsafe { &*IN_USE.load(Ordering::Acquire) }
 }
 
-/// The clock's parameters, for the vDSO: TSC at monotonic 0, multiplier, wall clock at 0.
-pub fn parameters() -> (u64, u64, u64) {
-    let Line { base, mult, .. } = line();
-    (base.load(Ordering::Relaxed), mult.load(Ordering::Relaxed), WALL.load(Ordering::Relaxed))
+/// The clock as programs read it.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameters {
+    /// TSC at monotonic 0.
+    pub base: u64,
+    /// Nanoseconds are cycles x this >> [`SHIFT`].
+    pub mult: u64,
+    /// Wall-clock nanoseconds at monotonic 0.
+    pub wall: u64,
+    /// The clock goes by the TSC, so that programs can read it.
+    pub by_tsc: bool,
+}
+
+/// The clock's parameters at present.
+pub fn parameters() -> Parameters {
+    let in_use @ Line { base, mult, .. } = line();
+    Parameters {
+        base: base.load(Ordering::Relaxed),
+        mult: mult.load(Ordering::Relaxed),
+        wall: WALL.load(Ordering::Relaxed),
+        by_tsc: !core::ptr::eq(in_use, &OTHERWISE),
+    }
+}
+
+/// The time-stamp counter when the machine began.
+pub fn first_tsc() -> u64 {
+    LINES[0].base.load(Ordering::Relaxed)
 }
 
 /// Nanoseconds since boot.
@@ -64,18 +88,97 @@ pub fn now() -> u64 {
         }
         // A CPU whose TSC is a little behind must not see a huge value.
         if cycles as i64 <= 0 {
-            return 0;
+            return now_otherwise();
         }
         return ((u128::from(cycles) * u128::from(mult.load(Ordering::Relaxed))) >> SHIFT) as u64;
     }
 }
 
-/// The TSC value at `ns` since boot.
+/// Nanoseconds since boot where the TSC does not tell.
+#[cold]
+fn now_otherwise() -> u64 {
+    /// The latest that was told by counters that differ.
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let offset = OFFSET.load(Ordering::Relaxed);
+    match source() {
+        Source::KvmClock => kvmclock::now().wrapping_add(offset),
+        Source::Hpet => hpet::now().wrapping_add(offset),
+        Source::Tsc if core::ptr::eq(line(), &OTHERWISE) => {
+            let cycles = rdtsc().saturating_sub(first_tsc());
+            let now =
+                (u128::from(cycles) * u128::from(OTHERWISE.mult.load(Ordering::Relaxed))) >> SHIFT;
+            (now as u64).max(LAST.fetch_max(now as u64, Ordering::AcqRel))
+        }
+        Source::Tsc => 0,
+    }
+}
+
+/// The TSC value at `ns` since boot, on this CPU.
 #[inline]
 pub fn tsc_at(ns: u64) -> u64 {
-    let Line { base, inverse, .. } = line();
-    let cycles = (u128::from(ns) * u128::from(inverse.load(Ordering::Relaxed))) >> SHIFT;
-    base.load(Ordering::Relaxed).wrapping_add(cycles as u64)
+    let in_use @ Line { base, inverse, .. } = line();
+    let cycles =
+        |ns: u64| ((u128::from(ns) * u128::from(inverse.load(Ordering::Relaxed))) >> SHIFT) as u64;
+    if core::ptr::eq(in_use, &OTHERWISE) {
+        return rdtsc().wrapping_add(cycles(ns.saturating_sub(now())));
+    }
+    base.load(Ordering::Relaxed).wrapping_add(cycles(ns))
+}
+
+/// What the clock goes by.
+pub fn source() -> Source {
+    let number = SOURCE.load(Ordering::Relaxed);
+    Source::ALL.into_iter().find(|source| *source as u8 == number).unwrap_or(Source::Tsc)
+}
+
+/// What it could go by.
+pub fn offered() -> impl Iterator<Item = Source> {
+    let offered = OFFERED.load(Ordering::Relaxed);
+    Source::ALL.into_iter().filter(move |source| offered & 1 << *source as u8 != 0)
+}
+
+/// What was found out about this machine's counters, on the CPU that boots, when all have looked.
+pub fn find_sources() -> Found {
+    let kvm_clock = kvmclock::is_offered();
+    if kvm_clock {
+        kvmclock::start_cpu();
+    }
+    Found {
+        warped: warp::widest() > 0,
+        invariant: features().invariant_tsc(),
+        kvm: kvmclock::is_host(),
+        kvm_clock,
+        kvm_stable: kvm_clock && kvmclock::is_stable(),
+        hpet: hpet::is_offered(),
+    }
+}
+
+/// Goes on from the present time by `source`, as [`Found::choose`] said. Before the other CPUs ask for
+/// the time, and programs.
+pub fn go_by(source: Source, found: &Found) {
+    let bits = Source::ALL.into_iter().filter(|source| found.offers(*source));
+    OFFERED.store(bits.fold(0, |bits, source| bits | 1 << source as u8), Ordering::Relaxed);
+    if source == Source::Tsc && !found.warped {
+        return;
+    }
+    let now = now();
+    OTHERWISE.mult.store(LINES[0].mult.load(Ordering::Relaxed), Ordering::Relaxed);
+    OTHERWISE.inverse.store(LINES[0].inverse.load(Ordering::Relaxed), Ordering::Relaxed);
+    let there = match source {
+        Source::KvmClock => kvmclock::now(),
+        Source::Hpet => hpet::now(),
+        Source::Tsc => now,
+    };
+    OFFSET.store(now.wrapping_sub(there), Ordering::Relaxed);
+    SOURCE.store(source as u8, Ordering::Relaxed);
+    IN_USE.store((&raw const OTHERWISE).cast_mut(), Ordering::Release);
+}
+
+/// A CPU that started later does what the chosen source asks of each.
+pub fn start_cpu() {
+    if source() == Source::KvmClock {
+        kvmclock::start_cpu();
+    }
 }
 
 /// Wall-clock nanoseconds since 1970 at monotonic 0.
@@ -95,6 +198,16 @@ pub fn tsc_hz() -> u64 {
 }
 
 impl Line {
+    const fn new() -> Self {
+        Self {
+            // Far ahead: until the clock is calibrated it says 0, as cycles of an unknown length would
+            // be ahead of what it says then.
+            base: AtomicU64::new(i64::MAX as u64),
+            mult: AtomicU64::new(1 << SHIFT),
+            inverse: AtomicU64::new(1 << SHIFT),
+        }
+    }
+
     fn set(&self, base: u64, cycles: u64, ns: u64) {
         let ratio = |a: u64, b: u64| ((u128::from(a) << SHIFT) / u128::from(b.max(1))) as u64;
         self.base.store(base, Ordering::Relaxed);
@@ -126,7 +239,8 @@ fn sample(read: &dyn Fn() -> u32) -> (u32, u64) {
 
 /// Calibrates the TSC and this CPU's APIC timer. `pm_timer` is the ACPI timer's I/O port.
 ///
-/// Where CPUID names the TSC's frequency nothing is waited for; else both are measured together
+/// Where CPUID or KVM names the TSC's frequency, and the APIC's timer goes by it, nothing is waited for;
+/// else both are measured together
 /// over 2 ms against the ACPI timer, or the PIT. What the ACPI timer gave is good to some 0.05 %;
 /// [`refine`] makes it better.
 pub fn calibrate(pm_timer: Option<u16>) {
@@ -134,6 +248,10 @@ pub fn calibrate(pm_timer: Option<u16>) {
     let leaf = if cpuid(0, 0)[0] >= 0x15 { cpuid(0x15, 0) } else { [0; 4] };
     let known = (leaf[0] > 0 && leaf[1] > 0 && leaf[2] > 0)
         .then(|| u64::from(leaf[2]) * u64::from(leaf[1]) / u64::from(leaf[0]));
+    let known = known.or_else(|| {
+        kvmclock::is_offered().then(kvmclock::start_cpu)?;
+        kvmclock::tsc_hz()
+    });
     if let (Some(hz), true) = (known, features().tsc_deadline()) {
         LINES[0].set(base, hz, 1_000_000_000);
         apic::set_timer_source(true, 0, 1);
@@ -157,7 +275,15 @@ pub fn calibrate(pm_timer: Option<u16>) {
                 measure(&Reference { read: &pit_read, hz: 1_193_182, mask: 0xffff })
             }
         };
-        LINES[0].set(base, measured.cycles, measured.ns);
+        let (cycles, ns) = match known {
+            Some(hz) => (hz, 1_000_000_000),
+            None => (measured.cycles, measured.ns),
+        };
+        if known.is_some() {
+            // There is nothing better to measure.
+            BEGIN[0].store(0, Ordering::Relaxed);
+        }
+        LINES[0].set(base, cycles, ns);
         let (ticks, ns) = timer_rate(&measured);
         apic::set_timer_source(features().tsc_deadline(), ticks, ns);
     }
@@ -209,14 +335,14 @@ fn timer_rate(m: &Measured) -> (u64, u64) {
 
 /// True when [`refine`] has something to measure by.
 pub fn can_refine() -> bool {
-    BEGIN[0].load(Ordering::Relaxed) != 0
+    BEGIN[0].load(Ordering::Relaxed) != 0 && core::ptr::eq(line(), &LINES[0])
 }
 
 /// Measures the TSC once more, over all the time since [`calibrate`] (a second or more): cycles and
 /// the nanoseconds that they took.
 pub fn refine() -> Option<(u64, u64)> {
     let [port, ticks0, tsc0] = [0, 1, 2].map(|i| BEGIN[i].load(Ordering::Relaxed));
-    if port == 0 || core::ptr::eq(line(), &LINES[1]) {
+    if port == 0 || !core::ptr::eq(line(), &LINES[0]) {
         return None;
     }
     let (ticks1, tsc1) = sample(&|| inl(port as u16));

@@ -2,9 +2,11 @@
 //!
 //! The functions are position independent and find their data in the first of the pages before the image. The
 //! kernel builds the ELF image around them (see the kernel's `vdso` module). Data layout (u64 words):
-//! 0 sequence (odd while changing), 1 TSC at monotonic 0, 2 multiplier (ns x 2^32 per cycle),
-//! 3 wall-clock ns at monotonic 0.
+//! 0 sequence (odd while changing, and as long as the clock does not go by the TSC), 1 TSC at monotonic
+//! 0, 2 multiplier (ns x 2^32 per cycle), 3 wall-clock ns at monotonic 0, 4 not 0: the clock does not go
+//! by the TSC, and a system call tells it.
 
+use super::time::Parameters;
 use core::arch::global_asm;
 
 /// Pages before the image. As on Linux only the first is there: others are for virtual machines'
@@ -35,8 +37,24 @@ vdso_read:
     cmp r11, [r9]
     jne 2b
     ret
-3:  pause
+3:  cmp qword ptr [r9 + 32], 0
+    jne 5f
+    pause
     jmp 2b
+5:  push rdi
+    push rsi
+    sub rsp, 16
+    mov edi, 1                      // monotonic
+    mov rsi, rsp
+    mov eax, 228
+    syscall
+    imul rax, [rsp], 1000000000
+    add rax, [rsp + 8]
+    add rsp, 16
+    pop rsi
+    pop rdi
+    mov r8, [r9 + 24]
+    ret
 4:  xor eax, eax
     mov r8, [r9 + 24]
     ret
@@ -187,19 +205,25 @@ pub fn exports() -> [(&'static str, u64); 6] {
     ]
 }
 
-/// Writes the clock's parameters (TSC at monotonic 0, multiplier, wall clock at 0), as `change` gives
-/// them, into the data page. Readers never see a mixture, and wait while `change` runs. One writer at
-/// a time.
-pub fn write_data(page: &mut [u8], change: impl FnOnce() -> (u64, u64, u64)) {
+/// The data page's words.
+pub fn data(clock: &Parameters) -> [u64; 5] {
+    let otherwise = u64::from(!clock.by_tsc);
+    [otherwise, clock.base, clock.mult, clock.wall, otherwise]
+}
+
+/// Writes the clock's parameters, as `change` gives them, into the data page. Readers never see a
+/// mixture, and wait while `change` runs. One writer at a time.
+pub fn write_data(page: &mut [u8], change: impl FnOnce() -> Parameters) {
     use core::sync::atomic::{AtomicU64, Ordering};
     let words = page.as_mut_ptr().cast::<AtomicU64>();
-    // SAFETY: a page holds more than four aligned words; readers only load them.
+    // SAFETY: a page holds more than five aligned words; readers only load them.
     unsafe {
-        (*words).fetch_add(1, Ordering::AcqRel);
-        let (base, mult, wall) = change();
-        for (i, value) in [base, mult, wall].into_iter().enumerate() {
-            (*words.add(i + 1)).store(value, Ordering::Relaxed);
+        let sequence = (*words).fetch_or(1, Ordering::AcqRel) | 1;
+        let clock = change();
+        for (i, value) in data(&clock).into_iter().enumerate().skip(1) {
+            (*words.add(i)).store(value, Ordering::Relaxed);
         }
-        (*words).fetch_add(1, Ordering::Release);
+        let next = if clock.by_tsc { sequence + 1 } else { sequence };
+        (*words).store(next, Ordering::Release);
     }
 }

@@ -16,6 +16,8 @@ pub const TESTS: &[Test] = tests![
     a_processs_memory_is_read_through_proc,
     pagemap_tells_what_is_present,
     mounts_come_and_go,
+    memory_of_the_machine_is_not_given,
+    a_devices_memory_is_read_through_dev_mem,
 ];
 
 fn null_takes_everything_and_gives_nothing() {
@@ -134,4 +136,53 @@ fn mounts_come_and_go() {
     open(&(path.clone() + "/below"), O_RDONLY, 0).unwrap();
     fails(sys!(SYS_umount2, target.as_ptr(), 0), EINVAL);
     fails(sys!(SYS_mount, kind, target.as_ptr(), c"nosuchfs".as_ptr(), 0, 0), ENODEV);
+}
+
+const CAP_SYS_RAWIO: u64 = 1 << 17;
+
+fn memory_of_the_machine_is_not_given() {
+    let fd = open("/dev/mem", O_RDWR, 0).unwrap();
+    // 32 MiB is memory on any machine.
+    let (at, mut bytes) = (32 << 20, [0u8; 8]);
+    fails(sys!(SYS_pread64, fd, bytes.as_mut_ptr(), 8, at), EPERM);
+    fails(sys!(SYS_pwrite64, fd, bytes.as_ptr(), 8, at), EPERM);
+    crate::child::run(|| {
+        crate::task::credentials::drop_effective(CAP_SYS_RAWIO);
+        fails(open("/dev/mem", O_RDONLY, 0), EPERM);
+    });
+}
+
+/// The text of a file of a PCI function.
+fn of_function(name: &str, file: &str) -> String {
+    std::fs::read_to_string(format!("/sys/bus/pci/devices/{name}/{file}")).unwrap()
+}
+
+/// The disk controller that QEMU's q35 always has, without a driver: AHCI 1.3.1, 10.1.2 has its
+/// registers.
+fn a_devices_memory_is_read_through_dev_mem() {
+    const AHCI: &str = "0x010601";
+    const VERSION: u64 = 0x10;
+    let functions = std::fs::read_dir("/sys/bus/pci/devices").unwrap();
+    let names = functions.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let name = { names }.find(|name| of_function(name, "class").trim() == AHCI).unwrap();
+    assert_eq!(of_function(&name, "vendor"), "0x8086\n");
+    assert_eq!(of_function(&name, "device"), "0x2922\n");
+    let config = std::fs::read(format!("/sys/bus/pci/devices/{name}/config")).unwrap();
+    assert_eq!(config[..4], [0x86, 0x80, 0x22, 0x29]);
+    let resource = of_function(&name, "resource");
+    assert_eq!(resource.lines().count(), 13, "{resource}");
+    let words = resource.lines().nth(5).unwrap().split(' ');
+    let words: Vec<u64> = words.map(|word| u64::from_str_radix(&word[2..], 16).unwrap()).collect();
+    // 4 KiB of memory, aligned to its size.
+    assert_eq!((words[1] - words[0], words[2]), (0xfff, 0x40200));
+    let fd = open("/dev/mem", O_RDONLY, 0).unwrap();
+    let mut version = 0u32;
+    let read = sys!(SYS_pread64, fd, &raw mut version, 4, words[0] + VERSION);
+    // Linux reads no further than its memory goes, and lets the rest be mapped.
+    if read.is_err_and(|error| error.0 == EFAULT) {
+        let at = sys!(SYS_mmap, 0, 4096, PROT_READ, MAP_SHARED, fd, words[0]).unwrap();
+        // SAFETY: within the page just mapped, aligned.
+        version = unsafe { ((at + VERSION as usize) as *const u32).read_volatile() };
+    }
+    assert_eq!(version, 0x0001_0000);
 }

@@ -11,6 +11,8 @@ use crate::sys::{self, clock, fails, monotonic, sys, timespec};
 pub const TESTS: &[Test] = tests![
     clocks_go_forward_only,
     the_monotonic_clock_is_one_on_all_cpus,
+    no_clock_goes_back_from_one_cpu_to_another,
+    the_clocks_source_is_one_that_there_is,
     the_librarys_clock_is_the_kernels,
     processor_time_is_counted_for_thread_and_process,
     resolutions_are_told,
@@ -59,6 +61,51 @@ fn the_monotonic_clock_is_one_on_all_cpus() {
             last = now;
         }
     }
+}
+
+/// A thread on each CPU tells the others what time it is, by the vDSO and by system calls in turn: none
+/// reads less than it had been told before it looked.
+fn no_clock_goes_back_from_one_cpu_to_another() {
+    use std::sync::atomic::AtomicU64;
+    /// The vDSO's word where there is one.
+    fn by_library(id: i32) -> u64 {
+        let mut time = timespec(0);
+        // SAFETY: fills a timespec.
+        assert_eq!(unsafe { libc::clock_gettime(id, &mut time) }, 0);
+        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    }
+    let ids = [CLOCK_MONOTONIC, CLOCK_REALTIME, libc::CLOCK_BOOTTIME, libc::CLOCK_MONOTONIC_RAW];
+    let end = monotonic() + 300 * MS;
+    for id in ids {
+        let told = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for cpu in crate::child::affinity(0) {
+                let told = &told;
+                scope.spawn(move || {
+                    crate::child::pin(cpu);
+                    // All ids share the time; each has its look, however late it is.
+                    for round in 0.. {
+                        let before = told.load(SeqCst);
+                        let now = if round % 2 == 0 { by_library(id) } else { clock(id) };
+                        assert!(now >= before, "clock {id}, CPU {cpu}: {now} after {before}");
+                        told.fetch_max(now, SeqCst);
+                        if round > 200 && monotonic() > end {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+    }
+}
+
+fn the_clocks_source_is_one_that_there_is() {
+    let read = |name: &str| {
+        let dir = "/sys/devices/system/clocksource/clocksource0";
+        std::fs::read_to_string(format!("{dir}/{name}_clocksource")).unwrap()
+    };
+    let (current, available) = (read("current"), read("available"));
+    assert!(available.split_whitespace().any(|name| name == current.trim()), "{available}");
 }
 
 fn the_librarys_clock_is_the_kernels() {
