@@ -1,5 +1,8 @@
 //! The sleeping reader-writer lock: many readers or one writer; a waiting writer keeps new readers
-//! out, so that writers are not starved by a stream of page faults.
+//! out, so that writers are not starved by a stream of page faults. When a writer is done, those who
+//! wait to read have their turn before the next one.
+//!
+//! Readers and writers wait apart: whoever ends a turn wakes those alone who may have the next.
 
 use crate::WaitQueue;
 use crate::cell::LockedCell;
@@ -17,7 +20,8 @@ const WANTED: u32 = 1 << 30;
 pub struct RwLock<T: ?Sized> {
     class: Class,
     state: AtomicU32,
-    waiters: WaitQueue,
+    readers: WaitQueue,
+    writers: WaitQueue,
     value: LockedCell<T>,
 }
 
@@ -39,7 +43,8 @@ impl<T> RwLock<T> {
         Self {
             class: Class::new(),
             state: AtomicU32::new(0),
-            waiters: WaitQueue::new(),
+            readers: WaitQueue::new(),
+            writers: WaitQueue::new(),
             value: LockedCell::new(value),
         }
     }
@@ -52,7 +57,7 @@ impl<T: ?Sized + Sync> RwLock<T> {
         self.class.waits();
         match self.try_read() {
             Some(guard) => guard,
-            None => waiting::<T, _>(Kind::Read, || self.waiters.wait_until(|| self.try_read())),
+            None => waiting::<T, _>(Kind::Read, || self.readers.wait_until(|| self.try_read())),
         }
     }
 
@@ -94,10 +99,11 @@ impl<T: ?Sized + Sync> RwLock<T> {
     fn wait_to_write(&self) -> WriteGuard<'_, T> {
         // One writer at a time: all of them would find it taken, each for every turn. Whoever is
         // woken and finds it so sets WANTED again.
-        self.waiters.wait_until_exclusive(|| {
+        self.writers.wait_until_exclusive(|| {
             let mut state = self.state.load(Ordering::Relaxed);
             loop {
-                // WANTED is cleared by the writer that gets in; others set it again.
+                // WANTED is cleared by the writer that gets in and by the one that leaves; the one
+                // that is woken sets it again.
                 let (new, won) =
                     if state & !WANTED == 0 { (WRITER, true) } else { (state | WANTED, false) };
                 match self.state.compare_exchange_weak(
@@ -118,8 +124,9 @@ impl<T: ?Sized> Drop for ReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         let before = self.lock.state.fetch_sub(1, Ordering::Release);
-        if before & !WANTED == 1 {
-            self.lock.waiters.wake_one();
+        // Without WANTED no writer sleeps, or one that was woken is on its way and will set it.
+        if before == WANTED | 1 {
+            self.lock.writers.wake_one();
         }
     }
 }
@@ -127,8 +134,9 @@ impl<T: ?Sized> Drop for ReadGuard<'_, T> {
 impl<T: ?Sized> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.state.fetch_and(!WRITER, Ordering::Release);
-        self.lock.waiters.wake_one();
+        self.lock.state.store(0, Ordering::Release);
+        self.lock.readers.wake_all();
+        self.lock.writers.wake_one();
     }
 }
 
@@ -191,5 +199,30 @@ mod tests {
         }
         let both = *pair.read();
         assert_eq!(both, (20_000, 20_000));
+    }
+
+    #[test]
+    fn a_waiting_writer_keeps_new_readers_out_and_is_followed_by_them() {
+        let lock = Arc::new(RwLock::new(0));
+        let held = lock.read();
+        let writer = {
+            let lock = lock.clone();
+            thread::spawn(move || *lock.write() += 1)
+        };
+        while !lock.writers.has_waiters() {
+            thread::yield_now();
+        }
+        assert!(lock.try_read().is_none());
+        let reader = {
+            let lock = lock.clone();
+            thread::spawn(move || *lock.read())
+        };
+        while !lock.readers.has_waiters() {
+            thread::yield_now();
+        }
+        drop(held);
+        assert_eq!(reader.join().expect("no panic"), 1);
+        writer.join().expect("no panic");
+        assert_eq!(lock.state.load(Ordering::Relaxed), 0);
     }
 }

@@ -55,9 +55,9 @@ fn counted() -> (u64, u64) {
 }
 
 fn the_status_file_and_getrusage_count_the_same_switches() {
-    // Long ones: on a busy host a short sleep may be over before its CPU is given away.
-    for _ in 0..10 {
-        sleep(5_000_000);
+    // On a busy host a sleep may be over before its CPU is given away: then it is no switch.
+    while counted().0 < 10 {
+        sleep(1_000_000);
     }
     let before = counted();
     let told = told();
