@@ -2,6 +2,7 @@
 
 use abi::{Errno, Result};
 use alloc::vec::Vec;
+use fs::pseudo::News;
 use sync::SpinLock;
 
 /// The kernel's name, as programs expect it.
@@ -19,12 +20,14 @@ pub const NAME_MAX: usize = 64;
 pub struct Name {
     text: SpinLock<Option<Vec<u8>>>,
     unset: &'static str,
+    /// Told when it is set.
+    pub news: News,
 }
 
 /// The host's name.
-pub static HOST: Name = Name { text: SpinLock::new(None), unset: "(none)" };
+pub static HOST: Name = Name { text: SpinLock::new(None), unset: "(none)", news: News::new() };
 /// The NIS domain's name.
-pub static DOMAIN: Name = Name { text: SpinLock::new(None), unset: "(none)" };
+pub static DOMAIN: Name = Name { text: SpinLock::new(None), unset: "(none)", news: News::new() };
 
 impl Name {
     /// The present name.
@@ -40,6 +43,7 @@ impl Name {
         let fresh = Some(name.to_vec());
         let old = core::mem::replace(&mut *self.text.lock(), fresh);
         drop(old);
+        self.news.tell();
         Ok(())
     }
 }

@@ -59,6 +59,10 @@ impl EventFd {
 }
 
 impl FileOps for EventFd {
+    fn writes_ranges(&self) -> bool {
+        true
+    }
+
     fn seekable(&self) -> Seek {
         Seek::Stream
     }

@@ -6,6 +6,7 @@
 
 use crate::dentry::Dentry;
 use crate::inode::Inode;
+use crate::pseudo::News;
 use crate::stat::Statfs;
 use abi::raw::general as g;
 use abi::{Errno, Result};
@@ -106,6 +107,8 @@ impl PartialEq for Path {
 /// (mount id, address of the covered entry): what is mounted there.
 type Covers = BTreeMap<(u32, usize), Arc<Mount>>;
 static COVERS: SpinLock<Covers> = SpinLock::new(BTreeMap::new());
+/// Told of every change of the mount tree.
+pub static NEWS: News = News::new();
 /// Serializes changes of the mount tree.
 static CHANGES: Mutex<()> = Mutex::new(());
 
@@ -328,6 +331,7 @@ pub fn attach(sb: Arc<Super>, source: &str, flags: u32, at: &Path) -> Result<Arc
     let mount = Mount::new(sb, source, flags)?;
     COVERS.lock().room_for_one()?;
     cover(&mount, &at);
+    NEWS.tell();
     Ok(mount)
 }
 
@@ -363,6 +367,7 @@ pub fn bind(from: &Path, at: &Path, recursive: bool) -> Result<Arc<Mount>> {
             cover(twin, &place);
         }
     }
+    NEWS.tell();
     Ok(mount)
 }
 
@@ -385,6 +390,7 @@ pub fn relocate(from: &Path, at: &Path) -> Result<()> {
     }
     uncover(mount);
     cover(mount, &at);
+    NEWS.tell();
     Ok(())
 }
 
@@ -398,6 +404,7 @@ pub fn remount(at: &Path, flags: u32, options: &str, bind: bool) -> Result<()> {
         at.mount.sb.fs.remount(options)?;
     }
     at.mount.flags.store(flags & MOUNT_FLAGS, Relaxed);
+    NEWS.tell();
     Ok(())
 }
 
@@ -432,6 +439,7 @@ pub fn detach(at: Path, lazy: bool) -> Result<()> {
         let place = uncover(&mount);
         gone.push((mount, place));
     }
+    NEWS.tell();
     drop(changes);
     drop(gone);
     Ok(())
@@ -463,6 +471,7 @@ pub fn pivot(root: &Path, new_root: &Path, put_old: &Path) -> Result<()> {
     uncover(&root.mount);
     cover(&root.mount, put_old);
     cover(&new_root.mount, &root_at);
+    NEWS.tell();
     Ok(())
 }
 

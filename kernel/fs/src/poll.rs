@@ -67,6 +67,11 @@ impl PollTable {
         self.refused |= entered.is_err();
     }
 
+    /// A queue could not be made.
+    pub fn refuse(&mut self) {
+        self.refused = true;
+    }
+
     /// True when there was no memory to enter some queue: its changes are not told.
     pub fn was_refused(&self) -> bool {
         self.refused

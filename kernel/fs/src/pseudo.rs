@@ -7,10 +7,12 @@
 mod dir;
 mod file;
 mod link;
+mod news;
 
 pub use dir::{Dir, DirSource, DynDir, Listed};
 pub use file::{Records, Store, Text, TextFile};
 pub use link::DynLink;
+pub use news::News;
 
 use crate::file::Llseek;
 use crate::inode::{Inode, InodeBase};
@@ -41,18 +43,26 @@ pub struct Access {
     pub llseek: Llseek,
     /// epoll(7) takes it, though it is always ready; else it is EPERM there.
     pub pollable: bool,
+    /// What those who poll it are told of.
+    pub news: Option<&'static News>,
 }
 
 impl Access {
     /// Text that is made while it is read, as nearly all in procfs: it has no end to count from.
-    pub const SEQUENCE: Self = Self { llseek: Llseek::Sequence, pollable: true };
+    pub const SEQUENCE: Self = Self { llseek: Llseek::Sequence, pollable: true, news: None };
     /// A setting of sysctl(5).
-    pub const SETTING: Self = Self { llseek: Llseek::File, pollable: true };
+    pub const SETTING: Self = Self { llseek: Llseek::File, pollable: true, news: None };
 
     /// A file about a process: nobody waits for it.
     #[must_use]
     pub const fn of_process(llseek: Llseek) -> Self {
-        Self { llseek, pollable: false }
+        Self { llseek, pollable: false, news: None }
+    }
+
+    /// The same, of a file whose changes are told.
+    #[must_use]
+    pub const fn telling(self, news: &'static News) -> Self {
+        Self { pollable: true, news: Some(news), ..self }
     }
 }
 
@@ -69,7 +79,7 @@ impl Style {
         file_size: 4096,
         refuses_open: true,
         write_error: Errno::EIO,
-        access: Access { llseek: Llseek::Small, pollable: true },
+        access: Access { llseek: Llseek::Small, pollable: true, news: None },
     };
 }
 

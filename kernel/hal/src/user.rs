@@ -255,6 +255,17 @@ impl UserIo {
         Ok(Self { parts: UserParts::Many(parts, 0, 0), left: left.min(MAX_RW) })
     }
 
+    /// Takes the next range as data of its own; None at the end.
+    pub fn next_range(&mut self) -> Option<Self> {
+        let (addr, run) = self.head();
+        let len = run.min(self.left);
+        if len == 0 {
+            return None;
+        }
+        self.advance(len);
+        Some(Self { parts: UserParts::One(addr), left: len })
+    }
+
     /// The next contiguous range: address and length (0 at the end).
     fn head(&mut self) -> (VirtAddr, usize) {
         match &mut self.parts {

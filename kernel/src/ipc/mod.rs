@@ -266,14 +266,20 @@ impl<T: Object> Objects<T> {
 
     /// All objects, one after the other: those that are there when their turn comes.
     pub fn all(&self) -> impl Iterator<Item = Arc<T>> {
+        self.with_ids().map(|(_, object)| object)
+    }
+
+    /// The same, each with its id.
+    pub fn with_ids(&self) -> impl Iterator<Item = (i32, Arc<T>)> {
         self.sweep();
         let mut next = 0;
         core::iter::from_fn(move || {
             let table = self.table.lock();
             let mut rest = table.slots.range(next..);
-            let (slot, object) = rest.find_map(|(&at, s)| Some((at, s.object.clone()?)))?;
+            let (slot, id, object) =
+                rest.find_map(|(&at, s)| Some((at, id_of(at, s.uses), s.object.clone()?)))?;
             next = slot + 1;
-            Some(object)
+            Some((id, object))
         })
     }
 

@@ -2,6 +2,7 @@
 
 use super::{NOWAIT, Object, Objects, Perm, cmd, now, write_words};
 use crate::creds;
+use crate::proc::put;
 use crate::task::current;
 use abi::{Errno, Result};
 use alloc::collections::VecDeque;
@@ -9,6 +10,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use frames::fallible::Grow;
 use fs::Cap;
+use fs::pseudo::Text;
 use hal::VirtAddr;
 use sync::{SpinLock, WaitQueue};
 
@@ -268,4 +270,25 @@ pub fn control(id: i32, command: i32, at: VirtAddr) -> Result<i32> {
         }
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// /proc/sysvipc/msg.
+pub fn list(out: &mut Text) -> Result<()> {
+    put!(out, "{:>10} {:>10} perms {:>11} {:>10} lspid lrpid", "key", "msqid", "cbytes", "qnum");
+    out.bytes(b"   uid   gid  cuid  cgid      stime      rtime      ctime\n");
+    for (id, queue) in QUEUES.with_ids() {
+        let state = queue.state.lock();
+        let perm = &state.perm;
+        put!(out, "{:>10} {id:>10}  {:>4o}  {:>10}", perm.key, perm.mode, state.bytes);
+        put!(
+            out,
+            " {:>10} {:>5} {:>5}",
+            state.messages.len(),
+            state.last_sender,
+            state.last_receiver
+        );
+        put!(out, " {:>5} {:>5} {:>5} {:>5}", perm.uid, perm.gid, perm.cuid, perm.cgid);
+        put!(out, " {:>10} {:>10} {:>10}\n", state.sent, state.received, state.changed);
+    }
+    Ok(())
 }

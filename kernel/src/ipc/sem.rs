@@ -1,12 +1,14 @@
 //! Semaphore sets (semget(2)).
 
 use super::{NOWAIT, Object, Objects, Perm, cmd, now, write_words};
+use crate::proc::put;
 use crate::task::{Process, current};
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use frames::fallible::{TryMap, TryVec, copied, filled};
+use fs::pseudo::Text;
 use hal::VirtAddr;
 use sync::{SpinLock, WaitError, WaitQueue};
 
@@ -377,4 +379,18 @@ fn read_values(id: i32, num: i32, command: i32, at: VirtAddr) -> Result<i32> {
         GETNCNT => waiting(false),
         _ => waiting(true),
     })
+}
+
+/// /proc/sysvipc/sem.
+pub fn list(out: &mut Text) -> Result<()> {
+    put!(out, "{:>10} {:>10} perms {:>10}", "key", "semid", "nsems");
+    out.bytes(b"   uid   gid  cuid  cgid      otime      ctime\n");
+    for (id, set) in SETS.with_ids() {
+        let state = set.state.lock();
+        let perm = &state.perm;
+        put!(out, "{:>10} {id:>10}  {:>4o} {:>10}", perm.key, perm.mode, state.sems.len());
+        put!(out, " {:>5} {:>5} {:>5} {:>5}", perm.uid, perm.gid, perm.cuid, perm.cgid);
+        put!(out, " {:>10} {:>10}\n", state.operated, state.changed);
+    }
+    Ok(())
 }

@@ -5,6 +5,7 @@
 
 use super::{Object, Objects, Perm, cmd, now, write_words};
 use crate::creds;
+use crate::proc::put;
 use crate::task::current;
 use crate::task::process::limit;
 use abi::flags::Prot;
@@ -14,6 +15,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use frames::fallible::{TryVec, arc, text};
 use fs::Cap;
+use fs::pseudo::Text;
 use hal::VirtAddr;
 use sync::SpinLock;
 use vm::commit;
@@ -315,4 +317,26 @@ pub fn control(id: i32, command: i32, at: VirtAddr) -> Result<i32> {
         LOCK | UNLOCK => lock(&*SEGMENTS.find(id)?, command == LOCK).map(|()| 0),
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// /proc/sysvipc/shm.
+pub fn list(out: &mut Text) -> Result<()> {
+    put!(out, "{:>10} {:>10} perms {:>21}  cpid  lpid nattch", "key", "shmid", "size");
+    put!(
+        out,
+        "   uid   gid  cuid  cgid      atime      dtime      ctime {:>21} {:>21}\n",
+        "rss",
+        "swap"
+    );
+    for (id, segment) in SEGMENTS.with_ids() {
+        let (attaches, resident) = (segment.attaches(), segment.resident() * PAGE);
+        let state = segment.state.lock();
+        let perm = &state.perm;
+        put!(out, "{:>10} {id:>10}  {:>4o} {:>21}", perm.key, perm.mode, segment.size);
+        put!(out, " {:>5} {:>5}  {attaches:>5}", segment.creator, state.last);
+        put!(out, " {:>5} {:>5} {:>5} {:>5}", perm.uid, perm.gid, perm.cuid, perm.cgid);
+        put!(out, " {:>10} {:>10} {:>10}", state.attached, state.detached, state.changed);
+        put!(out, " {resident:>21} {:>21}\n", 0);
+    }
+    Ok(())
 }

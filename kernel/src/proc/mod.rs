@@ -86,6 +86,10 @@ fn make() -> Result<Arc<Super>> {
     symbols::add(&fs, &top);
     top.dir("tty").text("drivers", devices::tty_drivers);
     sysctl::add(&fs, &top.dir("sys"));
+    let sysvipc = top.dir("sysvipc");
+    sysvipc.text("msg", crate::ipc::msg::list);
+    sysvipc.text("sem", crate::ipc::sem::list);
+    sysvipc.text("shm", crate::ipc::shm::list);
     sysrq::add(&top);
     own::add(&fs, &top.dir("proxima"));
     let root = root::make(&fs, top);

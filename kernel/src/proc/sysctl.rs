@@ -9,6 +9,7 @@ mod memory;
 
 use super::guard::Guarded;
 use super::{Show, put};
+use crate::uts;
 use abi::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -23,6 +24,8 @@ pub enum Setting {
     Read(Show),
     /// One that can be written: mode, text, what writing does.
     Write(u32, Show, fn(&[u8]) -> Result<()>),
+    /// A name, with what reads and writes it; its changes are told.
+    Name(&'static uts::Name, Show, fn(&[u8]) -> Result<()>),
 }
 
 /// A text made by a closure.
@@ -50,11 +53,11 @@ fn enter(fs: &Arc<PseudoFs>, top: &Dir, settings: &'static [(&'static str, Setti
 }
 
 fn put_in(fs: &Arc<PseudoFs>, dir: &Dir, name: &str, setting: &'static Setting) {
-    let file = |mode: u32, show: Made, store: Option<Store>| {
+    let file = |mode: u32, access: Access, show: Made, store: Option<Store>| {
         let base = fs.base(abi::raw::general::S_IFREG | mode);
-        TextFile::with_base(fs, base, Access::SETTING, show, store)
+        TextFile::with_base(fs, base, access, show, store)
     };
-    let read_only = |show: Made| Guarded::read_only(file(0o444, show, None));
+    let read_only = |show: Made| Guarded::read_only(file(0o444, Access::SETTING, show, None));
     match setting {
         Setting::Fixed(text) => {
             let show = move |out: &mut Text| {
@@ -66,9 +69,15 @@ fn put_in(fs: &Arc<PseudoFs>, dir: &Dir, name: &str, setting: &'static Setting) 
         Setting::Read(show) => dir.add(name, read_only(Box::new(*show))),
         Setting::Write(mode, show, store) => {
             let store: Store = Box::new(*store);
-            let file = file(*mode, Box::new(*show), Some(store));
+            let file = file(*mode, Access::SETTING, Box::new(*show), Some(store));
             let mode = *mode;
             dir.add(name, Guarded::new(file, move |args| check(mode, args)));
+        }
+        Setting::Name(of, show, store) => {
+            let store: Store = Box::new(*store);
+            let access = Access::SETTING.telling(&of.news);
+            let file = file(0o644, access, Box::new(*show), Some(store));
+            dir.add(name, Guarded::new(file, move |args| check(0o644, args)));
         }
     }
 }

@@ -113,8 +113,31 @@ fn readv(c: &mut Ctx<'_>, fd: i32, iov: VirtAddr, count: usize) -> Result<usize>
 fn writev(c: &mut Ctx<'_>, fd: i32, iov: VirtAddr, count: usize) -> Result<usize> {
     let file = to_write(c, fd)?;
     let mut data = UserIo::from_iovecs(iov, count)?;
-    let done = if data.left() == 0 { Ok(0) } else { file.write(&mut data) };
+    let done = match data.left() {
+        0 => Ok(0),
+        _ if file.ops().writes_ranges() => write_ranges(&file, &mut data),
+        _ => file.write(&mut data),
+    };
     writes(c, done)
+}
+
+/// A write for each range, until one is not taken whole.
+fn write_ranges(file: &File, data: &mut UserIo) -> Result<usize> {
+    let mut done = 0;
+    while let Some(mut range) = data.next_range() {
+        let len = range.left();
+        match file.write(&mut range) {
+            Ok(wrote) => {
+                done += wrote;
+                if wrote < len {
+                    break;
+                }
+            }
+            Err(_) if done > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
 }
 
 /// A position argument: EINVAL when negative, whatever the descriptor.

@@ -29,6 +29,7 @@ mod process;
 pub mod quick;
 mod random;
 mod sched;
+mod set_mm;
 mod signal;
 mod socket;
 mod syslog;

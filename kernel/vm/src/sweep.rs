@@ -1,5 +1,6 @@
 //! Moving what lies on the wrong nodes of a range: pages are found and moved batch by batch.
 
+use crate::env;
 use crate::migrate::{BATCH, Candidate, Outcome};
 use crate::mm::Mm;
 use crate::table::{self, State};
@@ -72,7 +73,8 @@ impl Mm {
     ) -> u64 {
         let mut sweep = Sweep::default();
         let mut at = Some(start);
-        while let Some(from) = at {
+        // Who is killed does not learn how far it came.
+        while let Some(from) = at.filter(|_| !env::killed()) {
             at = self.collect(&mut sweep, (from, end), all, &mut target);
             sweep.failed += self.migrate_with_retries(core::mem::take(&mut sweep.batch), reason);
             if !sweep.elsewhere.is_empty() {

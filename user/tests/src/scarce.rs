@@ -396,7 +396,7 @@ fn who_is_killed_in_a_long_call_ends() {
     const RANGES: usize = 1024;
     const LEN: usize = 16 << 20;
     type Call = fn(&[[usize; 2]], i32);
-    let calls: [Call; 4] = [
+    let calls: [Call; 9] = [
         |ranges, _| {
             let (at, count) = (ranges.as_ptr(), ranges.len());
             let _ = sys!(libc::SYS_process_vm_readv, sys::getpid(), at, count, at, count, 0);
@@ -413,11 +413,48 @@ fn who_is_killed_in_a_long_call_ends() {
             let _ = sys!(libc::SYS_fallocate, file, 3, 0, i64::MAX);
             let _ = sys!(libc::SYS_fallocate, file, 0, 0, 1usize << 40);
         },
+        |_, _| {
+            // More than there is memory for.
+            let at = reserve(1 << 40);
+            let _ = madvise(at, (1 << 40) / PAGE, 23);
+            let _ = munmap(at, (1 << 40) / PAGE);
+        },
+        |_, file| {
+            sys!(libc::SYS_ftruncate, file, 1usize << 40).unwrap();
+            let null = sys::open("/dev/null", libc::O_WRONLY, 0).unwrap();
+            let _ = sys!(libc::SYS_sendfile, null, file, 0, 1usize << 40);
+            sys::close(null);
+        },
+        |_, file| {
+            sys!(libc::SYS_ftruncate, file, 1usize << 40).unwrap();
+            let other = memfd(1);
+            let _ = sys!(libc::SYS_copy_file_range, file, 0, other, 0, 1usize << 30, 0);
+            sys::close(other);
+        },
+        |ranges, _| {
+            // To and fro.
+            for node in [1u64, 2] {
+                let [at, len] = ranges[0];
+                let (bind, moves) = (2, 2);
+                let _ = sys!(libc::SYS_mbind, at, len, bind, &raw const node, 3, moves);
+            }
+        },
+        |_, _| {
+            let at = reserve(1 << 40);
+            let all = (1 << 40) / PAGE;
+            for advice in [libc::MADV_DONTNEED, 8, 20, 21] {
+                let _ = madvise(at, all, advice);
+            }
+            let _ = sys!(libc::SYS_msync, at, 1usize << 40, libc::MS_SYNC);
+            let mut resident = vec![0u8; 1 << 20];
+            let _ = sys!(libc::SYS_mincore, at, PAGE << 20, resident.as_mut_ptr());
+            let _ = munmap(at, all);
+        },
     ];
     for (number, call) in calls.into_iter().enumerate() {
         let started = map_shared(1);
         let child = spawn(|| {
-            if number == 3 {
+            if number == 3 || number == 4 {
                 expendable();
             }
             let file = memfd(1);

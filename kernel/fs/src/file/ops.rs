@@ -128,6 +128,12 @@ pub trait FileOps: Any + Send + Sync {
         PollMask::READABLE | PollMask::WRITABLE
     }
 
+    /// Returns whether writev(2) of several ranges is a write for each (what has no write_iter on
+    /// Linux).
+    fn writes_ranges(&self) -> bool {
+        false
+    }
+
     /// True when epoll can watch it (regular files and directories cannot be watched).
     fn pollable(&self) -> bool {
         false

@@ -1,6 +1,6 @@
 //! Files of text.
 
-use super::{Access, PseudoFs, Style};
+use super::{Access, News, PseudoFs, Style};
 use crate::file::{File, FileOps, Llseek};
 use crate::inode::{Inode, InodeBase, OpenArgs, SetAttr};
 use crate::oflag;
@@ -12,6 +12,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::AtomicU64;
 use frames::fallible::{TryVec, arc, filled};
 use hal::user::{Sink, Source};
 use sync::Mutex;
@@ -139,7 +140,9 @@ impl Inode for TextFile {
         if writes && self.store.is_none() && self.style.refuses_open {
             return Err(Errno::EACCES);
         }
-        Ok(arc(Opened { file: self, window: Mutex::new(Window::default()) })?)
+        let seen = self.style.access.news.map_or(0, News::seen);
+        let window = Mutex::new(Window::default());
+        Ok(arc(Opened { file: self, window, seen: AtomicU64::new(seen) })?)
     }
 }
 
@@ -147,6 +150,8 @@ impl Inode for TextFile {
 struct Opened {
     file: Arc<TextFile>,
     window: Mutex<Window>,
+    /// Changes that were told.
+    seen: AtomicU64,
 }
 
 #[derive(Default)]
@@ -244,7 +249,16 @@ impl FileOps for Opened {
         Ok(n)
     }
 
-    fn poll(&self, _file: &File, interest: PollMask, _table: Option<&mut PollTable>) -> PollMask {
-        (PollMask::READABLE | PollMask::WRITABLE) & interest
+    fn poll(&self, _file: &File, interest: PollMask, table: Option<&mut PollTable>) -> PollMask {
+        let access = &self.file.style.access;
+        let Some(news) = access.news else {
+            return (PollMask::READABLE | PollMask::WRITABLE) & interest;
+        };
+        let changed = news.poll(&self.seen, table);
+        // Of settings Linux says that they can be written, too, until they change.
+        let writable = changed.is_none() && access.llseek == Llseek::File;
+        let also = if writable { PollMask::WRITABLE } else { PollMask::empty() };
+        let ready = PollMask::READABLE | also | changed.unwrap_or_default();
+        ready & (interest | PollMask::ALWAYS)
     }
 }

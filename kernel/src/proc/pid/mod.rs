@@ -44,6 +44,8 @@ enum Make {
     OfMemory(Show),
     /// The same, about its areas: nothing when they are gone.
     Areas(&'static OfAreas),
+    /// Text about what is mounted, of which changes are told.
+    OfMounts(Show),
     /// Text that can be written.
     Attribute(Show, Set),
     /// A link to an object.
@@ -109,8 +111,8 @@ const ENTRIES: &[Entry] = &[
     entry("cwd", LINK, In::Both, Make::Link(links::cwd)),
     entry("root", LINK, In::Both, Make::Link(links::root)),
     entry("exe", LINK, In::Both, Make::Link(links::exe)),
-    entry("mounts", FILE | 0o444, In::Both, Make::Text(mounts::mounts)),
-    entry("mountinfo", FILE | 0o444, In::Both, Make::Text(mounts::mountinfo)),
+    entry("mounts", FILE | 0o444, In::Both, Make::OfMounts(mounts::mounts)),
+    entry("mountinfo", FILE | 0o444, In::Both, Make::OfMounts(mounts::mountinfo)),
     entry("wchan", FILE | 0o444, In::Both, Make::Text(where_it_is::wchan)),
     entry("stack", FILE | 0o400, In::Both, Make::Text(where_it_is::stack)),
     entry("schedstat", FILE | 0o444, In::Both, Make::Text(scheduling::schedstat)),
@@ -191,6 +193,10 @@ impl Names {
             Make::Areas(of) => {
                 let (fs, content) = (fs.clone(), Told::Areas(of));
                 Arc::new(Private { base, llseek: place(entry.name), fs, who, content })
+            }
+            Make::OfMounts(show) => {
+                let access = Access::of_process(place(entry.name)).telling(&::fs::mount::NEWS);
+                TextFile::with_base(fs, base, access, Box::new(move |out| show(&who, out)), None)
             }
             Make::Attribute(show, set) => text(fs, base, place(entry.name), who, show, Some(set)),
             Make::Link(target) => DynLink::with_base(base, 0, move || target(&who)),

@@ -1,6 +1,6 @@
 //! /proc/sys/kernel, and the few of /proc/sys/net.
 
-use super::Setting::{self, Fixed, Read, Write};
+use super::Setting::{self, Fixed, Name, Read, Write};
 use super::number;
 use crate::perf::settings;
 use crate::proc::put;
@@ -20,8 +20,8 @@ pub const SETTINGS: &[(&str, Setting)] = &[
     ("kernel/core_pattern", Fixed("core")),
     ("kernel/core_uses_pid", Fixed("0")),
     ("kernel/dmesg_restrict", Fixed("1")),
-    ("kernel/domainname", Write(0o644, domainname, set_domainname)),
-    ("kernel/hostname", Write(0o644, hostname, set_hostname)),
+    ("kernel/domainname", Name(&uts::DOMAIN, domainname, set_domainname)),
+    ("kernel/hostname", Name(&uts::HOST, hostname, set_hostname)),
     ("kernel/kptr_restrict", Fixed("0")),
     ("kernel/msgmax", Fixed("8192")),
     ("kernel/msgmnb", Fixed("16384")),

@@ -9,6 +9,7 @@ mod io;
 mod limits;
 mod links;
 mod locks;
+mod news;
 mod opening;
 mod pipes;
 mod poll;
@@ -36,6 +37,7 @@ pub const GROUPS: &[&[Test]] = &[
     pipes::TESTS,
     events::TESTS,
     poll::TESTS,
+    news::TESTS,
     epoll::TESTS,
     limits::TESTS,
     locks::TESTS,

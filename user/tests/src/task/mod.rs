@@ -16,6 +16,7 @@ mod process;
 mod scheduling;
 mod sessions;
 mod signals;
+mod tables;
 mod threads;
 mod timers;
 mod traps;
@@ -44,4 +45,5 @@ pub const GROUPS: &[&[Test]] = &[
     timers::TESTS,
     scheduling::TESTS,
     machine::TESTS,
+    tables::TESTS,
 ];
