@@ -50,6 +50,7 @@ test-all: setup
 	@sh scripts/perf-suite.sh $(PROXIMA)
 	@sh scripts/commands.sh $(PROXIMA)
 	@sh scripts/streams.sh $(PROXIMA)
+	@sh scripts/machines.sh $(PROXIMA)
 	@sh scripts/crashes.sh $(PROXIMA)
 	@sh scripts/readme.sh $(PROXIMA)
 	@sh scripts/sysctl.sh $(PROXIMA)
