@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 # Crates that build on the host; the kernel itself and the guest's programs have targets of their own.
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: all setup build run test test-all test-releases docs bench check install clean
+.PHONY: all setup build run test test-all test-kvm test-releases docs bench check install clean
 
 all: build
 
@@ -50,9 +50,15 @@ test-all: setup
 	@sh scripts/perf-suite.sh $(PROXIMA)
 	@sh scripts/commands.sh $(PROXIMA)
 	@sh scripts/streams.sh $(PROXIMA)
+	@sh scripts/machines.sh $(PROXIMA)
 	@sh scripts/crashes.sh $(PROXIMA)
 	@sh scripts/readme.sh $(PROXIMA)
 	@sh scripts/sysctl.sh $(PROXIMA)
+	@sh scripts/test-kvm.sh $(if $(DEBIAN13),--root $(DEBIAN13)) $(PROXIMA)
+
+# Under KVM, in an emulated machine that has it: DEBIAN13=DIR names a Debian 13 with QEMU (see the script).
+test-kvm: setup
+	@sh scripts/test-kvm.sh $(if $(DEBIAN13),--root $(DEBIAN13)) $(PROXIMA)
 
 # Installed and run in fresh roots of other releases: needs root and debootstrap.
 test-releases: setup

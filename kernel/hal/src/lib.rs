@@ -15,6 +15,7 @@ pub mod clock;
 pub mod firmware;
 pub mod hmat;
 pub mod irq;
+pub mod memory_devices;
 pub mod phys;
 pub mod preempt;
 pub mod requests;

@@ -24,7 +24,7 @@ const DEVICE: u64 = DATA | Pte::UNCACHED | Pte::WRITE_THROUGH;
 /// Sets memory up; what firmware says of the machine. The heap is the slab allocator afterwards.
 pub fn init(info: &BootInfo) -> Description {
     let image = hal::boot::image();
-    let ram: Vec<(u64, u64)> = info
+    let mut ram: Vec<(u64, u64)> = info
         .memory_map
         .iter()
         .filter(|e| e.kind == RAM)
@@ -59,6 +59,12 @@ pub fn init(info: &BootInfo) -> Description {
         let page = at & !(2 * MIB - 1);
         let virt = VirtAddr::new(phys::DIRECT_MAP + page);
         Mapper::existing(&mut table).map(virt, PhysAddr::new(page), 2 * MIB, DEVICE);
+    }
+    for device in &found.memory_devices {
+        let (start, len) = (device.start, device.end - device.start);
+        let virt = VirtAddr::new(phys::DIRECT_MAP + start);
+        Mapper::existing(&mut table).map(virt, PhysAddr::new(start), len, DATA);
+        ram.push((start, device.end));
     }
     hal::apic::init();
     let limit = super::cmdline::value("maxcpus")

@@ -63,8 +63,19 @@ pub struct Cache {
     pub ways: u64,
     pub sets: u64,
     pub partitions: u64,
-    /// CPUs whose APIC ids agree above this bit share it.
+    /// CPUs whose APIC ids agree above this bit have its number.
     shift: u32,
+    shared: Shared,
+}
+
+/// Which CPUs share a cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shared {
+    /// Those for which it has the same number.
+    ByNumber,
+    /// AMD's last level: those whose APIC ids agree above this bit, on one node. Its number does not
+    /// tell.
+    ByNode(u32),
 }
 
 impl Cache {
@@ -80,7 +91,12 @@ impl Cache {
 
     /// The CPUs that share it with `cpu`.
     pub fn shared_by(&self, cpu: CpuId) -> CpuMask {
-        alike(cpu, |other| self.id(other))
+        match self.shared {
+            Shared::ByNumber => alike(cpu, |other| self.id(other)),
+            Shared::ByNode(shift) => {
+                alike(cpu, |other| (apic_id(other) >> shift, crate::machine().node_of(other)))
+            }
+        }
     }
 }
 
@@ -161,7 +177,7 @@ pub fn of(cpu: CpuId) -> Place {
 }
 
 /// The online CPUs for which `number` gives the same as for `cpu`.
-fn alike(cpu: CpuId, number: impl Fn(CpuId) -> u32) -> CpuMask {
+fn alike<T: PartialEq>(cpu: CpuId, number: impl Fn(CpuId) -> T) -> CpuMask {
     let own = number(cpu);
     let mut mask = CpuMask::EMPTY;
     for other in crate::boot::cpus::online().iter().filter(|&other| number(other) == own) {
@@ -242,43 +258,58 @@ fn described(leaf: u32) -> Vec<Cache> {
             ways: u64::from(b >> 22) + 1,
             sets: u64::from(c) + 1,
             shift: bits_for((a >> 14 & 0xfff) + 1),
+            shared: match a >> 5 & 7 {
+                3 if vendor() == Vendor::Amd => Shared::ByNode(last_level_shift(Some(a))),
+                _ => Shared::ByNumber,
+            },
         });
     }
     caches
 }
 
-/// AMD's older leaves: sizes alone. The third level belongs to the package.
+/// Bits of an APIC id below what tells AMD's last levels apart, as Linux takes them: up to family 0x16
+/// each die has one, the first models of 0x17 one for each eight threads; later ones say it in the leaf.
+fn last_level_shift(leaf: Option<u32>) -> u32 {
+    let version = cpuid(1, 0)[0];
+    let family = match version >> 8 & 0xf {
+        0xf => 0xf + (version >> 20 & 0xff),
+        family => family,
+    };
+    let model = version >> 4 & 0xf | version >> 12 & 0xf0;
+    match (family, leaf) {
+        (..=0x16, _) => shifts().die,
+        (0x17, _) if model <= 0x1f => 3,
+        (_, Some(leaf)) => bits_for((leaf >> 14 & 0xfff) + 1),
+        (_, None) => shifts().die,
+    }
+}
+
+/// AMD's older leaves: sizes alone, of caches that each thread has a number of its own for.
 fn amd_sizes() -> Vec<Cache> {
     let mut caches = Vec::new();
-    let mut add = |level, kind, kib: u32, ways: u32, line: u32, shift| {
+    let mut add = |level, kind, kib: u32, ways: u32, line: u32, shared| {
         let (bytes, ways, line) = (u64::from(kib) * 1024, u64::from(ways), u64::from(line));
         if bytes > 0 && ways > 0 && line > 0 {
             let sets = bytes / (ways * line);
-            caches.push(Cache { level, kind, line, ways, sets, partitions: 1, shift });
+            caches.push(Cache { level, kind, line, ways, sets, partitions: 1, shift: 0, shared });
         }
     };
     if leaf_exists(0x8000_0005) {
         let [_, _, data, code] = cpuid(0x8000_0005, 0);
-        let core = shifts().core;
         for (kind, word) in [(CacheKind::Data, data), (CacheKind::Instruction, code)] {
-            add(1, kind, word >> 24, word >> 16 & 0xff, word & 0xff, core);
+            add(1, kind, word >> 24, word >> 16 & 0xff, word & 0xff, Shared::ByNumber);
         }
     }
     if leaf_exists(0x8000_0006) {
         let [_, _, second, third] = cpuid(0x8000_0006, 0);
         let ways =
             |code: u32| [0, 1, 2, 3, 4, 0, 8, 0, 16, 0, 32, 48, 64, 96, 128, 0][code as usize];
-        let (core, package) = (shifts().core, shifts().package);
         let line = |word: u32| word & 0xff;
-        add(2, CacheKind::Unified, second >> 16, ways(second >> 12 & 0xf), line(second), core);
-        add(
-            3,
-            CacheKind::Unified,
-            (third >> 18) * 512,
-            ways(third >> 12 & 0xf),
-            line(third),
-            package,
-        );
+        let mut unified = |level, kib, word: u32, shared| {
+            add(level, CacheKind::Unified, kib, ways(word >> 12 & 0xf), line(word), shared);
+        };
+        unified(2, second >> 16, second, Shared::ByNumber);
+        unified(3, (third >> 18) * 512, third, Shared::ByNode(last_level_shift(None)));
     }
     caches
 }

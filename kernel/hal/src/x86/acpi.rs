@@ -2,6 +2,7 @@
 
 use super::{power, pvh::BootInfo};
 use crate::firmware::Register;
+use crate::memory_devices::{self, MemoryDevice, Slots};
 use crate::{PhysAddr, firmware, phys};
 use acpi::sdt::{SdtHeader, Signature};
 use acpi::{AcpiHandler, AcpiTable, AcpiTables, PhysicalMapping};
@@ -23,6 +24,8 @@ pub struct Tables {
     pub hpet: Option<u64>,
     /// Address of a sleep control register in memory: its page must be mapped.
     pub sleep_page: Option<u64>,
+    /// DIMMs that are plugged in; the SRAT says so already.
+    pub memory_devices: Vec<MemoryDevice>,
     pub warnings: Vec<String>,
 }
 
@@ -109,6 +112,23 @@ fn dsdt(info: &BootInfo, at: u64) -> Option<&'static [u8]> {
         .then(|| unsafe { core::slice::from_raw_parts(header, len as usize) })
 }
 
+/// Asks which slots have a device, as the firmware's byte code would.
+fn plugged_in(slots: Slots) -> Vec<MemoryDevice> {
+    const ENABLED: u8 = 1;
+    let register = |offset: u16| slots.port.wrapping_add(offset);
+    let wide = |offset: u16| {
+        let (low, high) = (power::inl(register(offset)), power::inl(register(offset + 4)));
+        u64::from(high) << 32 | u64::from(low)
+    };
+    let device = |slot: u8| {
+        power::outl(register(0), slot.into());
+        let there = power::inb(register(0x14)) & ENABLED != 0;
+        let device = there.then(|| MemoryDevice::new(wide(0), wide(8), power::inl(register(0x10))));
+        device.flatten()
+    };
+    (0..slots.count).filter_map(device).collect()
+}
+
 /// Reads the tables. Without a usable root the result is empty, with a warning.
 pub fn find(info: &BootInfo) -> Tables {
     let mut out = Tables::default();
@@ -131,7 +151,23 @@ pub fn find(info: &BootInfo) -> Tables {
     out.hpet = bytes_of::<Hpet>(&tables, &mut out.warnings).and_then(|t| firmware::hpet(&t));
     if let Some(fadt) = bytes_of::<Facp>(&tables, &mut out.warnings).map(|t| firmware::fadt(&t)) {
         out.pm_timer = fadt.pm_timer;
-        if let Some(kind) = fadt.dsdt.and_then(|at| dsdt(info, at)).and_then(firmware::find_s5) {
+        let dsdt = fadt.dsdt.and_then(|at| dsdt(info, at));
+        if let Some(slots) = dsdt.and_then(memory_devices::slots) {
+            out.memory_devices = plugged_in(slots);
+        }
+        if let Some(srat) = out.srat.as_mut().filter(|_| !out.memory_devices.is_empty()) {
+            *srat = memory_devices::with_devices(srat, &out.memory_devices);
+        }
+        // Some firmware has it in a secondary table.
+        let kind = dsdt.and_then(firmware::find_s5).or_else(|| {
+            tables.ssdts().find_map(|table| {
+                let (at, len) = (table.address as u64, table.length);
+                let code = mapped(info, at, len.into())
+                    .then(|| phys::range(PhysAddr::new(at), len as usize));
+                code.and_then(firmware::find_s5)
+            })
+        });
+        if let Some(kind) = kind {
             SLEEP_TYPE.store(kind, Ordering::Relaxed);
             match fadt.sleep_control {
                 Some(Register::Memory(at)) => {
