@@ -32,6 +32,8 @@ mod pci;
 mod perf;
 mod pidfd;
 mod proc;
+#[cfg(feature = "checks")]
+mod provoke;
 mod random;
 mod rootfs;
 mod rseq;
@@ -62,6 +64,8 @@ pub fn main(start_info: u64) -> ! {
     log::info!("Proxima {} booting", env!("CARGO_PKG_VERSION"));
     let firmware = boot::memory::init(&info);
     boot::cpus::prepare(&firmware);
+    #[cfg(feature = "checks")]
+    provoke::early();
     hal::trap::register(&trap::HANDLERS);
     syscalls::quick::init();
     vm::env::set_environment(&task::env::Environment);

@@ -208,6 +208,8 @@ fn tell_the_others() {
 
 fn finish() -> ! {
     tell_the_others();
+    #[cfg(feature = "checks")]
+    crate::provoke::in_panic();
     print_emergency(format_args!("---[ end Kernel panic ]---\n"));
     reboot()
 }

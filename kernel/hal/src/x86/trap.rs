@@ -399,6 +399,12 @@ pub unsafe extern "C" fn enter_user(frame: *const TrapFrame) -> ! {
 /// Count of NMIs that arrived before anybody handled them.
 pub static STRAY_NMIS: AtomicU64 = AtomicU64::new(0);
 
+/// Executes an undefined instruction: for crashes on request.
+pub fn undefined_instruction() {
+    // SAFETY: the trap does not return, or to the next instruction.
+    unsafe { asm!("ud2", options(nomem, nostack)) };
+}
+
 /// The caller's frame pointer.
 #[inline(always)]
 pub fn frame_pointer() -> u64 {
