@@ -1,6 +1,7 @@
 //! The operations, by area. Names are stable: baselines and reports go by them.
 
 mod calls;
+mod crowd;
 mod files;
 mod ipc;
 mod memory;
@@ -33,6 +34,7 @@ pub fn all() -> Vec<Op> {
         wakeup::OPS,
         ipc::OPS,
         process::OPS,
+        crowd::OPS,
         memory::OPS,
         policy::OPS,
         movers::OPS,
