@@ -233,13 +233,10 @@ pub fn lossy(bytes: Vec<u8>) -> Result<String> {
 
 /// A tree that is refused nodes.
 pub trait TryMap<K, V> {
-    /// Makes sure of the nodes that so many insertions may need. ENOMEM.
-    fn room_for_some(&self, count: u32) -> Result<()>;
     /// Makes sure of the nodes that one insertion may need. ENOMEM.
-    #[inline]
-    fn room_for_one(&self) -> Result<()> {
-        self.room_for_some(1)
-    }
+    fn room_for_one(&self) -> Result<()>;
+    /// Makes sure of the nodes that two insertions may need. ENOMEM.
+    fn room_for_two(&self) -> Result<()>;
     /// Inserts; the value that was there before. ENOMEM; key and value are dropped then.
     fn try_insert_in(&mut self, key: K, value: V) -> Result<Option<V>>;
 }
@@ -259,24 +256,28 @@ fn node_layouts<K, V>() -> Option<(Layout, Layout)> {
     Some((leaf, inner))
 }
 
-/// Makes sure of the nodes for `more` entries more in a tree of `entries`. ENOMEM.
+/// Makes sure of the nodes for `MORE` entries more in a tree of `entries`. ENOMEM.
 #[inline]
-fn ready_nodes<K, V>(mut entries: usize, more: u32) -> Result<()> {
+fn ready_nodes<K, V, const MORE: u32>(mut entries: usize) -> Result<()> {
     let (leaf, inner) = node_layouts::<K, V>().ok_or(Errno::ENOMEM)?;
-    ready(leaf, more)?;
+    ready(leaf, MORE)?;
     // A split may go up to the root and add one: nodes have at least five entries.
     let mut inners = 0;
     while entries >= NODE {
         inners += 1;
         entries /= NODE / 2 + 1;
     }
-    if inners == 0 { Ok(()) } else { ready(inner, inners * more) }
+    if inners == 0 { Ok(()) } else { ready(inner, inners * MORE) }
 }
 
 impl<K: Ord> TryMap<K, ()> for BTreeSet<K> {
     #[inline]
-    fn room_for_some(&self, count: u32) -> Result<()> {
-        ready_nodes::<K, ()>(self.len(), count)
+    fn room_for_one(&self) -> Result<()> {
+        ready_nodes::<K, (), 1>(self.len())
+    }
+    #[inline]
+    fn room_for_two(&self) -> Result<()> {
+        ready_nodes::<K, (), 2>(self.len())
     }
     #[inline]
     fn try_insert_in(&mut self, key: K, (): ()) -> Result<Option<()>> {
@@ -287,8 +288,12 @@ impl<K: Ord> TryMap<K, ()> for BTreeSet<K> {
 
 impl<K: Ord, V> TryMap<K, V> for BTreeMap<K, V> {
     #[inline]
-    fn room_for_some(&self, count: u32) -> Result<()> {
-        ready_nodes::<K, V>(self.len(), count)
+    fn room_for_one(&self) -> Result<()> {
+        ready_nodes::<K, V, 1>(self.len())
+    }
+    #[inline]
+    fn room_for_two(&self) -> Result<()> {
+        ready_nodes::<K, V, 2>(self.len())
     }
     #[inline]
     fn try_insert_in(&mut self, key: K, value: V) -> Result<Option<V>> {

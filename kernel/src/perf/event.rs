@@ -275,8 +275,11 @@ impl Event {
         // list's lock.
         let (folded, living) = {
             let children = self.children.lock();
-            let mut living = Vec::with_room(children.len())?;
-            living.extend(children.values().filter_map(Weak::upgrade));
+            let mut living = Vec::new();
+            if !children.is_empty() {
+                living = Vec::with_room(children.len())?;
+                living.extend(children.values().filter_map(Weak::upgrade));
+            }
             (*self.folded.lock(), living)
         };
         for part in living.iter().map(|child| child.own()).chain([folded]) {

@@ -2,25 +2,27 @@
 
 use alloc::vec::Vec;
 use frames::fallible::TryVec;
+use hal::Pfn;
 
 /// Entries that need no memory: a batch works without any, in smaller steps.
-const FEW: usize = 8;
+const FEW: usize = 4;
 /// Entries of the block that a larger batch asks for.
 const MORE: usize = 1024;
 
-/// Pages, or tables. Unmapping frees memory, so it must not need any.
-pub struct Batch<T> {
-    few: [Option<T>; FEW],
+/// Frames. Unmapping frees memory, so it must not need any. Whoever fills it empties it: an entry
+/// stands for a reference that nothing else holds.
+pub struct Batch {
+    few: [Pfn; FEW],
     count: usize,
-    more: Vec<T>,
+    more: Vec<Pfn>,
     refused: bool,
 }
 
-impl<T> Batch<T> {
+impl Batch {
     /// Nothing yet.
-    #[inline]
+    #[inline(always)]
     pub const fn new() -> Self {
-        Self { few: [const { None }; FEW], count: 0, more: Vec::new(), refused: false }
+        Self { few: [Pfn::new(0); FEW], count: 0, more: Vec::new(), refused: false }
     }
 
     /// True when it must be emptied before more is added.
@@ -43,9 +45,9 @@ impl<T> Batch<T> {
 
     /// Adds an entry to a batch that is not full.
     #[inline(always)]
-    pub fn add(&mut self, entry: T) {
+    pub fn add(&mut self, entry: Pfn) {
         if self.count < FEW {
-            self.few[self.count] = Some(entry);
+            self.few[self.count] = entry;
             self.count += 1;
         } else {
             self.more.push(entry);
@@ -53,16 +55,19 @@ impl<T> Batch<T> {
     }
 
     /// True when there is nothing in it.
-    #[inline]
+    #[inline(always)]
     pub const fn is_empty(&self) -> bool {
         self.count == 0
     }
 
     /// Hands every entry to `f`.
-    pub fn empty(&mut self, mut f: impl FnMut(T)) {
-        self.few[..self.count].iter_mut().filter_map(Option::take).for_each(&mut f);
+    #[inline]
+    pub fn empty(&mut self, mut f: impl FnMut(Pfn)) {
+        self.few[..self.count].iter().copied().for_each(&mut f);
         self.count = 0;
-        self.more.drain(..).for_each(f);
+        if !self.more.is_empty() {
+            self.more.drain(..).for_each(f);
+        }
     }
 }
 
@@ -77,12 +82,12 @@ mod tests {
         for round in [3, FEW, FEW + 1, 500, FEW + MORE] {
             for at in 0..round {
                 assert!(!batch.is_full());
-                batch.add(at);
+                batch.add(Pfn::new(at as u64));
             }
             assert_eq!(batch.is_full(), round == FEW + MORE);
             let mut seen = Vec::new();
             batch.empty(|entry| seen.push(entry));
-            assert!(seen.into_iter().eq(0..round));
+            assert!(seen.into_iter().eq((0..round as u64).map(Pfn::new)));
             assert!(batch.is_empty());
         }
     }

@@ -195,7 +195,7 @@ impl Mm {
             let mut at = vma.start;
             while at < vma.end {
                 (_, at) = self.take_pages(at, vma.end, &mut pages);
-                pages.empty(drop);
+                pages.empty(|page| drop(Page::from_raw(page)));
             }
             self.forget_area(vma);
         }
@@ -310,7 +310,7 @@ impl Mm {
     /// Empties the entries of `[start, end)` until `pages`, which gets their pages (to be dropped
     /// after a flush), is full; where to go on. True when a CPU may still know one of the entries: the
     /// zero page's too, which is no page to be dropped.
-    pub fn take_pages(&self, start: u64, end: u64, pages: &mut Batch<Page>) -> (bool, u64) {
+    pub fn take_pages(&self, start: u64, end: u64, pages: &mut Batch) -> (bool, u64) {
         let mut known = false;
         let mut full = None;
         let mut at = table::next_table(self.root, start, end);
@@ -328,7 +328,7 @@ impl Mm {
                     known |= pte.present();
                     let shared = frame_is_shared(pte);
                     if let Some(page) = self.release(pte, shared) {
-                        pages.add(page);
+                        pages.add(page.into_raw());
                     }
                 }
                 true
@@ -353,7 +353,7 @@ impl Mm {
             let (known, next) = self.take_pages(at, stop, &mut pages);
             if known {
                 tlb::shootdown(self, at, next, false);
-                pages.empty(drop);
+                pages.empty(|page| drop(Page::from_raw(page)));
             }
             at = table::next_table(self.root, next, end);
         }
@@ -362,7 +362,7 @@ impl Mm {
     /// Frees the page tables on the way to `[start, end)` that nothing in `[floor, ceiling)` needs.
     pub fn free_tables(&self, start: u64, end: u64, floor: u64, ceiling: u64) {
         let mut gone = Batch::new();
-        let flush = |gone: &mut Batch<Pfn>| {
+        let flush = |gone: &mut Batch| {
             tlb::shootdown(self, floor, ceiling, true);
             gone.empty(|table| {
                 self.tables.fetch_sub(1, Ordering::Relaxed);
@@ -455,7 +455,7 @@ impl Mm {
                     let pte = slot.swap(Pte::EMPTY);
                     let shared = frame_is_shared(pte);
                     if let Some(page) = self.release(pte, shared) {
-                        pages.add(page);
+                        pages.add(page.into_raw());
                     }
                 }
                 true
@@ -464,7 +464,7 @@ impl Mm {
             match next {
                 Some(next) => {
                     tlb::shootdown(self, from, next, false);
-                    pages.empty(drop);
+                    pages.empty(|page| drop(Page::from_raw(page)));
                     (from, at) = (next, next);
                 }
                 None => at = table::next_table(self.root, stop, end),
@@ -472,7 +472,7 @@ impl Mm {
         }
         if !pages.is_empty() {
             tlb::shootdown(self, from, end, false);
-            pages.empty(drop);
+            pages.empty(|page| drop(Page::from_raw(page)));
         }
     }
 }

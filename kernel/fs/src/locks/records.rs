@@ -104,7 +104,7 @@ impl Records {
         self.owners.room_for_one()?;
         let pieces = self.owners.entry(want.owner).or_default();
         // One that is cut in two, and the new one.
-        let changed = pieces.room_for_some(2).and_then(|()| carve(pieces, &want.range));
+        let changed = pieces.room_for_two().and_then(|()| carve(pieces, &want.range));
         if changed.is_ok() {
             let piece = Piece { last: *want.range.end(), kind: want.kind, pid: want.pid };
             join(pieces, &want.range, piece);
