@@ -284,6 +284,7 @@ impl Mm {
 
     /// Takes a mapped page's reference out of an entry that was just cleared: notes what the
     /// hardware noted, and gives the reference back for freeing after the flush.
+    #[inline(always)]
     pub fn release(&self, pte: Pte, shared_area: bool) -> Option<Page> {
         match table::state(pte) {
             State::Page(pfn) => {
