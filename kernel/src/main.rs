@@ -21,6 +21,7 @@ mod exit;
 mod faults;
 mod files;
 mod futex;
+mod hugetlb;
 mod interrupts;
 mod ipc;
 mod kmsg;
@@ -84,6 +85,7 @@ pub fn main(start_info: u64) -> ! {
     boot::report(&firmware);
     pci::init();
     vm::commit::init();
+    hugetlb::init();
     rootfs::remember(info, firmware);
     time::start();
     boot::init::start();

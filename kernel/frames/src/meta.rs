@@ -26,14 +26,26 @@ pub enum Kind {
     Anon,
     /// Shared memory: tmpfs, memfd, System V, page cache.
     Shared,
+    /// Head of a page of the pool of huge pages, in use or not.
+    HugeTlb,
 }
 
 /// Number of kinds.
-pub const KINDS: usize = 9;
+pub const KINDS: usize = 10;
 
 /// Names of the kinds, for reports.
-pub const KIND_NAMES: [&str; KINDS] =
-    ["reserved", "free", "cached", "kernel", "slab", "pagetable", "stack", "anon", "shared"];
+pub const KIND_NAMES: [&str; KINDS] = [
+    "reserved",
+    "free",
+    "cached",
+    "kernel",
+    "slab",
+    "pagetable",
+    "stack",
+    "anon",
+    "shared",
+    "hugetlb",
+];
 
 impl Kind {
     fn from_u8(value: u8) -> Self {
@@ -46,6 +58,7 @@ impl Kind {
             6 => Self::Stack,
             7 => Self::Anon,
             8 => Self::Shared,
+            9 => Self::HugeTlb,
             _ => Self::Reserved,
         }
     }
@@ -150,6 +163,11 @@ pub mod flag {
     pub const REFERENCED: u32 = 1 << 28;
     /// Made by fallocate and not used since: a hole to whoever reads or asks.
     pub const RESERVED: u32 = 1 << 29;
+    /// A huge page of the pool that is a process' private memory.
+    pub const PRIVATE: u32 = 1 << 30;
+    /// A huge page that a reservation stood for and that is not used yet: freed now, it is reserved
+    /// again.
+    pub const RESTORE: u32 = 1 << 31;
 }
 
 /// What is known about one frame: 32 bytes.
@@ -209,6 +227,12 @@ impl Frame {
     /// The flags.
     pub fn flags(&self) -> u32 {
         self.state.load(Ordering::Relaxed) & 0xff00_0000
+    }
+
+    /// True for private memory of processes, whatever the size of its page.
+    #[inline]
+    pub fn is_private(&self) -> bool {
+        self.kind() == Kind::Anon || self.has(flag::PRIVATE)
     }
 
     /// Number of references.

@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use hal::Pfn;
-use numa::{CpuId, MAX_NODES, NodeId};
+use numa::{CpuId, MAX_NODES, NodeId, NodeMask};
 use sync::{IrqLock, Once};
 
 /// Frames that a CPU's cache takes from the buddy or gives back at once (a batch).
@@ -121,6 +121,12 @@ static NODES: Once<[Option<Node>; MAX_NODES]> = Once::new();
 #[inline]
 pub fn node(id: NodeId) -> Option<&'static Node> {
     NODES.get()?[id.index()].as_ref()
+}
+
+/// The nodes that have memory.
+pub fn with_memory() -> NodeMask {
+    let nodes = NODES.get().into_iter().flatten().flatten();
+    nodes.fold(NodeMask::EMPTY, |mask, node| mask.with(node.id))
 }
 
 /// A node's numbers; zeroes when it has no memory.
@@ -311,11 +317,9 @@ impl Node {
     fn free_one(&self, pfn: Pfn) {
         let meta = frame(pfn);
         let kind = meta.kind();
-        assert!(
-            !matches!(kind, Kind::Free | Kind::Cached | Kind::Reserved),
-            "frame {:#x} freed while {kind:?}",
-            pfn.raw()
-        );
+        if matches!(kind, Kind::Free | Kind::Cached | Kind::Reserved | Kind::HugeTlb) {
+            return free_otherwise(pfn, kind);
+        }
         let _stay = hal::preempt::PreemptGuard::new();
         let cpu = this_cpu();
         self.count(cpu, kind, -1);
@@ -402,6 +406,14 @@ impl Node {
         }
         stats
     }
+}
+
+/// Frees what is no single frame in use: a huge page goes back to its pool.
+#[cold]
+#[inline(never)]
+fn free_otherwise(pfn: Pfn, kind: Kind) {
+    assert!(kind == Kind::HugeTlb, "frame {:#x} freed while {kind:?}", pfn.raw());
+    crate::hugetlb::release(pfn);
 }
 
 /// One frame from exactly `node`, with one reference; contents are whatever was there.

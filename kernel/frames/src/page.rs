@@ -43,6 +43,45 @@ impl Page {
         frame(self.0)
     }
 
+    /// Frames that it is made of: 1, or those of a huge page.
+    #[inline]
+    pub fn frames(&self) -> u64 {
+        1 << self.frame().order()
+    }
+
+    /// Its bytes from `offset` on, up to the end of the frame that they lie in.
+    #[inline]
+    pub fn bytes_at(&self, offset: u64) -> &[u8] {
+        &hal::phys::bytes(self.part(offset))[offset as usize % abi::PAGE_SIZE..]
+    }
+
+    /// As [`Page::bytes_at`], to write.
+    #[inline]
+    #[allow(clippy::mut_from_ref, reason = "frames are shared memory")]
+    pub fn bytes_at_mut(&self, offset: u64) -> &mut [u8] {
+        &mut hal::phys::bytes_mut(self.part(offset))[offset as usize % abi::PAGE_SIZE..]
+    }
+
+    /// The frame of its byte `offset`.
+    #[inline]
+    pub fn part(&self, offset: u64) -> Pfn {
+        Pfn::new(self.0.raw() + offset / abi::PAGE_SIZE as u64)
+    }
+
+    /// Fills it with zeroes. The caller has it alone.
+    pub fn zero(&self) {
+        for frame in 0..self.frames() {
+            hal::phys::zero(Pfn::new(self.0.raw() + frame));
+        }
+    }
+
+    /// Copies the contents of `from`, which is of the same size.
+    pub fn copy_from(&self, from: Pfn) {
+        for frame in 0..self.frames() {
+            hal::phys::copy(Pfn::new(self.0.raw() + frame), Pfn::new(from.raw() + frame));
+        }
+    }
+
     /// The node it is on.
     #[inline]
     pub fn node(&self) -> numa::NodeId {
@@ -77,7 +116,7 @@ impl Drop for Page {
         if self.frame().put() {
             debug_assert!(matches!(
                 self.frame().kind(),
-                Kind::Anon | Kind::Shared | Kind::Kernel | Kind::PageTable
+                Kind::Anon | Kind::Shared | Kind::Kernel | Kind::PageTable | Kind::HugeTlb
             ));
             crate::free_one(self.0);
         }

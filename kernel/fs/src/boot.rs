@@ -47,6 +47,7 @@ pub fn add_link(sb: &Arc<Super>, path: &str, target: &str) -> Result<()> {
 pub fn init() -> Result<Arc<Super>> {
     mem::register();
     mount::register("tmpfs", Box::new(|_, options| Tmpfs::mount(options)));
+    mount::register("hugetlbfs", Box::new(|_, options| Tmpfs::hugetlbfs(options)));
     mount::register("ramfs", Box::new(|_, _| Tmpfs::ramfs("ramfs")));
     mount::register("devpts", Box::new(|_, options| tty::devpts(options)));
     let devtmpfs = Tmpfs::devtmpfs()?;

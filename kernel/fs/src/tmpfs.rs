@@ -4,6 +4,7 @@
 //! counts resident pages, as they are known after each call.
 
 mod dir;
+mod huge;
 mod inode;
 mod options;
 
@@ -12,6 +13,7 @@ pub use options::Options;
 
 use crate::inode::InodeBase;
 use crate::mount::{FileSystem, Super};
+use crate::object::{MemObject, ObjectKind};
 use crate::stat::{DevId, Statfs};
 use abi::raw::general as g;
 use abi::{Errno, PAGE_SIZE, Result};
@@ -19,6 +21,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use frames::fallible::arc;
+use frames::hugetlb::subpool;
 
 /// tmpfs's magic number (devtmpfs has it too).
 pub const TMPFS_MAGIC: u32 = 0x0102_1994;
@@ -51,6 +54,8 @@ pub struct Tmpfs {
     used: AtomicI64,
     inode_limit: AtomicU64,
     inodes: AtomicU64,
+    /// Its files are of huge pages, which count in this share of the pool.
+    share: Option<u64>,
     /// For /proc/mounts.
     options: sync::SpinLock<String>,
 }
@@ -66,6 +71,7 @@ impl Tmpfs {
             used: AtomicI64::new(0),
             inode_limit: AtomicU64::new(options.inodes),
             inodes: AtomicU64::new(0),
+            share: options.share,
             options: sync::SpinLock::new(options.text.clone()),
         })
     }
@@ -107,6 +113,14 @@ impl Tmpfs {
         Ok(InodeBase::new(self.dev, self.next_ino.fetch_add(1, Relaxed), mode, uid, gid))
     }
 
+    /// An object for a new file. ENOMEM.
+    fn new_object(&self) -> Result<Arc<MemObject>> {
+        match self.share {
+            None => MemObject::new(ObjectKind::Tmpfs),
+            Some(share) => MemObject::of_huge_pages(ObjectKind::Hugetlbfs, share, 0),
+        }
+    }
+
     fn inode_gone(&self) {
         self.inodes.fetch_sub(1, Relaxed);
     }
@@ -124,6 +138,14 @@ impl Tmpfs {
     }
 }
 
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        if let Some(share) = self.share {
+            subpool::close(share);
+        }
+    }
+}
+
 impl FileSystem for Tmpfs {
     fn name(&self) -> &'static str {
         self.name
@@ -133,6 +155,9 @@ impl FileSystem for Tmpfs {
         let mut out = Statfs::plain(self.magic);
         out.bsize = PAGE_SIZE as u64;
         out.fsid = self.dev.encode();
+        if let Some(share) = self.share {
+            self.statfs_huge(share, &mut out);
+        }
         let limit = self.limit.load(Relaxed);
         if limit != u64::MAX {
             out.blocks = limit;

@@ -13,7 +13,9 @@ use abi::{Errno, Result};
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
 use frames::fallible::{TryVec, arc, text};
+use frames::hugetlb::subpool;
 use fs::Cap;
 use fs::pseudo::Text;
 use hal::VirtAddr;
@@ -37,6 +39,9 @@ const RDONLY: u32 = 0o10000;
 const RND: u32 = 0o20000;
 const REMAP: u32 = 0o40000;
 const EXEC: u32 = 0o100_000;
+
+/// Of shmget(2): huge pages, whose size the bits from MAP_HUGE_SHIFT on name.
+const HUGETLB: u32 = 0o4000;
 
 /// SHM_LOCK, SHM_UNLOCK, SHM_STAT, SHM_INFO, SHM_STAT_ANY.
 const LOCK: i32 = 11;
@@ -127,18 +132,17 @@ pub fn get(key: i32, size: u64, flags: u32) -> Result<i32> {
         if size == 0 || size > MAX_BYTES {
             return Err(Errno::EINVAL);
         }
-        // The pool of huge pages is empty.
-        const HUGETLB: u32 = 0o4000;
-        if flags & HUGETLB != 0 {
-            return Err(Errno::ENOMEM);
-        }
         let used: u64 = SEGMENTS.all().map(|s| s.pages()).sum();
         if used.saturating_add(size.div_ceil(PAGE)) > MAX_PAGES {
             return Err(Errno::ENOSPC);
         }
         const NORESERVE: u32 = 0o10000;
-        let reserve = flags & NORESERVE == 0 || commit::mode() == commit::Mode::Never;
-        let object = MemObject::sized(ObjectKind::SysV, size.next_multiple_of(PAGE), reserve)?;
+        let object = if flags & HUGETLB != 0 {
+            huge(size, flags, flags & NORESERVE == 0)?
+        } else {
+            let reserve = flags & NORESERVE == 0 || commit::mode() == commit::Mode::Never;
+            MemObject::sized(ObjectKind::SysV, size.next_multiple_of(PAGE), reserve)?
+        };
         let state = State {
             perm,
             keep: Some(object.clone()),
@@ -159,6 +163,22 @@ pub fn get(key: i32, size: u64, flags: u32) -> Result<i32> {
         object.set_number(id as u64);
     }
     Ok(id)
+}
+
+/// The memory of a segment of huge pages, reserved if `reserve`. EINVAL for a size of pages that
+/// there is not, EPERM without CAP_IPC_LOCK and outside of vm.hugetlb_shm_group, ENOMEM.
+fn huge(size: u64, flags: u32, reserve: bool) -> Result<Arc<MemObject>> {
+    crate::hugetlb::check_size(flags)?;
+    let size = size.checked_next_multiple_of(vm::HUGE).ok_or(Errno::ENOMEM)?;
+    let group = vm::hugetlb::SHM_GROUP.load(Relaxed);
+    if !creds::capable(Cap::IpcLock) && !current().credentials().fs.in_group(group) {
+        return Err(Errno::EPERM);
+    }
+    let object = MemObject::of_huge_pages(ObjectKind::SysV, subpool::NONE, size)?;
+    if let Some(huge) = object.huge().filter(|_| reserve) {
+        huge.reserve(0, size / PAGE)?;
+    }
+    Ok(object)
 }
 
 /// shmat(2): where it is attached.
@@ -182,6 +202,7 @@ pub fn attach(id: i32, addr: u64, flags: u32) -> Result<u64> {
         at if flags & REMAP != 0 => Place::Fixed(at),
         at => Place::FixedNoReplace(at),
     };
+    let len = object.len();
     let name = Name { key: segment.perm().key, id };
     let what = What::Object {
         object,
@@ -193,7 +214,7 @@ pub fn attach(id: i32, addr: u64, flags: u32) -> Result<u64> {
     let task = current();
     let mm = task.mm().ok_or(Errno::EINVAL)?.clone();
     let at = mm
-        .map(place, segment.size, prot, VmaFlags::empty(), what)
+        .map(place, len, prot, VmaFlags::empty(), what)
         .map_err(|e| if e == Errno::EEXIST { Errno::EINVAL } else { e })?;
     let mut state = segment.state.lock();
     state.attached = now();

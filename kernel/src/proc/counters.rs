@@ -7,7 +7,8 @@ use abi::Result;
 use core::sync::atomic::Ordering;
 use fs::pseudo::Text;
 
-/// Linux's names; events that cannot happen here (swapping, reclaim, huge pages) are left out.
+/// Linux's names; events that cannot happen here (swapping, reclaim, transparent huge
+/// pages) are left out.
 pub fn vmstat(out: &mut Text) -> Result<()> {
     for (name, value) in global_items() {
         put!(out, "{name} {value}\n");
@@ -38,6 +39,8 @@ pub fn vmstat(out: &mut Text) -> Result<()> {
         ("numa_hint_faults", 0),
         ("numa_hint_faults_local", 0),
         ("numa_pages_migrated", 0),
+        ("htlb_buddy_alloc_success", get(&frames::hugetlb::ALLOCATED)),
+        ("htlb_buddy_alloc_fail", get(&frames::hugetlb::REFUSED)),
         ("pgmigrate_success", get(&vm::migrate::MOVED)),
         ("pgmigrate_fail", get(&vm::migrate::FAILED)),
     ] {

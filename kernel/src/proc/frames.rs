@@ -51,10 +51,17 @@ fn mappings(pfn: Pfn) -> u64 {
     if !exists(pfn) {
         return 0;
     }
-    match frame(pfn).kind() {
-        Kind::Anon | Kind::Shared => u64::from(frame(pfn).maps()),
+    let head = huge_head(pfn).unwrap_or(pfn);
+    match frame(head).kind() {
+        Kind::Anon | Kind::Shared | Kind::HugeTlb => u64::from(frame(head).maps()),
         _ => 0,
     }
+}
+
+/// The head of the huge page of the pool that `pfn` lies in.
+fn huge_head(pfn: Pfn) -> Option<Pfn> {
+    let head = Pfn::new(pfn.raw() & !(frames::hugetlb::FRAMES - 1));
+    (exists(head) && frame(head).kind() == Kind::HugeTlb).then_some(head)
 }
 
 /// Linux's numbers of the flags (kernel-page-flags.h).
@@ -70,8 +77,18 @@ fn flags(pfn: Pfn) -> u64 {
     const NOPAGE: u64 = 1 << 20;
     const PGTABLE: u64 = 1 << 26;
     const RESERVED: u64 = 1 << 32;
+    const COMPOUND_HEAD: u64 = 1 << 15;
+    const COMPOUND_TAIL: u64 = 1 << 16;
+    const HUGE: u64 = 1 << 17;
     if !exists(pfn) {
         return NOPAGE;
+    }
+    if let Some(head) = huge_head(pfn) {
+        let meta = frame(head);
+        let part = if head == pfn { COMPOUND_HEAD } else { COMPOUND_TAIL };
+        let mapped = if meta.maps() > 0 { MMAP } else { 0 };
+        let private = if meta.is_private() { ANON } else { 0 };
+        return HUGE | part | mapped | private;
     }
     let meta = frame(pfn);
     let mut word = match meta.kind() {
@@ -81,7 +98,7 @@ fn flags(pfn: Pfn) -> u64 {
         Kind::PageTable => PGTABLE,
         Kind::Anon => ANON | SWAPBACKED | UPTODATE,
         Kind::Shared => SWAPBACKED | UPTODATE,
-        Kind::Cached | Kind::Kernel | Kind::Stack => 0,
+        Kind::Cached | Kind::Kernel | Kind::Stack | Kind::HugeTlb => 0,
     };
     if matches!(meta.kind(), Kind::Anon | Kind::Shared) {
         word |= if meta.maps() > 0 { MMAP } else { 0 };

@@ -160,10 +160,17 @@ pub fn meminfo(out: &mut Text) -> Result<()> {
         let width = 24 - (name.len() + 1).max(16);
         put!(out, "{:<16}{:>width$} kB\n", Named(name), frames * (vm::PAGE / 1024));
     }
-    for name in ["HugePages_Total", "HugePages_Free", "HugePages_Rsvd", "HugePages_Surp"] {
-        put!(out, "{:<16}{:>8}\n", Named(name), 0);
+    let huge = frames::hugetlb::counts();
+    for (name, pages) in [
+        ("HugePages_Total", huge.total),
+        ("HugePages_Free", huge.free),
+        ("HugePages_Rsvd", huge.reserved),
+        ("HugePages_Surp", huge.surplus),
+    ] {
+        put!(out, "{:<16}{pages:>8}\n", Named(name));
     }
-    put!(out, "Hugepagesize:   {:>8} kB\nHugetlb:        {:>8} kB\n", 2048, 0);
+    let size = crate::hugetlb::KIB;
+    put!(out, "Hugepagesize:   {size:>8} kB\nHugetlb:        {:>8} kB\n", huge.total * size);
     Ok(())
 }
 

@@ -1,4 +1,5 @@
-//! /sys/kernel/mm: the weights of weighted interleaving, and that there are no huge pages.
+//! /sys/kernel/mm: the weights of weighted interleaving, the pool of huge pages, and that there are
+//! no transparent ones.
 
 use super::fixed;
 use crate::machine;
@@ -20,17 +21,7 @@ pub fn fill(_fs: &Arc<PseudoFs>, dir: &Dir) {
         };
         table.attribute(&format!("node{node}"), 0o644, show, move |data| set_weight(node, data));
     }
-    let huge = dir.dir("hugepages").dir("hugepages-2048kB");
-    for name in [
-        "free_hugepages",
-        "nr_hugepages",
-        "nr_hugepages_mempolicy",
-        "nr_overcommit_hugepages",
-        "resv_hugepages",
-        "surplus_hugepages",
-    ] {
-        fixed(&huge, name, "0");
-    }
+    crate::hugetlb::fill_all(&dir.dir("hugepages").dir("hugepages-2048kB"));
     let transparent = dir.dir("transparent_hugepage");
     fixed(&transparent, "enabled", "always madvise [never]");
     fixed(&transparent, "defrag", "always defer defer+madvise madvise [never]");

@@ -59,9 +59,8 @@ fn fill_node(fs: &Arc<PseudoFs>, dir: &Dir, node: NodeId) {
         }
         Ok(())
     });
-    let huge = dir.dir("hugepages").dir("hugepages-2048kB");
-    for name in ["nr_hugepages", "free_hugepages", "surplus_hugepages"] {
-        fixed(&huge, name, "0");
+    if machine().memory_nodes().contains(node) {
+        crate::hugetlb::fill_node(&dir.dir("hugepages").dir("hugepages-2048kB"), node);
     }
     access(fs, dir, node);
     for cpu in machine().cpus_of(node).iter() {
@@ -145,7 +144,12 @@ fn meminfo(out: &mut Text, node: NodeId) {
         let name = format!("{name}:");
         put!(out, "Node {node} {name:<15} {:>8} kB\n", frames * (vm::PAGE / 1024));
     }
-    for name in ["HugePages_Total:", "HugePages_Free:", "HugePages_Surp:"] {
-        put!(out, "Node {node} {name:<16} {:>5}\n", 0);
+    let huge = frames::hugetlb::on(node);
+    for (name, pages) in [
+        ("HugePages_Total:", huge.total),
+        ("HugePages_Free:", huge.free),
+        ("HugePages_Surp:", huge.surplus),
+    ] {
+        put!(out, "Node {node} {name:<16} {pages:>5}\n");
     }
 }

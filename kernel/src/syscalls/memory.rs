@@ -57,7 +57,8 @@ const KNOWN: u32 = g::MAP_TYPE
     | g::MAP_POPULATE
     | g::MAP_NONBLOCK
     | g::MAP_STACK
-    | g::MAP_HUGETLB;
+    | g::MAP_HUGETLB
+    | (21 | 30) << g::MAP_HUGE_SHIFT;
 
 fn mmap(
     c: &mut Ctx<'_>,
@@ -74,12 +75,19 @@ fn mmap(
     }
     let prot = Prot::from_bits_truncate(prot & 7);
     let anonymous = flags & g::MAP_ANONYMOUS != 0;
+    // What is made of huge pages is mapped by whole ones.
+    let mut align = PAGE;
     if !anonymous {
-        c.task.files.lock().clone().get(fd)?;
-        if flags & g::MAP_HUGETLB != 0 {
+        let file = c.task.files.lock().clone().get(fd)?;
+        align = file.inode().object().map_or(PAGE, |object| object.page_size());
+        if flags & g::MAP_HUGETLB != 0 && align == PAGE {
             return Err(Errno::EINVAL);
         }
+    } else if flags & g::MAP_HUGETLB != 0 {
+        crate::hugetlb::check_size(flags)?;
+        align = vm::HUGE;
     }
+    let len = if align > PAGE { len.wrapping_add(align - 1) & !(align - 1) } else { len };
     if len == 0 {
         return Err(Errno::EINVAL);
     }
@@ -93,12 +101,14 @@ fn mmap(
         Place::Hint(addr)
     };
     let mm = c.mm();
-    mm.check_place(place, len)?;
+    mm.check_place(place, len, align)?;
     let mut vma = mm.future_flags();
     if flags & g::MAP_GROWSDOWN != 0 {
         vma |= VmaFlags::GROWS_DOWN;
     }
-    if flags & g::MAP_NORESERVE != 0 && commit::mode() != commit::Mode::Never {
+    // Strict accounting is not for huge pages.
+    let strict = align == PAGE && commit::mode() == commit::Mode::Never;
+    if flags & g::MAP_NORESERVE != 0 && !strict {
         vma |= VmaFlags::NO_RESERVE;
     }
     if flags & g::MAP_STACK != 0 {
@@ -112,8 +122,11 @@ fn mmap(
     }
     let grows = vma.contains(VmaFlags::GROWS_DOWN);
     let what = match flags & g::MAP_TYPE {
-        g::MAP_PRIVATE if anonymous => What::Anon,
-        g::MAP_SHARED if anonymous && !grows => What::SharedAnon,
+        kind @ (g::MAP_PRIVATE | g::MAP_SHARED) if anonymous && align > PAGE && !grows => {
+            crate::hugetlb::anonymous(len, off / PAGE, kind == g::MAP_SHARED)?
+        }
+        g::MAP_PRIVATE if anonymous && align == PAGE => What::Anon,
+        g::MAP_SHARED if anonymous && !grows && align == PAGE => What::SharedAnon,
         _ if anonymous => return Err(Errno::EINVAL),
         // MAP_SHARED_VALIDATE takes only flags that are known: these are what Linux knows here.
         g::MAP_SHARED_VALIDATE if flags & !KNOWN != 0 => return Err(Errno::EOPNOTSUPP),
@@ -136,10 +149,6 @@ fn mmap(
     };
     if grows && !anonymous {
         return Err(Errno::EINVAL);
-    }
-    if flags & g::MAP_HUGETLB != 0 {
-        // No huge pages are reserved on this machine.
-        return Err(Errno::ENOMEM);
     }
     let addr = mm.map(place, len, prot, vma, what)?;
     crate::perf::on_map(addr);

@@ -1,10 +1,10 @@
 //! madvise(2), mincore(2), msync(2).
 
-use crate::PAGE;
 use crate::fault::FaultError;
 use crate::mm::Mm;
 use crate::table::{self, State};
 use crate::vma::{Vma, VmaFlags};
+use crate::{HUGE, PAGE};
 use abi::{Errno, Result};
 use alloc::vec::Vec;
 use frames::fallible::{TryVec, filled};
@@ -69,7 +69,17 @@ impl Advice {
 }
 
 /// What an area does not let be done to its pages.
-fn refuse(vma: &Vma, advice: Advice) -> Result<()> {
+fn refuse(vma: &Vma, start: u64, advice: Advice) -> Result<()> {
+    if vma.is_huge() {
+        return match advice {
+            Advice::DontNeed | Advice::DontNeedLocked if start.is_multiple_of(HUGE) => Ok(()),
+            Advice::Remove if !vma.shared() || !vma.flags.contains(VmaFlags::MAY_WRITE) => {
+                Err(Errno::EACCES)
+            }
+            Advice::Remove | Advice::WillNeed => Ok(()),
+            _ => Err(Errno::EINVAL),
+        };
+    }
     let locked = vma.flags.contains(VmaFlags::LOCKED);
     let frames = vma.flags.contains(VmaFlags::PFN_MAP);
     let writable = vma.shared() && vma.flags.contains(VmaFlags::MAY_WRITE);
@@ -127,11 +137,15 @@ impl Mm {
             for vma in vmas.range(start, end) {
                 let (from, to) = (vma.start.max(start), vma.end.min(end));
                 // What lies before a refusal is done, as on Linux.
-                if let Err(error) = refuse(vma, advice) {
+                if let Err(error) = refuse(vma, from, advice) {
                     refused = Some(error);
                     break;
                 }
                 match (advice, vma.object()) {
+                    // Whole pages only.
+                    (Advice::DontNeed | Advice::DontNeedLocked, _) if vma.is_huge() => {
+                        self.zap_huge(vma, from, to & !(HUGE - 1));
+                    }
                     (Advice::DontNeed | Advice::DontNeedLocked, _) => self.zap(from, to),
                     (Advice::Free, _) => self.mark_lazy(from, to),
                     (Advice::Remove, Some(object)) => {
@@ -199,7 +213,8 @@ impl Mm {
                     let index = vma.index(at);
                     vma.object().is_some_and(|o| o.next_used(index, index + 1).is_some())
                 };
-                out[((at - start) / PAGE) as usize] = u8::from(vma.special() || mapped || cached());
+                let there = vma.special() || mapped || !vma.is_huge() && cached();
+                out[((at - start) / PAGE) as usize] = u8::from(there);
                 at += PAGE;
             }
         }

@@ -108,6 +108,10 @@ impl Mm {
         vma: &Vma,
         addr: u64,
     ) -> Result<(), FaultError> {
+        // As on Linux nobody writes to a huge page that the program itself may not write.
+        if vma.is_huge() {
+            return Err(FaultError::NoAccess);
+        }
         let slot = self.slot(addr).map_err(|_| FaultError::NoMemory)?;
         begin_private(vmas, vma);
         let pte = slot.load();
@@ -176,6 +180,9 @@ impl Mm {
         };
         if !allowed {
             return Err(FaultError::NoAccess);
+        }
+        if f.contains(VmaFlags::HUGETLB) {
+            return self.fault_huge(vmas, vma, addr, access.write);
         }
         let slot = self.slot(addr).map_err(|_| FaultError::NoMemory)?;
         if access.write {
@@ -438,7 +445,7 @@ impl Mm {
             if env::killed() {
                 return Err(FaultError::NoMemory);
             }
-            let access = {
+            let (access, step) = {
                 let vmas = self.vmas.read();
                 let Some(vma) = vmas.find(at) else { return Err(FaultError::NoArea) };
                 let barred = vma.flags.contains(VmaFlags::PFN_MAP);
@@ -446,10 +453,11 @@ impl Mm {
                     return Err(FaultError::NoAccess);
                 }
                 let writable = vma.flags.contains(VmaFlags::WRITE) && !vma.shared();
-                Access { write: write.unwrap_or(writable), exec: false }
+                let step = vma.page_size();
+                (Access { write: write.unwrap_or(writable), exec: false }, step)
             };
             self.fault(at, access)?;
-            at += PAGE;
+            at = (at & !(step - 1)) + step;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! fork(2)'s copy of an address space: areas are cloned, private pages shared until written.
 
+use crate::hugetlb::HugeArea;
 use crate::mm::Mm;
 use crate::table::{self, State};
 use crate::vma::{Vma, VmaFlags, new_group};
@@ -7,6 +8,7 @@ use crate::{PAGE, tlb};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
+use frames::fallible::arc;
 use frames::{Page, frame};
 use hal::paging::Pte;
 
@@ -33,6 +35,16 @@ impl Mm {
                     copy.anon = AtomicU64::new(0);
                 }
                 // The child's pages are a group of its own, which knows where it comes from.
+                if copy.hugetlb.is_some() {
+                    // What is reserved stays the parent's.
+                    match arc(HugeArea::default()) {
+                        Ok(area) => copy.hugetlb = Some(area),
+                        Err(error) => {
+                            outcome = Err(error);
+                            break;
+                        }
+                    }
+                }
                 copy.inherited = copy.group() != 0;
                 if copy.inherited {
                     copy.anon = AtomicU64::new(new_group());
@@ -46,7 +58,11 @@ impl Mm {
                 }
                 child.note_area(&copy);
                 if !wipe && !vma.shared() && vma.group() != 0 {
-                    outcome = self.copy_entries(&child, vma, &mut protected);
+                    outcome = if vma.is_huge() {
+                        self.share_huge(&child, vma, &mut protected)
+                    } else {
+                        self.copy_entries(&child, vma, &mut protected)
+                    };
                 }
                 new.insert_apart(copy);
                 if outcome.is_err() {

@@ -23,6 +23,7 @@ mod gaps;
 #[cfg(any(target_os = "none", test))]
 mod hold;
 pub mod home;
+pub mod hugetlb;
 pub mod object;
 mod tree;
 pub mod vma;
@@ -70,3 +71,5 @@ pub use vma::{MappedFile, Vma, VmaFlags};
 
 /// Bytes in a page, as the address type's integer.
 pub const PAGE: u64 = abi::PAGE_SIZE as u64;
+/// Bytes in a huge page: what one entry of a table of the second level maps.
+pub const HUGE: u64 = frames::hugetlb::SIZE;

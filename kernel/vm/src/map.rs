@@ -66,9 +66,9 @@ impl Mm {
     }
 
     /// Whether `len` bytes can be mapped there: what [`Mm::map`] would say of the place.
-    pub fn check_place(&self, place: Place, len: u64) -> Result<()> {
+    pub fn check_place(&self, place: Place, len: u64, align: u64) -> Result<()> {
         let len = page_len(len)?;
-        self.find_place(&self.vmas.read(), place, len).map(|_| ())
+        self.find_place(&self.vmas.read(), place, len, align).map(|_| ())
     }
 
     /// As [`Mm::map`], with the tree locked and the length in whole pages.
@@ -81,7 +81,11 @@ impl Mm {
         flags: VmaFlags,
         what: What,
     ) -> Result<u64> {
-        let addr = self.find_place(vmas, place, len)?;
+        let align = match &what {
+            What::Object { object, .. } => object.page_size(),
+            _ => PAGE,
+        };
+        let addr = self.find_place(vmas, place, len, align)?;
         if vmas.len() > MAX_AREAS {
             return Err(Errno::ENOMEM);
         }
@@ -93,6 +97,9 @@ impl Mm {
         } {
             flags |= VmaFlags::SHARED;
         }
+        if align > PAGE {
+            flags |= VmaFlags::HUGETLB;
+        }
         // What is replaced makes room for what comes.
         let replaced = match place {
             Place::Fixed(_) => vmas.mapped_in(addr, addr + len),
@@ -103,6 +110,7 @@ impl Mm {
         if matches!(place, Place::Fixed(_)) {
             self.unmap_locked(vmas, addr, addr + len)?;
         }
+        let mut hugetlb = None;
         let (backing, pgoff) = match what {
             What::Anon => {
                 flags |= VmaFlags::MAY_WRITE;
@@ -123,6 +131,17 @@ impl Mm {
                 if may_write {
                     flags |= VmaFlags::MAY_WRITE;
                 }
+                if flags.contains(VmaFlags::HUGETLB) {
+                    if !(pgoff * PAGE).is_multiple_of(align) {
+                        return Err(Errno::EINVAL);
+                    }
+                    // As on Linux: locked they are by nature, and a file grows with the mapping.
+                    flags -= VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT;
+                    hugetlb = Self::reserve_huge(&object, (pgoff, len / PAGE), flags)?;
+                    if flags.contains(VmaFlags::WRITE) {
+                        object.grow_len(beyond * PAGE);
+                    }
+                }
                 (Backing::Object { object, file }, pgoff)
             }
         };
@@ -140,6 +159,7 @@ impl Mm {
             policy: None,
             anon: AtomicU64::new(0),
             inherited: false,
+            hugetlb,
         };
         self.add_area(vmas, vma);
         Ok(addr)
@@ -178,7 +198,7 @@ impl Mm {
 
     /// A free range for `len` bytes, by the usual rule; it is not reserved.
     pub fn reserve_gap(&self, len: u64) -> Result<u64> {
-        self.find_place(&self.vmas.read(), Place::Hint(0), page_len(len)?)
+        self.find_place(&self.vmas.read(), Place::Hint(0), page_len(len)?, PAGE)
     }
 
     /// The promise of a new area of `len` bytes, if the limits allow it; `replaced` lies in its place
@@ -228,12 +248,19 @@ impl Mm {
             || crate::env::may_lock()
     }
 
-    pub(crate) fn find_place(&self, vmas: &VmaTree, place: Place, len: u64) -> Result<u64> {
+    /// Where `len` bytes go, at a multiple of `align`: that of a page, or of a huge page.
+    pub(crate) fn find_place(
+        &self,
+        vmas: &VmaTree,
+        place: Place,
+        len: u64,
+        align: u64,
+    ) -> Result<u64> {
         if len > USER_END - MIN_ADDR {
             return Err(Errno::ENOMEM);
         }
         let fixed = |addr: u64| {
-            if !addr.is_multiple_of(PAGE) {
+            if !addr.is_multiple_of(align) {
                 Err(Errno::EINVAL)
             } else if addr > USER_END - len {
                 Err(Errno::ENOMEM)
@@ -249,9 +276,12 @@ impl Mm {
                 let addr = fixed(addr)?;
                 if vmas.is_free(addr, addr + len) { Ok(addr) } else { Err(Errno::EEXIST) }
             }
-            Place::Low => vmas.gap_above(len, 0x4000_0000, 0x8000_0000).ok_or(Errno::ENOMEM),
+            Place::Low => vmas
+                .gap_above(len + (align - PAGE), 0x4000_0000, 0x8000_0000)
+                .map(|at| at.next_multiple_of(align))
+                .ok_or(Errno::ENOMEM),
             Place::Hint(hint) => {
-                let hint = hint & !(PAGE - 1);
+                let hint = hint & !(align - 1);
                 if hint >= MIN_ADDR
                     && hint <= USER_END - len
                     && vmas.is_free(hint, hint + len)
@@ -260,8 +290,15 @@ impl Mm {
                     return Ok(hint);
                 }
                 let base = self.layout.lock().mmap_base;
-                vmas.gap_below(len, MIN_ADDR, base)
-                    .or_else(|| vmas.gap_above(len, base.min(USER_END), USER_END))
+                // Room enough to begin at the next boundary.
+                let room = len + (align - PAGE);
+                let below = vmas.gap_below(room, MIN_ADDR, base);
+                below
+                    .map(|at| (at + (room - len)) & !(align - 1))
+                    .or_else(|| {
+                        vmas.gap_above(room, base.min(USER_END), USER_END)
+                            .map(|at| at.next_multiple_of(align))
+                    })
                     .ok_or(Errno::ENOMEM)
             }
         }
@@ -295,7 +332,7 @@ impl Mm {
         {
             return Err(Errno::ENOMEM);
         }
-        if vmas.cuts_special(start, end) {
+        if vmas.cuts_whole(start, end) {
             return Err(Errno::EINVAL);
         }
         let cut = |at: u64| vmas.find(at).is_some_and(|vma| vma.start < at);
@@ -417,6 +454,7 @@ impl Mm {
                 policy: None,
                 anon: AtomicU64::new(0),
                 inherited: false,
+                hugetlb: None,
             };
             self.add_area(&mut vmas, vma);
         }

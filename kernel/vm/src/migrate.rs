@@ -11,9 +11,9 @@
 
 use crate::fault::migration_done;
 use crate::mm::Mm;
-use crate::table::{self, MIGRATION, State};
+use crate::table::{self, State};
 use crate::vma::{Vma, VmaFlags};
-use crate::{MemObject, VmaTree, place, tlb};
+use crate::{MemObject, VmaTree, hugetlb, place, tlb};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -88,27 +88,32 @@ impl Mm {
         let Ok(mut trees) = Vec::with_room(found.len()) else { return refused() };
         trees.extend(spaces.iter().map(|mm| mm.vmas.read()));
         let mut moving = Vec::with_capacity(candidates.len());
+        let (mut moved, mut failed) = (0, 0);
         for (which, candidate) in candidates.iter().enumerate() {
             match self.begin(&spaces, &trees, candidate, which) {
                 Ok(page) => moving.push(page),
-                Err(outcome) => outcomes[which] = outcome,
+                Err(outcome) => {
+                    outcomes[which] = outcome;
+                    let huge = frame(candidate.pfn).kind() == Kind::HugeTlb;
+                    failed += if huge { hugetlb::FRAMES } else { 1 };
+                }
             }
         }
         flush(&spaces, &moving);
         for page in moving {
             let which = page.which;
             let old = page.old;
-            let to = page.new.node();
+            let (to, frames) = (page.new.node(), page.new.frames());
             outcomes[which] = finish(&spaces, page, reason);
+            *(if outcomes[which] == Outcome::Moved { &mut moved } else { &mut failed }) += frames;
             if outcomes[which] == Outcome::Moved {
                 let (addr, from) = (candidates[which].addr, frame(old).node());
                 crate::env::page_event(|| crate::env::PageEvent::Migrated { addr, from, to });
             }
             migration_done(old);
         }
-        let moved = outcomes.iter().filter(|o| **o == Outcome::Moved).count() as u64;
         MOVED.fetch_add(moved, Ordering::Relaxed);
-        FAILED.fetch_add(candidates.len() as u64 - moved, Ordering::Relaxed);
+        FAILED.fetch_add(failed, Ordering::Relaxed);
         outcomes
     }
 
@@ -127,7 +132,7 @@ impl Mm {
             if frame(candidate.pfn).maps() <= 1 {
                 continue;
             }
-            if frame(candidate.pfn).kind() == Kind::Anon {
+            if frame(candidate.pfn).is_private() {
                 whole_family = true;
             } else {
                 let object = {
@@ -170,7 +175,10 @@ impl Mm {
         let kind = meta.kind();
         let object = match kind {
             Kind::Anon => None,
-            Kind::Shared => Some((vma.object().cloned().ok_or(Outcome::Busy)?, index)),
+            Kind::HugeTlb if meta.is_private() => None,
+            Kind::Shared | Kind::HugeTlb => {
+                Some((vma.object().cloned().ok_or(Outcome::Busy)?, index))
+            }
             _ => return Err(Outcome::Busy),
         };
         let new = take_target(&candidate.to, kind).ok_or(Outcome::NoMemory)?;
@@ -199,7 +207,7 @@ fn take_target(to: &Placement<'_>, kind: Kind) -> Option<Page> {
     if every > 0 && ALLOCATIONS.fetch_add(1, Ordering::Relaxed) % every == every - 1 {
         return None;
     }
-    place::take(to, kind)
+    if kind == Kind::HugeTlb { hugetlb::take_for_migration(to) } else { place::take(to, kind) }
 }
 
 /// Replaces the entry at `addr` if it maps `old`; its reference goes to the batch.
@@ -207,7 +215,7 @@ fn take_entry(space: usize, mm: &Mm, addr: u64, old: Pfn, entries: &mut Vec<Entr
     let Some(slot) = table::lookup(mm.root(), addr) else { return };
     let _lock = mm.pt_lock(addr);
     if table::state(slot.load()) == State::Page(old) {
-        let was = slot.swap(Pte::new(old, MIGRATION));
+        let was = slot.swap(table::migrating(old, slot.load()));
         frame(old).remove_map();
         entries.push(Entry { space, addr, slot, was });
     }
@@ -261,7 +269,7 @@ fn put_back(spaces: &[&Arc<Mm>], page: Moving) {
     for entry in page.entries {
         let held = Page::from_raw(page.old);
         let _lock = spaces[entry.space].pt_lock(entry.addr);
-        if entry.slot.load() == Pte::new(page.old, MIGRATION) {
+        if entry.slot.load() == table::migrating(page.old, entry.was) {
             held.frame().add_map();
             entry.slot.store(Pte::new(held.into_raw(), entry.was.bits()));
         }
@@ -272,7 +280,7 @@ fn put_back(spaces: &[&Arc<Mm>], page: Moving) {
 fn point_at_new(spaces: &[&Arc<Mm>], page: &Moving) {
     for entry in &page.entries {
         let _lock = spaces[entry.space].pt_lock(entry.addr);
-        if entry.slot.load() == Pte::new(page.old, MIGRATION) {
+        if entry.slot.load() == table::migrating(page.old, entry.was) {
             let new = page.new.clone();
             new.frame().add_map();
             spaces[entry.space].count_moved(page.old, new.pfn());
@@ -283,11 +291,16 @@ fn point_at_new(spaces: &[&Arc<Mm>], page: &Moving) {
 
 /// Moves the contents and what the kernel knows of the page.
 fn copy(old: Pfn, new: &Page, reason: Reason) {
-    hal::phys::copy(new.pfn(), old);
+    new.copy_from(old);
     let (from, to) = (frame(old), new.frame());
-    let (owner, index) = from.owner();
-    to.set_owner(owner, index);
-    to.set(from.flags() & (flag::DIRTY | flag::LOCKED | flag::REFERENCED | flag::LAZY_FREE));
+    if from.kind() == Kind::HugeTlb {
+        hugetlb::moved(old, new.pfn());
+        to.set(from.flags() & (flag::DIRTY | flag::REFERENCED | flag::PRIVATE));
+    } else {
+        let (owner, index) = from.owner();
+        to.set_owner(owner, index);
+        to.set(from.flags() & (flag::DIRTY | flag::LOCKED | flag::REFERENCED | flag::LAZY_FREE));
+    }
     let mut why = from.why();
     why.reason = reason;
     why.from = Some(from.node());

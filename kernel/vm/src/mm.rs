@@ -6,7 +6,7 @@ use crate::object::{Mapper, MemObject};
 use crate::table::{self, State};
 use crate::tlb::{self, Flushes};
 use crate::vma::{Backing, Vma, VmaFlags};
-use crate::{PAGE, VmaTree, commit, place};
+use crate::{PAGE, VmaTree, commit, hugetlb, place};
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -83,6 +83,8 @@ pub struct Mm {
     shared: AtomicI64,
     /// Private mappings of object pages.
     file: AtomicI64,
+    /// Huge pages of the pool, in frames: no part of the resident size.
+    hugetlb: AtomicI64,
     /// Pages of all areas.
     pub total: AtomicI64,
     /// Pages of those that are data ([`VmaFlags::is_data`]).
@@ -125,6 +127,7 @@ impl Mm {
             anon: PagesByNode::new(),
             shared: AtomicI64::new(0),
             file: AtomicI64::new(0),
+            hugetlb: AtomicI64::new(0),
             total: AtomicI64::new(0),
             data: AtomicI64::new(0),
             locked: AtomicI64::new(0),
@@ -212,6 +215,11 @@ impl Mm {
         (self.anon.sum().max(0) as u64, get(&self.shared), get(&self.file))
     }
 
+    /// Mapped huge pages of the pool, in pages of 4 KiB.
+    pub fn huge_pages(&self) -> u64 {
+        self.hugetlb.load(Ordering::Relaxed).max(0) as u64
+    }
+
     /// The node where most of its private memory lies, if there is one.
     #[inline]
     pub fn home(&self) -> Option<NodeId> {
@@ -223,6 +231,10 @@ impl Mm {
     pub fn count_mapped(&self, pfn: Pfn, in_shared_area: bool, n: i64) {
         let counter = match (frame(pfn).kind(), in_shared_area) {
             (Kind::Anon, _) => return self.count_private(frame(pfn).node(), n as i32),
+            (Kind::HugeTlb, _) => {
+                self.hugetlb.fetch_add(n * hugetlb::FRAMES as i64, Ordering::Relaxed);
+                return;
+            }
             (_, true) => &self.shared,
             (_, false) => &self.file,
         };
@@ -276,6 +288,9 @@ impl Mm {
         self.count_area(vma.flags, -(vma.pages() as i64));
         if vma.flags.contains(VmaFlags::ACCOUNTED) {
             commit::give_back(vma.pages());
+        }
+        if vma.hugetlb.is_some() {
+            Self::unreserve_area(vma);
         }
         if let Some(object) = vma.object() {
             object.remove_mapper(self.id);
@@ -413,7 +428,7 @@ impl Mapper for Mm {
             if vma.shared() || even_copies {
                 self.zap(from, to);
             } else {
-                self.zap_if(from, to, |pfn| frame(pfn).kind() == Kind::Shared);
+                self.zap_if(from, to, |pfn| !frame(pfn).is_private());
             }
         }
     }
@@ -436,9 +451,10 @@ impl Mapper for Mm {
 }
 
 impl Mm {
-    /// Unmaps those pages of `[start, end)` that `wanted` names.
-    pub fn zap_if(&self, start: u64, end: u64, mut wanted: impl FnMut(Pfn) -> bool) {
+    /// Unmaps those pages of `[start, end)` that `wanted` names; whether there were any.
+    pub fn zap_if(&self, start: u64, end: u64, mut wanted: impl FnMut(Pfn) -> bool) -> bool {
         let mut pages = Batch::new();
+        let mut any = false;
         let mut from = start;
         let mut at = table::next_table(self.root, start, end);
         while at < end {
@@ -457,6 +473,7 @@ impl Mm {
                     let shared = frame_is_shared(pte);
                     if let Some(page) = self.release(pte, shared) {
                         pages.add(page.into_raw());
+                        any = true;
                     }
                 }
                 true
@@ -475,6 +492,7 @@ impl Mm {
             tlb::shootdown(self, from, end, false);
             pages.empty(|page| drop(Page::from_raw(page)));
         }
+        any
     }
 }
 

@@ -21,6 +21,8 @@ use numa::policy::Placement;
 pub struct Queue {
     /// The batch that is not moved yet.
     pages: Vec<(u64, Pfn)>,
+    /// A huge page is a batch of its own: the next one needs what this one leaves.
+    full: bool,
     before: Before,
     queued: usize,
     failed: usize,
@@ -99,7 +101,7 @@ impl Mm {
         to: NodeId,
         all: bool,
     ) -> Result<Queued> {
-        if queue.pages.len() >= BATCH {
+        if queue.pages.len() >= BATCH || queue.full {
             let (before, pages) = (&mut queue.before, &queue.pages);
             before.add(pages)?;
             let shared = pages.iter().filter(|page| frame(page.1).maps() > 1);
@@ -112,9 +114,9 @@ impl Mm {
                 queue.before.shared.insert(pfn);
             }
         }
-        let addr = addr & !(PAGE - 1);
         let vmas = self.vmas.read();
         let vma = vmas.find(addr).filter(|v| movable(v)).ok_or(Errno::EFAULT)?;
+        let addr = addr & !(vma.page_size() - 1);
         let pfn = self.find_page(addr)?;
         let meta = frame(pfn);
         if queue.before.has(addr, pfn) {
@@ -129,6 +131,7 @@ impl Mm {
         if vma.reserves(meta) || queue.pages.iter().any(|page| page.1 == pfn) {
             return Err(Errno::EBUSY);
         }
+        queue.full = vma.is_huge();
         queue.pages.push((addr, pfn));
         queue.queued += 1;
         Ok(Queued::Waiting)
@@ -148,6 +151,7 @@ impl Mm {
         const TRIES: u32 = 10;
         let to = Placement::exactly(env::machine(), to);
         let mut left = core::mem::take(&mut queue.pages);
+        queue.full = false;
         for _ in 0..TRIES {
             if left.is_empty() {
                 break;

@@ -6,6 +6,7 @@
 //! task that first touches them.
 
 use crate::commit::{self, Promise};
+use crate::hugetlb::HugePages;
 use crate::place::{self, At};
 use crate::shared_policy::SharedPolicy;
 use crate::{PAGE, env};
@@ -33,6 +34,8 @@ pub enum ObjectKind {
     SysV,
     /// mmap(2) with MAP_SHARED and MAP_ANONYMOUS.
     SharedAnon,
+    /// A file of hugetlbfs, or huge pages that no file names.
+    Hugetlbfs,
 }
 
 /// An address space that maps an object, as the object sees it: to take pages out of it.
@@ -65,6 +68,8 @@ pub struct MemObject {
     /// Address spaces that map it, with the number of areas that do.
     mappers: SpinLock<BTreeMap<u64, MapperCount>>,
     account: Account,
+    /// Its pages are huge ones.
+    huge: Option<HugePages>,
 }
 
 /// How the memory of an object counts as promised.
@@ -90,7 +95,7 @@ pub fn next_number() -> u64 {
 impl MemObject {
     /// An empty object, whose pages are promised one by one as they are made. ENOMEM.
     pub fn new(kind: ObjectKind) -> Result<Arc<Self>> {
-        Self::build(kind, Account::Pages)
+        Self::build(kind, Account::Pages, None)
     }
 
     /// An object of `len` bytes, promised as a whole if `reserve`. ENOMEM.
@@ -102,17 +107,22 @@ impl MemObject {
         } else {
             Account::Pages
         };
-        let object = Self::build(kind, account)?;
+        let object = Self::build(kind, account, None)?;
         object.set_len(len)?;
         Ok(object)
     }
 
     /// An empty object of the kernel's own, which programs may map. ENOMEM.
     pub fn of_kernel() -> Result<Arc<Self>> {
-        Self::build(ObjectKind::SharedAnon, Account::Never)
+        Self::build(ObjectKind::SharedAnon, Account::Never, None)
     }
 
-    fn build(kind: ObjectKind, account: Account) -> Result<Arc<Self>> {
+    /// An empty object of huge pages. ENOMEM.
+    pub(crate) fn build_huge(kind: ObjectKind, huge: HugePages) -> Result<Arc<Self>> {
+        Self::build(kind, Account::Never, Some(huge))
+    }
+
+    fn build(kind: ObjectKind, account: Account, huge: Option<HugePages>) -> Result<Arc<Self>> {
         arc(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             kind,
@@ -123,6 +133,7 @@ impl MemObject {
             policy: SpinLock::new(SharedPolicy::new()),
             mappers: SpinLock::new(BTreeMap::new()),
             account,
+            huge,
         })
     }
 
@@ -168,14 +179,35 @@ impl MemObject {
         self.len.load(Ordering::Acquire)
     }
 
+    /// Makes it as long as `len` if it is shorter.
+    pub fn grow_len(&self, len: u64) {
+        self.len.fetch_max(len, Ordering::AcqRel);
+    }
+
     /// True when it has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Pages that it holds.
+    /// What it has beside its pages if they are huge ones.
+    #[inline]
+    pub fn huge(&self) -> Option<&HugePages> {
+        self.huge.as_ref()
+    }
+
+    /// Bytes of a page.
+    pub fn page_size(&self) -> u64 {
+        if self.huge.is_some() { crate::HUGE } else { PAGE }
+    }
+
+    /// Memory that it holds, in pages of 4 KiB.
     pub fn resident_pages(&self) -> u64 {
-        self.pages.lock().len() as u64
+        self.pages.lock().len() as u64 * (self.page_size() / PAGE)
+    }
+
+    /// Adds a page where none is. ENOMEM.
+    pub(crate) fn add_page(&self, index: u64, page: &Page) -> Result<()> {
+        self.pages.lock().try_insert_in(index, page.clone()).map(|_| ())
     }
 
     /// The page at `index`, if it is there.
@@ -277,6 +309,10 @@ impl MemObject {
     /// Frees the whole pages inside `[off, off + len)` and zeroes the rest of it.
     pub fn punch_hole(&self, off: u64, len: u64) -> Result<()> {
         let end = off.checked_add(len).ok_or(Errno::EFBIG)?;
+        if self.huge.is_some() {
+            self.punch_huge(off, end);
+            return Ok(());
+        }
         let (first, last) = (off.div_ceil(PAGE), end / PAGE);
         if first < last {
             self.drop_pages(first, last, false);
@@ -341,8 +377,9 @@ impl MemObject {
 
     /// Unmaps and frees the pages `[start, end)`, a few at a time: what frees memory must not need
     /// any.
-    fn drop_pages(&self, start: u64, end: u64, even_copies: bool) {
+    pub(crate) fn drop_pages(&self, start: u64, end: u64, even_copies: bool) {
         const BATCH: usize = 64;
+        let mut freed = 0;
         loop {
             let mut gone = [const { None::<Page> }; BATCH];
             let (mut first, mut last) = (start, start);
@@ -356,13 +393,18 @@ impl MemObject {
                     last = index + 1;
                 }
             }
-            self.give_back_promise(gone.iter().flatten().count());
+            let count = gone.iter().flatten().count();
+            self.give_back_promise(count);
+            freed += count as u64;
             let more = gone[BATCH - 1].is_some();
             let range = if more { (first, last) } else { (start, end) };
             self.unmap(range.0, range.1, even_copies);
             if !more {
-                return;
+                break;
             }
+        }
+        if let Some(huge) = &self.huge {
+            huge.forget(start, end, freed);
         }
     }
 
@@ -382,9 +424,12 @@ impl MemObject {
             if step == 0 {
                 break;
             }
-            let page = self.lookup(at / PAGE);
-            let bytes = page.as_ref().map_or(&ZEROES[..], |p| p.bytes());
-            let put = match dst.put(&bytes[from..from + step]) {
+            let (page, offset) = match self.huge {
+                None => (self.lookup(at / PAGE), from as u64),
+                Some(_) => self.lookup_huge(at),
+            };
+            let bytes = page.as_ref().map_or(&ZEROES[from..], |p| p.bytes_at(offset));
+            let put = match dst.put(&bytes[..step]) {
                 Ok(put) => put,
                 Err(_) if done > 0 => break,
                 Err(error) => return Err(error),
@@ -479,6 +524,9 @@ impl Drop for MemObject {
             Account::Pages => commit::give_back(self.pages.get_mut().len() as u64),
             Account::Whole(pages) => commit::give_back(pages),
             Account::Never => {}
+        }
+        if let Some(huge) = &self.huge {
+            huge.forget(0, u64::MAX, self.pages.get_mut().len() as u64);
         }
     }
 }

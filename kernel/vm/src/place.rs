@@ -17,7 +17,7 @@ pub enum At {
     Turn,
 }
 
-fn reason(reason: Reason) -> Why {
+pub(crate) fn reason(reason: Reason) -> Why {
     match reason {
         Reason::Local => Why::Local,
         Reason::Preferred => Why::Preferred,

@@ -132,7 +132,7 @@ impl Mm {
                         // The hardware may note a write between our load and store: swap, and
                         // keep what it noted.
                         let was = slot.swap(Pte::EMPTY);
-                        let noted = was.0 & (Pte::ACCESSED | Pte::DIRTY);
+                        let noted = was.0 & (Pte::ACCESSED | Pte::DIRTY | Pte::LARGE);
                         let mut new = Pte::new(pfn, bits | noted);
                         // Private pages become writable at the fault, unless they are surely ours.
                         let ours = frame(pfn).kind() == Kind::Anon && frame(pfn).refs() == 1;
@@ -197,7 +197,7 @@ impl Mm {
             let mut last = 0;
             let done = self.update_areas(&mut vmas, start, stop.min(end), |v| {
                 last = 0;
-                if v.special() {
+                if v.flags.intersects(VmaFlags::SPECIAL | VmaFlags::HUGETLB) {
                     return Ok(());
                 }
                 let was = v.flags.contains(VmaFlags::LOCKED);

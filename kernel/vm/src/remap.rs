@@ -4,7 +4,7 @@ use crate::map::{MAX_AREAS, MIN_ADDR, Place};
 use crate::mm::Mm;
 use crate::table;
 use crate::vma::{Backing, Vma, VmaFlags};
-use crate::{PAGE, tlb};
+use crate::{HUGE, PAGE, tlb};
 use abi::{Errno, Result};
 use core::sync::atomic::{AtomicU64, Ordering};
 use hal::paging::Pte;
@@ -39,7 +39,17 @@ impl Mm {
             return Err(Errno::EINVAL);
         }
         let mut vmas = self.vmas.write();
-        vmas.find(old).ok_or(Errno::EFAULT)?;
+        let huge = vmas.find(old).ok_or(Errno::EFAULT)?.is_huge();
+        let align = if huge { HUGE } else { PAGE };
+        let (old_len, new_len) = (old_len.next_multiple_of(align), new_len.next_multiple_of(align));
+        // Reservations do not grow.
+        if huge
+            && (!old.is_multiple_of(align)
+                || how.to.is_some_and(|to| !to.is_multiple_of(align))
+                || new_len > old_len)
+        {
+            return Err(Errno::EINVAL);
+        }
         if how.to.is_some() || how.keep_old {
             let to = how.to.unwrap_or(how.hint);
             // Lengths that wrap are seen as Linux sees them: as apart from everything above.
@@ -78,7 +88,7 @@ impl Mm {
         if old_end > vma.end {
             return Err(Errno::EFAULT);
         }
-        if vma.special() && how.keep_old {
+        if (vma.special() || huge) && how.keep_old {
             return Err(Errno::EINVAL);
         }
         if vma.special() && new_len > old_len {
@@ -128,8 +138,10 @@ impl Mm {
         let moved_len = old_len;
         let to = match how.to {
             Some(to) => to,
-            None if how.keep_old => self.find_place(&vmas, Place::Hint(how.hint), new_len)?,
-            None => self.find_place(&vmas, Place::Hint(0), new_len)?,
+            None if how.keep_old => {
+                self.find_place(&vmas, Place::Hint(how.hint), new_len, align)?
+            }
+            None => self.find_place(&vmas, Place::Hint(0), new_len, align)?,
         };
         let vma = vmas.find(old).ok_or(Errno::EFAULT)?;
         vmas.ready()?;
@@ -168,6 +180,14 @@ impl Mm {
                     left.inherited = false;
                 }
             } else {
+                if huge {
+                    // What is reserved has moved, too.
+                    self.split_counted(&mut vmas, old);
+                    self.split_counted(&mut vmas, old + moved_len);
+                    if let Some(left) = vmas.exactly(old, old + moved_len) {
+                        left.hugetlb = None;
+                    }
+                }
                 self.unmap_surely(&mut vmas, old, old + moved_len);
             }
         }
@@ -186,13 +206,18 @@ impl Mm {
             if slot.load().0 == 0 {
                 return true;
             }
-            match self.slot(to + (at - from)) {
+            let there = to + (at - from);
+            let target = match table::is_huge(slot.load()) {
+                true => self.huge_slot(there),
+                false => self.slot(there),
+            };
+            match target {
                 Ok(target) => {
                     let pte = {
                         let _lock = self.pt_lock(at);
                         slot.swap(Pte::EMPTY)
                     };
-                    let _lock = self.pt_lock(to + (at - from));
+                    let _lock = self.pt_lock(there);
                     target.store(pte);
                 }
                 Err(error) => outcome = Err(error),

@@ -12,20 +12,24 @@ use crate::mm::Mm;
 use crate::table::{self, State};
 use crate::vma::{Vma, VmaFlags};
 use frames::meta::flag;
-use frames::{Kind, Page, frame};
+use frames::{Page, frame};
 use hal::Pfn;
 use hal::paging::Pte;
 
 /// What to copy from: a page that is held, or a frame that never goes away.
 enum Held {
-    Page(Page),
+    /// A frame, and the page that it is a part of.
+    Part {
+        pfn: Pfn,
+        _page: Page,
+    },
     Fixed(Pfn),
 }
 
 impl Held {
     fn pfn(&self) -> Pfn {
         match self {
-            Self::Page(page) => page.pfn(),
+            Self::Part { pfn, .. } => *pfn,
             Self::Fixed(pfn) => *pfn,
         }
     }
@@ -81,7 +85,10 @@ impl Mm {
         let slot = table::lookup(self.root(), addr)?;
         let _lock = self.pt_lock(addr);
         match table::state(slot.load()) {
-            State::Page(pfn) => Page::try_from_pfn(pfn).map(Held::Page),
+            State::Page(pfn) => {
+                let part = table::part(pfn, addr);
+                Page::try_from_pfn(pfn).map(|_page| Held::Part { pfn: part, _page })
+            }
             State::Special(pfn) => Some(Held::Fixed(pfn)),
             State::Empty | State::Migrating(_) => None,
         }
@@ -131,8 +138,8 @@ impl Mm {
                 self.break_sharing(&vmas, vma, addr & !(PAGE - 1)).ok()?;
             }
             if let Some(page) = self.hold_own(vma, addr) {
-                let offset = (addr % PAGE) as usize;
-                page.bytes_mut()[offset..offset + data.len()].copy_from_slice(data);
+                let offset = addr & (page.frames() * PAGE - 1);
+                page.bytes_at_mut(offset)[..data.len()].copy_from_slice(data);
                 page.frame().set(flag::DIRTY);
                 return Some(());
             }
@@ -159,7 +166,7 @@ struct Leaf {
 impl Mapped for Leaf {
     type Page = Page;
     fn is_anonymous(&self) -> bool {
-        frame(self.pfn).kind() == Kind::Anon
+        frame(self.pfn).is_private()
     }
     fn is_writable(&self) -> bool {
         self.pte.has(Pte::WRITABLE)

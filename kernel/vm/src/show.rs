@@ -10,7 +10,7 @@ use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
 use frames::fallible::Grow;
 use frames::meta::{Why, flag};
-use frames::{Frame, Kind, frame};
+use frames::{Frame, frame};
 use hal::paging::Pte;
 use numa::policy::{Policy, show};
 use numa::{MAX_NODES, NodeId};
@@ -72,7 +72,7 @@ impl Mm {
             let maps = u64::from(meta.maps().max(1));
             let dirty = pte.has(Pte::DIRTY) || meta.has(flag::DIRTY);
             out.pages += 1;
-            out.anon += u64::from(meta.kind() == Kind::Anon);
+            out.anon += u64::from(meta.is_private());
             out.dirty += u64::from(dirty);
             out.referenced += u64::from(pte.has(Pte::ACCESSED) || meta.has(flag::REFERENCED));
             out.lazy_free += u64::from(meta.has(flag::LAZY_FREE) && !dirty);
@@ -83,7 +83,7 @@ impl Mm {
                 (false, false) => &mut out.private_clean,
             };
             *class += 1;
-            out.proportional += PAGE / maps;
+            out.proportional += vma.page_size() / maps;
             out.most_maps = out.most_maps.max(maps);
             out.nodes[meta.node().index()] += 1;
             true
@@ -113,6 +113,9 @@ impl Mm {
                 }
             }
         }
+        if vma.is_huge() {
+            out.write_str(" huge")?;
+        }
         let p = self.count_own_pages(vma);
         if p.pages > 0 {
             for (name, n) in [("anon", p.anon), ("dirty", p.dirty)] {
@@ -129,7 +132,7 @@ impl Mm {
             // There are no lists of active pages: private ones and locked ones count, which is
             // where Linux has them while nothing presses it to look for pages to give up.
             let active = if p.locked > 0 { p.pages } else { p.anon };
-            if active < p.pages {
+            if active < p.pages && !vma.is_huge() {
                 write!(out, " active={active}")?;
             }
             for node in env::machine().memory_nodes().iter() {
@@ -137,7 +140,7 @@ impl Mm {
                     write!(out, " N{node}={}", p.nodes[node.index()])?;
                 }
             }
-            out.write_str(" kernelpagesize_kB=4")?;
+            write!(out, " kernelpagesize_kB={}", vma.page_size() / 1024)?;
         }
         out.write_char('\n')
     }
@@ -173,10 +176,12 @@ impl Mm {
             }
             let (node, why) = (frame(pfn).node(), frame(pfn).why());
             match &mut run {
-                Some((_, end, n, w)) if *end == addr && *n == node && *w == why => *end += PAGE,
+                Some((_, end, n, w)) if *end == addr && *n == node && *w == why => {
+                    *end += vma.page_size();
+                }
                 _ => {
                     result = result.and_then(|()| flush(&run));
-                    run = Some((addr, addr + PAGE, node, why));
+                    run = Some((addr, addr + vma.page_size(), node, why));
                 }
             }
             true
@@ -209,13 +214,13 @@ impl Mm {
             State::Page(pfn) => {
                 let meta = frame(pfn);
                 let mut entry = PRESENT;
-                if meta.kind() == Kind::Shared {
+                if !meta.is_private() {
                     entry |= FILE;
                 }
                 if meta.maps() == 1 {
                     entry |= EXCLUSIVE;
                 }
-                entry | if with_frames { pfn.raw() } else { 0 }
+                entry | if with_frames { table::part(pfn, addr).raw() } else { 0 }
             }
             State::Special(pfn) => PRESENT | if with_frames { pfn.raw() } else { 0 },
             State::Empty | State::Migrating(_) => 0,
@@ -308,7 +313,7 @@ fn shared_name(vma: &Vma) -> Option<SharedName> {
     match object.kind() {
         K::SharedAnon => Some(SharedName::Zero),
         K::SysV => Some(SharedName::SysV(object.key.load(Ordering::Relaxed))),
-        K::Tmpfs | K::Memfd => None,
+        K::Tmpfs | K::Memfd | K::Hugetlbfs => None,
     }
 }
 

@@ -18,6 +18,9 @@ use numa::policy::Placement;
 #[derive(Default)]
 struct Sweep {
     batch: Vec<Candidate<'static>>,
+    /// Pages that the batch may still get. A huge page fills it: the next one needs what this one
+    /// leaves.
+    room: usize,
     failed: u64,
     /// Addresses in `batch` of pages that are mapped elsewhere, too.
     elsewhere: Vec<u64>,
@@ -55,6 +58,7 @@ impl Sweep {
                 self.met.insert(pfn);
                 self.elsewhere.push(addr);
             }
+            self.room = if vma.is_huge() { 0 } else { self.room - 1 };
             self.batch.push(Candidate { addr, pfn, to });
         }
     }
@@ -99,11 +103,12 @@ impl Mm {
         target: &mut impl FnMut(&Vma, u64, NodeId) -> Option<Placement<'static>>,
     ) -> Option<u64> {
         let vmas = self.vmas.read();
+        sweep.room = BATCH;
         let mut next = None;
         for vma in vmas.range(start, end) {
             let (from, to) = (vma.start.max(start), vma.end.min(end));
             table::for_each(self.root(), from, to, |addr, slot| {
-                if sweep.batch.len() == BATCH {
+                if sweep.room == 0 {
                     next = Some(addr);
                 } else if let State::Page(pfn) = table::state(slot.load()) {
                     sweep.look((vma, addr, pfn), all, target);

@@ -5,8 +5,8 @@
 //! [`crate::mm::Mm::pt_lock`]); upper entries are only added while the area tree is read-locked,
 //! and removed while it is write-locked.
 
-use crate::PAGE;
 use crate::place;
+use crate::{HUGE, PAGE};
 use frames::Kind;
 use hal::paging::{Pte, Slot, index};
 use hal::{Pfn, VirtAddr};
@@ -17,6 +17,19 @@ pub const SPECIAL: u64 = Pte::SOFT0;
 pub const MIGRATION: u64 = Pte::SOFT1;
 /// Not present, but there is a page: its area allows no access.
 pub const NO_ACCESS: u64 = Pte::SOFT2;
+
+/// True for an entry of the second level that stands for a page of 2 MiB, which may be on its way
+/// or allow no access, and not for a table.
+#[inline]
+pub fn is_huge(pte: Pte) -> bool {
+    pte.has(Pte::LARGE)
+}
+
+/// The entry that stands for `pfn` while it is migrated, in the place of `was`.
+#[inline]
+pub fn migrating(pfn: Pfn, was: Pte) -> Pte {
+    Pte::new(pfn, MIGRATION | was.0 & Pte::LARGE)
+}
 
 /// What an entry stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +57,17 @@ pub fn state(pte: Pte) -> State {
     }
 }
 
-/// The leaf slot of `addr`, if its tables exist.
+/// The leaf slot of `addr`, if its tables exist: of the second level where a huge page is.
 #[inline]
 pub fn lookup(root: Pfn, addr: u64) -> Option<Slot> {
     let va = VirtAddr::new(addr);
     let mut table = root;
     for level in [4, 3, 2] {
-        let pte = Slot::of(table, index(va, level)).load();
+        let slot = Slot::of(table, index(va, level));
+        let pte = slot.load();
+        if level == 2 && is_huge(pte) {
+            return Some(slot);
+        }
         if !pte.present() {
             return None;
         }
@@ -59,13 +76,36 @@ pub fn lookup(root: Pfn, addr: u64) -> Option<Slot> {
     Some(Slot::of(table, index(va, 1)))
 }
 
+/// The frame behind `addr` in the page at `head`, which a leaf entry of `addr` names.
+#[inline]
+pub fn part(head: Pfn, addr: u64) -> Pfn {
+    let frames = 1u64 << frames::frame(head).order();
+    Pfn::new(head.raw() + ((addr / PAGE) & (frames - 1)))
+}
+
+/// The slot of the second level of `addr`, making tables as [`lookup_or_make`] does. None without
+/// memory, and where there is a table of small pages.
+pub fn huge_slot(root: Pfn, addr: u64, made: impl FnMut()) -> Option<Slot> {
+    let table = table_at(root, addr, 2, made)?;
+    let slot = Slot::of(table, index(VirtAddr::new(addr), 2));
+    let pte = slot.load();
+    (is_huge(pte) || !pte.present()).then_some(slot)
+}
+
 /// The leaf slot of `addr`, making tables on the CPU's own node. None without memory. `made` is
 /// told each new table.
 #[inline]
-pub fn lookup_or_make(root: Pfn, addr: u64, mut made: impl FnMut()) -> Option<Slot> {
+pub fn lookup_or_make(root: Pfn, addr: u64, made: impl FnMut()) -> Option<Slot> {
+    let table = table_at(root, addr, 1, made)?;
+    Some(Slot::of(table, index(VirtAddr::new(addr), 1)))
+}
+
+/// The table of level `lowest` for `addr`, made with those above it as needed. None without memory.
+#[inline(always)]
+fn table_at(root: Pfn, addr: u64, lowest: u32, mut made: impl FnMut()) -> Option<Pfn> {
     let va = VirtAddr::new(addr);
     let mut table = root;
-    for level in [4, 3, 2] {
+    for level in (lowest + 1..=4).rev() {
         let slot = Slot::of(table, index(va, level));
         let pte = slot.load();
         table = if pte.present() {
@@ -86,10 +126,10 @@ pub fn lookup_or_make(root: Pfn, addr: u64, mut made: impl FnMut()) -> Option<Sl
             }
         };
     }
-    Some(Slot::of(table, index(va, 1)))
+    Some(table)
 }
 
-/// The first address in `[at, end)` that has a leaf table; `end` without one. Skips what an empty
+/// The first address in `[at, end)` that has a leaf table, or a huge page; `end` without one. Skips what an empty
 /// upper entry covers in one step. No table is freed meanwhile (the area tree is locked).
 pub fn next_table(root: Pfn, mut at: u64, end: u64) -> u64 {
     'next: while at < end {
@@ -97,6 +137,9 @@ pub fn next_table(root: Pfn, mut at: u64, end: u64) -> u64 {
         let mut table = root;
         for level in [4u32, 3, 2] {
             let pte = Slot::of(table, index(va, level)).load();
+            if level == 2 && is_huge(pte) {
+                return at;
+            }
             if !pte.present() {
                 let span = 1u64 << (12 + 9 * (level - 1));
                 at = (at & !(span - 1)).saturating_add(span);
@@ -110,14 +153,22 @@ pub fn next_table(root: Pfn, mut at: u64, end: u64) -> u64 {
 }
 
 /// Calls `f` for every leaf slot in `[start, end)` whose table exists, by address; stops when `f`
-/// returns false.
+/// returns false. A huge page is one slot, at the address where the page begins.
 pub fn for_each(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Slot) -> bool) {
     let mut at = start;
     'next: while at < end {
         let va = VirtAddr::new(at);
         let mut table = root;
         for level in [4u32, 3, 2] {
-            let pte = Slot::of(table, index(va, level)).load();
+            let slot = Slot::of(table, index(va, level));
+            let pte = slot.load();
+            if level == 2 && is_huge(pte) {
+                if !f(at & !(HUGE - 1), slot) {
+                    return;
+                }
+                at = (at & !(HUGE - 1)) + HUGE;
+                continue 'next;
+            }
             if !pte.present() {
                 let span = 1u64 << (12 + 9 * (level - 1));
                 at = (at & !(span - 1)).saturating_add(span);

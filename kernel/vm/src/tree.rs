@@ -31,8 +31,8 @@ pub struct VmaTree {
     areas: BTreeMap<u64, Vma>,
     /// Free ranges by size, once there are many areas: few are looked through as quickly.
     gaps: Option<Gaps>,
-    /// From the lowest to the highest special mapping that ever was: they are few, and asked for at
-    /// every unmapping.
+    /// From the lowest to the highest mapping that ever was and may not be cut anywhere: they are
+    /// few, and asked for at every unmapping.
     special: (u64, u64),
 }
 
@@ -221,7 +221,7 @@ impl VmaTree {
     }
 
     fn note_special(&mut self, vma: &Vma) {
-        if vma.special() {
+        if vma.special() || vma.is_huge() {
             let (low, high) = self.special;
             self.special = (low.min(vma.start), high.max(vma.end));
         }
@@ -302,12 +302,13 @@ impl VmaTree {
         }
     }
 
-    /// True when `[start, end)` begins or ends within a special mapping, which stays in one piece.
-    pub fn cuts_special(&self, start: u64, end: u64) -> bool {
+    /// True when `[start, end)` begins or ends within a special mapping, which stays in one piece, or
+    /// within a huge page.
+    pub fn cuts_whole(&self, start: u64, end: u64) -> bool {
         if end <= self.special.0 || self.special.1 <= start {
             return false;
         }
-        let cut = |at: u64| self.find(at).is_some_and(|vma| vma.special() && vma.start < at);
+        let cut = |at: u64| self.find(at).is_some_and(|vma| vma.is_whole_at(at));
         cut(start) || cut(end)
     }
 
@@ -360,7 +361,7 @@ impl VmaTree {
     /// Changes everything that is mapped in `[start, end)`, area by area, splitting at the ends and
     /// merging what has changed with its neighbours. Stops at the first error; what was changed
     /// stays (as Linux does). ENOMEM when there would be more than [`MAX_AREAS`], EINVAL for a part of
-    /// a special mapping that would become other than the rest.
+    /// a special mapping, or of a huge page, that would become other than the rest.
     pub fn update(
         &mut self,
         start: u64,
@@ -373,7 +374,7 @@ impl VmaTree {
         {
             let (low, high) = (vma.start, vma.end);
             let (from, to) = (low.max(at), high.min(end));
-            if vma.special() && (from, to) != (low, high) {
+            if (from, to) != (low, high) && (vma.is_whole_at(from) || vma.is_whole_at(to)) {
                 let mut changed = vma.clone();
                 change(&mut changed)?;
                 if !changed.like(vma) {
@@ -456,6 +457,7 @@ mod tests {
             policy: None,
             anon: AtomicU64::new(0),
             inherited: false,
+            hugetlb: None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! A virtual memory area: one contiguous range of an address space with one set of properties.
 
+use crate::HUGE;
+use crate::hugetlb::HugeArea;
 use crate::object::MemObject;
 use abi::flags::Prot;
 use alloc::string::String;
@@ -50,6 +52,8 @@ bitflags! {
         const ACCOUNTED = 1 << 18;
         /// mprotect may not add EXEC: a file of a file system that was mounted noexec.
         const NEVER_EXEC = 1 << 19;
+        /// Huge pages of the pool: whole ones only, at their own boundaries.
+        const HUGETLB = 1 << 21;
         /// Frames without pages behind its entries (vvar): read by the program only, in no count.
         const PFN_MAP = 1 << 20;
     }
@@ -63,7 +67,8 @@ impl VmaFlags {
 
     /// ACCOUNTED, if a new area with these flags is.
     pub fn account(self) -> Self {
-        let promise = self & (Self::WRITE | Self::SHARED | Self::NO_RESERVE) == Self::WRITE;
+        let other = Self::SHARED | Self::NO_RESERVE | Self::HUGETLB;
+        let promise = self & (Self::WRITE | other) == Self::WRITE;
         if promise { Self::ACCOUNTED } else { Self::empty() }
     }
 
@@ -135,6 +140,8 @@ pub struct Vma {
     /// Its private pages came with a fork. As on Linux, such an area takes no fresh neighbour in:
     /// a new mapping beside it counts its pages from its own address.
     pub inherited: bool,
+    /// Of private huge pages: what is reserved for them.
+    pub hugetlb: Option<Arc<HugeArea>>,
 }
 
 impl Clone for Vma {
@@ -149,6 +156,7 @@ impl Clone for Vma {
             policy: self.policy.clone(),
             anon: AtomicU64::new(self.group()),
             inherited: self.inherited,
+            hugetlb: self.hugetlb.clone(),
         }
     }
 }
@@ -194,6 +202,25 @@ impl Vma {
         self.flags.contains(VmaFlags::SPECIAL)
     }
 
+    /// True for an area of huge pages.
+    #[inline]
+    pub fn is_huge(&self) -> bool {
+        self.flags.contains(VmaFlags::HUGETLB)
+    }
+
+    /// True when no area may begin or end at `at`, which lies inside: in a special mapping, or
+    /// within a huge page.
+    pub fn is_whole_at(&self, at: u64) -> bool {
+        self.start < at
+            && at < self.end
+            && (self.special() || self.is_huge() && !at.is_multiple_of(HUGE))
+    }
+
+    /// Bytes of its pages.
+    pub fn page_size(&self) -> u64 {
+        if self.is_huge() { HUGE } else { crate::PAGE }
+    }
+
     /// True when `page`, which it maps, is the kernel's own: it stays where it is, and nobody
     /// counts that as a failure. A private copy of such a page is the program's.
     #[inline]
@@ -204,7 +231,7 @@ impl Vma {
     /// The object that has the policy of the area's pages; None: the area has it.
     #[inline]
     pub fn policy_object(&self) -> Option<&Arc<MemObject>> {
-        self.object().filter(|_| !self.special())
+        self.object().filter(|_| !self.flags.intersects(VmaFlags::SPECIAL | VmaFlags::HUGETLB))
     }
 
     /// The object behind it.
@@ -253,7 +280,7 @@ impl Vma {
     fn continues(&self, next: &Self) -> bool {
         self.end == next.start
             && self.flags == next.flags
-            && !self.special()
+            && !self.flags.intersects(VmaFlags::SPECIAL | VmaFlags::HUGETLB)
             && self.label == next.label
             && self.pgoff + self.pages() == next.pgoff
             && same_backing(&self.backing, &next.backing)

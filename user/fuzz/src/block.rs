@@ -6,9 +6,9 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 
-use crate::arena;
 use crate::ops::{Op, WORKERS};
 use crate::sys::{failed, sys};
+use crate::{arena, pool};
 
 /// The block's descriptor, above those that sequences use.
 const CONTROL_FD: i32 = 700;
@@ -40,6 +40,8 @@ pub struct Shared {
     pub segments: [AtomicI32; OBJECTS],
     /// Set once the sequence has forked: pages may be shared (see `settle` in execute.rs).
     pub forked: AtomicU32,
+    /// Set once the sequence has set the pool of huge pages: it is told after each operation.
+    pub pooled: AtomicU32,
     /// How many operations there are, and which is at hand.
     pub count: AtomicU32,
     pub at: AtomicU32,
@@ -137,6 +139,9 @@ pub fn clear() {
         }
     }
     shared().forked.store(0, SeqCst);
+    if shared().pooled.swap(0, SeqCst) != 0 {
+        pool::empty();
+    }
     shared().count.store(0, SeqCst);
     for slot in &shared().slots {
         for word in [&slot.go, &slot.ready, &slot.alive, &slot.home] {

@@ -15,7 +15,7 @@ use crate::probe::{self, Fault};
 use crate::sys::{self, failed, sys};
 use crate::trace::Line;
 use crate::worker::serve;
-use crate::{relay, thread, trace};
+use crate::{pool, relay, thread, trace};
 
 const SYS_HOME_NODE: i64 = 450;
 const MOVE: i32 = 2;
@@ -139,6 +139,7 @@ pub fn run(number: usize, op: &Op, line: &mut Line) {
         }
         Kind::Affinity => affinity(number, a, line),
         Kind::Maps => observe::maps(line),
+        Kind::Pool => pool::set(a[0], a[1], line),
     }
 }
 
@@ -356,7 +357,9 @@ fn object(a: &[u64; 8], line: &mut Line) {
     if a[1] == 2 {
         return segment(number, bytes, a[3], line);
     }
-    let fd = if a[1] == 0 {
+    let fd = if a[1] == 3 {
+        sys!(libc::SYS_memfd_create, c"object".as_ptr(), libc::MFD_HUGETLB)
+    } else if a[1] == 0 {
         if a[3] > 1 {
             align(a[3]);
         }

@@ -15,6 +15,7 @@ pub mod generate;
 pub mod machine;
 pub mod observe;
 pub mod ops;
+pub mod pool;
 pub mod probe;
 pub mod random;
 pub mod relay;

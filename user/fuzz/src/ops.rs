@@ -53,7 +53,7 @@ kinds! {
     Movepages = "movepages", 8;
     /// who, from, to, shape, maxnode
     Migrate = "migrate", 5;
-    /// object, kind (0 memfd, 1 file, 2 System V), pages, modulus
+    /// object, kind (0 memfd, 1 file, 2 System V, 3 memfd of huge pages), pages, modulus
     Object = "object", 4;
     /// object, bytes
     Truncate = "truncate", 2;
@@ -77,6 +77,9 @@ kinds! {
     Pin = "pin", 1;
     /// who, mask, shape, bytes
     Affinity = "affinity", 4;
+    /// the pool of huge pages: what (0 all of it, 1 by the task's policy, 2 overcommit, 10 and above
+    /// node N - 10), pages
+    Pool = "pool", 2;
     /// what /proc/self/maps and numa_maps say of the arena
     Maps = "maps", 0;
 }

@@ -8,7 +8,7 @@ use crate::ops::{Kind, Op, WORKERS};
 use crate::relay::{self, Turn};
 use crate::sys::{self, sys};
 use crate::trace::Line;
-use crate::{execute, observe, probe};
+use crate::{execute, observe, pool, probe};
 
 /// Carries out operations for ever.
 pub fn serve(number: usize) -> ! {
@@ -29,7 +29,10 @@ fn work(number: usize) {
     loop {
         match relay::next(Some(number)) {
             Turn::Own(op) => {
-                answer(|line| execute::run(number, &op, line));
+                answer(|line| {
+                    execute::run(number, &op, line);
+                    pool::observe(line);
+                });
                 execute::settle();
             }
             Turn::Other => return,

@@ -43,7 +43,7 @@ impl<'a> Mapping<'a> {
         for word in words {
             if let Some(file) = word.strip_prefix("file=") {
                 mapping.name = file.replace("\\040", " ");
-                let memory = ["/dev/zero", "/SYSV", "/memfd:", "/dev/shm/"];
+                let memory = ["/dev/zero", "/SYSV", "/memfd:", "/dev/shm/", "/anon_hugepage"];
                 mapping.of_file = !memory.iter().any(|begin| file.starts_with(begin));
             } else if ["heap", "stack"].contains(&word) {
                 mapping.name = format!("[{word}]");
@@ -52,6 +52,11 @@ impl<'a> Mapping<'a> {
                 && let (Ok(node), Ok(count)) = (node.parse(), count.parse())
             {
                 mapping.nodes.insert(node, count);
+            } else if let Some(size) = word.strip_prefix("kernelpagesize_kB=")
+                && let Ok(size) = size.parse::<u64>()
+            {
+                // Counts are in pages of the mapping's own size.
+                mapping.nodes.values_mut().for_each(|count| *count *= size / 4);
             }
         }
         Some(mapping)
@@ -266,6 +271,16 @@ mod tests {
         assert_eq!(table[5].split_whitespace().last(), Some("0"));
         assert_eq!(table[6].split_whitespace().last(), Some("-"));
         assert!(table.last().unwrap().contains("only Proxima"));
+    }
+
+    #[test]
+    fn huge_pages_count_as_the_small_ones_they_are_made_of() {
+        let line = "7f0000400000 bind:1 file=/anon_hugepage\\040(deleted) huge anon=3 dirty=3 \
+                    N0=1 N1=2 kernelpagesize_kB=2048";
+        let mapping = Mapping::parse(line).unwrap();
+        assert_eq!(mapping.nodes, BTreeMap::from([(0, 512), (1, 1024)]));
+        assert!(!mapping.of_file);
+        assert_eq!(mapping.name, "/anon_hugepage (deleted)");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod frames;
 mod fs;
 mod harness;
 mod helper;
+mod hugetlb;
 mod memory;
 mod mempolicy;
 mod migrate;
@@ -41,6 +42,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "fs", places: false, groups: fs::GROUPS },
     Suite { name: "mempolicy", places: true, groups: mempolicy::GROUPS },
     Suite { name: "migrate", places: true, groups: migrate::GROUPS },
+    Suite { name: "hugetlb", places: true, groups: hugetlb::GROUPS },
     Suite { name: "placement", places: true, groups: &[placement::TESTS] },
     Suite { name: "replayed", places: true, groups: &[replayed::TESTS] },
     Suite { name: "affinity", places: false, groups: &[affinity::TESTS] },

@@ -54,7 +54,7 @@ impl TmpInode {
         arc(Self { base, fs, kind: Kind::Directory(Mutex::default()), label: None })
     }
 
-    fn file(
+    pub(super) fn file(
         fs: Arc<Tmpfs>,
         base: InodeBase,
         seals: u32,
@@ -111,7 +111,7 @@ impl TmpInode {
         match FileType::from_mode(node.mode) {
             Some(FileType::Directory) => Self::directory(self.fs.clone(), base()?),
             Some(FileType::Regular) => {
-                let object = MemObject::new(ObjectKind::Tmpfs)?;
+                let object = self.fs.new_object()?;
                 Self::file(self.fs.clone(), base()?, g::F_SEAL_SEAL, None, object)
             }
             Some(FileType::Symlink) | None => Err(Errno::EINVAL),
@@ -180,6 +180,9 @@ impl TmpInode {
         let data = self.data()?;
         if size > i64::MAX as u64 {
             return Err(Errno::EFBIG);
+        }
+        if !size.is_multiple_of(data.object.page_size()) && self.fs.share.is_some() {
+            return Err(Errno::EINVAL);
         }
         let _writing = data.writing.lock();
         let (seals, len) = (data.seals.load(Relaxed), data.object.len());
@@ -268,7 +271,11 @@ impl Inode for TmpInode {
             Kind::Directory(names) => ((names.lock().len() as u64 + 2) * ENTRY_SIZE, 0),
             Kind::Special => (0, 0),
         };
-        self.base.metadata(size, blocks)
+        let mut metadata = self.base.metadata(size, blocks);
+        if self.fs.share.is_some() {
+            metadata.blksize = vm::HUGE as u32;
+        }
+        metadata
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
@@ -470,12 +477,19 @@ impl FileOps for TmpInode {
 
     fn write(&self, _file: &File, src: &mut dyn Source, at: u64) -> Result<usize> {
         let data = self.data()?;
+        // Huge pages are written through mappings only.
+        if data.object.huge().is_some() {
+            return Err(Errno::EINVAL);
+        }
         let _writing = data.writing.lock();
         self.store(data, src, at)
     }
 
     fn append(&self, _file: &File, src: &mut dyn Source) -> Result<(u64, usize)> {
         let data = self.data()?;
+        if data.object.huge().is_some() {
+            return Err(Errno::EINVAL);
+        }
         let _writing = data.writing.lock();
         let at = data.object.len();
         self.store(data, src, at).map(|n| (at, n))
@@ -487,6 +501,10 @@ impl FileOps for TmpInode {
             return Err(Errno::ENXIO);
         }
         let object = &self.data()?.object;
+        // hugetlbfs tells of no holes.
+        if object.huge().is_some() {
+            return Ok(if hole { size } else { at });
+        }
         let mut index = at / PAGE;
         if !hole {
             return match object.next_resident(index) {
@@ -538,6 +556,16 @@ impl FileOps for TmpInode {
         }
         if seals & g::F_SEAL_GROW != 0 && end > data.object.len() {
             return Err(Errno::EPERM);
+        }
+        if data.object.huge().is_some() {
+            let made = data.object.fill_huge(offset, len);
+            self.settle(data);
+            made?;
+            if mode & KEEP_SIZE == 0 {
+                data.object.grow_len(end);
+            }
+            self.base.touch_changed();
+            return Ok(());
         }
         if len.div_ceil(PAGE_SIZE as u64) > self.fs.pages_left() {
             return Err(Errno::ENOSPC);

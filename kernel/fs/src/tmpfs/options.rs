@@ -19,6 +19,8 @@ pub struct Options {
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
+    /// Of hugetlbfs: its share of the pool.
+    pub share: Option<u64>,
     /// As /proc/mounts shows them, with a leading comma.
     pub text: String,
 }
@@ -33,6 +35,7 @@ impl Options {
             mode: 0o1777,
             uid: 0,
             gid: 0,
+            share: None,
             text: String::new(),
         }
     }
@@ -90,7 +93,7 @@ impl Options {
 }
 
 /// A number with an optional K, M, G, T suffix (powers of 1024).
-fn number(text: &str) -> Result<u64> {
+pub(super) fn number(text: &str) -> Result<u64> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
         Some(b'm' | b'M') => (&text[..text.len() - 1], 20),

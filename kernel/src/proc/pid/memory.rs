@@ -99,10 +99,20 @@ struct Sums {
     proportional_dirty: u64,
     proportional_anon: u64,
     locked: u64,
+    /// Huge pages of the pool, in bytes; they are in no other sum.
+    shared_huge: u64,
+    private_huge: u64,
 }
 
 impl Sums {
     fn of(vma: &Vma, p: &AreaPages) -> Self {
+        if vma.is_huge() {
+            return Self {
+                shared_huge: (p.shared_clean + p.shared_dirty) * vma.page_size(),
+                private_huge: (p.private_clean + p.private_dirty) * vma.page_size(),
+                ..Self::default()
+            };
+        }
         // Shares are known per area: dirty and private pages take their part of the whole.
         let share = |n: u64| (p.proportional * n).checked_div(p.pages).unwrap_or(0);
         let is_private = vma.object().is_none();
@@ -119,6 +129,7 @@ impl Sums {
             proportional_dirty: share(p.shared_dirty + p.private_dirty),
             proportional_anon: if is_private { p.proportional } else { share(p.anon) },
             locked: if vma.flags.contains(VmaFlags::LOCKED) { p.proportional } else { 0 },
+            ..Self::default()
         }
     }
 
@@ -135,6 +146,8 @@ impl Sums {
         self.proportional_dirty += other.proportional_dirty;
         self.proportional_anon += other.proportional_anon;
         self.locked += other.locked;
+        self.shared_huge += other.shared_huge;
+        self.private_huge += other.private_huge;
     }
 
     /// The lines that smaps and smaps_rollup share. Pages of files are shared memory here.
@@ -166,8 +179,8 @@ impl Sums {
             ("AnonHugePages", 0),
             ("ShmemPmdMapped", 0),
             ("FilePmdMapped", 0),
-            ("Shared_Hugetlb", 0),
-            ("Private_Hugetlb", 0),
+            ("Shared_Hugetlb", self.shared_huge / vm::PAGE),
+            ("Private_Hugetlb", self.private_huge / vm::PAGE),
             ("Swap", 0),
             ("SwapPss", 0),
         ] {
@@ -201,10 +214,11 @@ fn flag_words(vma: &Vma, out: &mut Text) {
         ("sr", f.contains(VmaFlags::SEQUENTIAL)),
         ("rr", f.contains(VmaFlags::RANDOM)),
         ("dc", f.contains(VmaFlags::DONT_FORK)),
-        ("de", special),
+        ("de", special || vma.is_huge()),
         ("lf", f.contains(VmaFlags::LOCK_ON_FAULT)),
         ("ac", f.contains(VmaFlags::ACCOUNTED)),
         ("nr", f.contains(VmaFlags::NO_RESERVE)),
+        ("ht", vma.is_huge()),
         ("wf", f.contains(VmaFlags::WIPE_ON_FORK)),
         ("dd", f.contains(VmaFlags::DONT_DUMP)),
         ("hg", f.contains(VmaFlags::HUGE)),
@@ -221,7 +235,8 @@ fn flag_words(vma: &Vma, out: &mut Text) {
 fn smaps_of(mm: &Mm, vma: &Vma, out: &mut Text) -> fmt::Result {
     write_area(vma, out)?;
     writeln!(out, "Size:           {:>8} kB", vma.len() / 1024)?;
-    out.bytes(b"KernelPageSize:        4 kB\nMMUPageSize:           4 kB\n");
+    let size = vma.page_size() / 1024;
+    writeln!(out, "KernelPageSize: {size:>8} kB\nMMUPageSize:    {size:>8} kB")?;
     Sums::of(vma, &mm.count_pages(vma)).write(false, out);
     out.bytes(b"THPeligible:           0\n");
     flag_words(vma, out);

@@ -96,7 +96,7 @@ fn memory(mm: &Mm, out: &mut Text) {
         ("VmLib", kib(sizes.library)),
         ("VmPTE", get(&mm.tables)),
         ("VmSwap", 0),
-        ("HugetlbPages", 0),
+        ("HugetlbPages", kib(mm.huge_pages())),
     ] {
         put!(out, "{name}:\t{value:>8} kB\n");
     }

@@ -8,17 +8,18 @@ use core::sync::atomic::Ordering::Relaxed;
 use fs::pseudo::Text;
 use vm::commit;
 
-/// The settings. Memory is never swapped; there are no huge pages.
+/// The settings. Memory is never swapped.
 pub const SETTINGS: &[(&str, Setting)] = &[
     ("vm/admin_reserve_kbytes", Write(0o644, admin_reserve, set_admin_reserve)),
     ("vm/drop_caches", Write(0o200, not_readable, drop_caches)),
+    ("vm/hugetlb_shm_group", Write(0o644, huge_group, set_huge_group)),
     ("vm/legacy_va_layout", Fixed("0")),
     ("vm/max_map_count", Read(max_map_count)),
     ("vm/min_free_kbytes", Read(min_free)),
     ("vm/mmap_min_addr", Read(mmap_min_addr)),
-    ("vm/nr_hugepages", Fixed("0")),
-    ("vm/nr_hugepages_mempolicy", Fixed("0")),
-    ("vm/nr_overcommit_hugepages", Fixed("0")),
+    ("vm/nr_hugepages", Write(0o644, huge_pages, set_huge_pages)),
+    ("vm/nr_hugepages_mempolicy", Write(0o644, huge_pages, set_huge_pages_by_policy)),
+    ("vm/nr_overcommit_hugepages", Write(0o644, huge_overcommit, set_huge_overcommit)),
     ("vm/numa_stat", Fixed("1")),
     ("vm/numa_zonelist_order", Fixed("Node")),
     ("vm/oom_dump_tasks", Fixed("0")),
@@ -33,6 +34,42 @@ pub const SETTINGS: &[(&str, Setting)] = &[
     ("vm/user_reserve_kbytes", Write(0o644, user_reserve, set_user_reserve)),
     ("vm/zone_reclaim_mode", Fixed("0")),
 ];
+
+fn huge_pages(out: &mut Text) -> Result<()> {
+    put!(out, "{}\n", frames::hugetlb::size());
+    Ok(())
+}
+
+fn set_huge_pages(data: &[u8]) -> Result<()> {
+    crate::hugetlb::set_size(number(data, 0..=i64::MAX)? as u64, None, false);
+    Ok(())
+}
+
+fn set_huge_pages_by_policy(data: &[u8]) -> Result<()> {
+    crate::hugetlb::set_size(number(data, 0..=i64::MAX)? as u64, None, true);
+    Ok(())
+}
+
+fn huge_overcommit(out: &mut Text) -> Result<()> {
+    put!(out, "{}\n", frames::hugetlb::overcommit());
+    Ok(())
+}
+
+fn set_huge_overcommit(data: &[u8]) -> Result<()> {
+    frames::hugetlb::set_overcommit(number(data, 0..=i64::MAX)? as u64);
+    Ok(())
+}
+
+fn huge_group(out: &mut Text) -> Result<()> {
+    put!(out, "{}\n", vm::hugetlb::SHM_GROUP.load(Relaxed) as i32);
+    Ok(())
+}
+
+fn set_huge_group(data: &[u8]) -> Result<()> {
+    let group = number(data, i64::from(i32::MIN)..=i64::from(i32::MAX))?;
+    vm::hugetlb::SHM_GROUP.store(group as u32, Relaxed);
+    Ok(())
+}
 
 fn overcommit_memory(out: &mut Text) -> Result<()> {
     put!(out, "{}\n", commit::MODE.load(Relaxed));

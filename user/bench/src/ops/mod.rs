@@ -3,6 +3,7 @@
 mod calls;
 mod crowd;
 mod files;
+mod hugetlb;
 mod ipc;
 mod memory;
 mod movers;
@@ -41,6 +42,7 @@ pub fn all() -> Vec<Op> {
         stall::OPS,
         perf::OPS,
         files::OPS,
+        hugetlb::OPS,
     ];
     areas.iter().flat_map(|ops| ops.iter()).map(|own| op(own.name, own.run)).collect()
 }

@@ -63,13 +63,13 @@ impl Maker<'_> {
         // A shared mapping without a file has a number, too, whatever descriptor is named.
         let shared = flags & 0x23 == 0x21;
         let modulus = if shared { 0 } else { 1 };
-        self.ranges.push(Range { at, pages });
+        self.ranges.push(Range { at, pages, unit: 1 });
         self.push(worker, Kind::Mmap, &[at, bytes, prot, flags, object, offset, modulus]);
     }
 
     pub(super) fn touch(&mut self, worker: u64) {
         let range = self.within();
-        let stride = self.random.of(&[1, 1, 1, 2, 5]);
+        let stride = self.random.of(&[1, 1, 1, 2, 5]) * range.unit;
         let pages = (range.pages / stride).max(1);
         let pages = if self.spend(pages) { pages } else { 1 };
         let how = self.random.of(&[0, 0, 1]);
@@ -97,7 +97,7 @@ impl Maker<'_> {
         let flags = self.random.of(&[0, 0, 1, 1, 3, 3, 3, 5, 7, 2, 4, 8, u64::MAX]);
         let to = self.fresh();
         if flags & 2 != 0 && new < 1 << 40 {
-            self.ranges.push(Range { at: to, pages: new.div_ceil(PAGE).max(1) });
+            self.ranges.push(Range { at: to, pages: new.div_ceil(PAGE).max(1), unit: 1 });
         }
         self.push(worker, Kind::Mremap, &[at, bytes, new, flags, to]);
     }

@@ -5,6 +5,7 @@
 //! is what all operations are made with: places, lengths, who does it; the operations themselves are
 //! next door.
 
+mod huge;
 mod memory;
 mod objects;
 mod people;
@@ -51,6 +52,8 @@ pub fn sequence(machine: &Machine, seed: u64, index: u64) -> Vec<Op> {
 struct Range {
     at: u64,
     pages: u64,
+    /// Pages of a page: of huge ones 512.
+    unit: u64,
 }
 
 struct Maker<'a> {
@@ -65,6 +68,8 @@ struct Maker<'a> {
     /// Whether this sequence has processes, threads.
     forks: bool,
     threads: bool,
+    /// Whether it has a pool of huge pages.
+    huge: bool,
     /// Pages that may still be touched before a node could run out of memory.
     budget: u64,
     starts: Starts,
@@ -75,6 +80,7 @@ impl<'a> Maker<'a> {
     fn new(machine: &'a Machine, mut random: Random) -> Self {
         let forks = random.chance(1, 3);
         let threads = random.chance(1, 4);
+        let huge = random.chance(1, 4);
         let mut alive = [false; WORKERS];
         alive[0] = true;
         Self {
@@ -83,8 +89,10 @@ impl<'a> Maker<'a> {
             ranges: Vec::new(),
             objects: [None; OBJECTS],
             alive,
-            forks,
+            // Linux counts reservations wrongly while a child has its parent's huge pages.
+            forks: forks && !huge,
             threads,
+            huge,
             // An eighth of the smallest node, in pages.
             budget: machine.least_memory() * 256 / 8,
             starts: Starts::default(),
@@ -98,6 +106,9 @@ impl<'a> Maker<'a> {
         if self.random.chance(2, 3) {
             let cpu = self.random.below(self.machine.cpus());
             self.push(0, Kind::Pin, &[cpu]);
+        }
+        if self.huge {
+            self.fill_pool();
         }
         self.map(0);
         while (self.ops.len() as u64) < length {
@@ -119,6 +130,7 @@ impl<'a> Maker<'a> {
 
     fn one(&mut self, worker: u64) {
         match self.random.below(100) {
+            0..12 if self.huge && self.random.chance(1, 2) => self.map_huge(worker),
             0..12 => self.map(worker),
             12..30 => self.touch(worker),
             30..42 => self.mbind(worker),
@@ -137,6 +149,7 @@ impl<'a> Maker<'a> {
             88..94 => self.people(worker),
             94..97 => self.pin(worker),
             97..98 => self.affinity(worker),
+            98 if self.huge => self.pool(worker),
             _ => self.push(worker, Kind::Maps, &[]),
         }
     }
@@ -173,7 +186,7 @@ impl<'a> Maker<'a> {
 
     fn old(&mut self) -> Range {
         if self.ranges.is_empty() {
-            return Range { at: arena::at(0, 64), pages: 16 };
+            return Range { at: arena::at(0, 64), pages: 16, unit: 1 };
         }
         // The latest ones are the most likely to be there still.
         let last = self.ranges.len() as u64;
@@ -186,17 +199,20 @@ impl<'a> Maker<'a> {
     /// A range that was mapped, a part of it, or a bit more.
     fn within(&mut self) -> Range {
         let range = self.old();
+        if range.unit > 1 && self.random.chance(3, 4) {
+            return self.within_huge(range);
+        }
         match self.random.below(8) {
             0..3 => range,
             3..6 => {
                 let start = self.random.below(range.pages);
                 let pages = 1 + self.random.below(range.pages - start);
-                Range { at: range.at + start * PAGE, pages }
+                Range { at: range.at + start * PAGE, pages, ..range }
             }
-            6 => Range { at: range.at, pages: range.pages + 1 + self.random.below(4) },
+            6 => Range { pages: range.pages + 1 + self.random.below(4), ..range },
             _ => {
                 let before = (1 + self.random.below(3)) * PAGE;
-                Range { at: range.at.saturating_sub(before).max(arena::START), pages: range.pages }
+                Range { at: range.at.saturating_sub(before).max(arena::START), ..range }
             }
         }
     }

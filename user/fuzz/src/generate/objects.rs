@@ -25,7 +25,7 @@ impl Maker<'_> {
         if kind == 2 {
             if self.random.chance(2, 3) {
                 let (at, flags) = (self.fresh(), self.random.of(&[0, 0, 0, 0o10_000, 0o40_000]));
-                self.ranges.push(Range { at, pages: length });
+                self.ranges.push(Range { at, pages: length, unit: 1 });
                 return self.push(worker, Kind::Shmat, &[number, at, flags]);
             }
             let at = self.old().at;

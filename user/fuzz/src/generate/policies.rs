@@ -115,7 +115,9 @@ impl Maker<'_> {
 
     pub(super) fn movepages(&mut self, worker: u64) {
         let range = self.within();
-        let stride = self.random.of(&[1, 1, 1, 1, 2, 3, 0]);
+        // Several addresses of a huge page, or one of each.
+        let whole = range.unit > 1 && self.random.chance(1, 2);
+        let stride = if whole { range.unit } else { self.random.of(&[1, 1, 1, 1, 2, 3, 0]) };
         let pages = (range.pages / stride.max(1)).clamp(1, 200);
         let first = match self.random.below(10) {
             0 => self.random.of(&[64, 1024, u64::MAX, 0x7fff_ffff, 0xffff_fff0]),
