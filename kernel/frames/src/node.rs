@@ -317,7 +317,11 @@ impl Node {
     fn free_one(&self, pfn: Pfn) {
         let meta = frame(pfn);
         let kind = meta.kind();
-        if matches!(kind, Kind::Free | Kind::Cached | Kind::Reserved | Kind::HugeTlb) {
+        // One range of numbers: from the first to the last kind that a single frame in use has.
+        if !matches!(
+            kind,
+            Kind::Kernel | Kind::Slab | Kind::PageTable | Kind::Stack | Kind::Anon | Kind::Shared
+        ) {
             return free_otherwise(pfn, kind);
         }
         let _stay = hal::preempt::PreemptGuard::new();

@@ -70,16 +70,12 @@ impl Page {
 
     /// Fills it with zeroes. The caller has it alone.
     pub fn zero(&self) {
-        for frame in 0..self.frames() {
-            hal::phys::zero(Pfn::new(self.0.raw() + frame));
-        }
+        hal::phys::zero_frames(self.0, self.frames());
     }
 
     /// Copies the contents of `from`, which is of the same size.
     pub fn copy_from(&self, from: Pfn) {
-        for frame in 0..self.frames() {
-            hal::phys::copy(Pfn::new(self.0.raw() + frame), Pfn::new(from.raw() + frame));
-        }
+        hal::phys::copy_frames(self.0, from, self.frames());
     }
 
     /// The node it is on.

@@ -43,6 +43,20 @@ pub fn copy(dst: Pfn, src: Pfn) {
     }
 }
 
+/// Fills `count` frames from `first` on with zeroes. See [`zero`].
+pub fn zero_frames(first: Pfn, count: u64) {
+    let p = ptr::<u64>(first.addr());
+    // SAFETY: as `zero`, for each of the frames, which follow each other in the direct map as well.
+    unsafe { core::ptr::write_bytes(p, 0, count as usize * PAGE_SIZE / 8) }
+}
+
+/// Copies `count` frames from `src` on to those from `dst` on. See [`copy`].
+pub fn copy_frames(dst: Pfn, src: Pfn, count: u64) {
+    let (to, from) = (ptr::<u64>(dst.addr()), ptr::<u64>(src.addr()));
+    // SAFETY: as `copy`, for each of the frames; the two ranges do not overlap.
+    unsafe { core::ptr::copy_nonoverlapping(from, to, count as usize * PAGE_SIZE / 8) }
+}
+
 /// A frame's bytes. User space may change them at any time (they are plain bytes): callers copy,
 /// and never take a decision twice on the same byte.
 #[inline]

@@ -74,7 +74,12 @@ pub fn machine_pages() -> u64 {
 pub fn limit() -> u64 {
     match KBYTES.load(Relaxed) {
         // Any ratio may be written: what wraps does as it does on Linux.
-        0 => machine_pages().wrapping_mul(RATIO.load(Relaxed) as u64) / 100,
+        0 => {
+            // What the pool of huge pages has is promised there.
+            let huge = frames::hugetlb::counts().total * frames::hugetlb::FRAMES;
+            let pages = machine_pages().saturating_sub(huge);
+            pages.wrapping_mul(RATIO.load(Relaxed) as u64) / 100
+        }
         kib => kib / KIB,
     }
 }

@@ -107,6 +107,13 @@ impl Mm {
         };
         let promise = self.check_limits(len, replaced, flags)?;
         vmas.ready()?;
+        // As on Linux what shared huge pages have reserved is free only when the new ones are mapped.
+        let kept: alloc::vec::Vec<Arc<MemObject>> = if align > PAGE {
+            let objects = vmas.range(addr, addr + len).filter_map(Vma::object);
+            TryVec::gather(objects.filter(|object| object.huge().is_some()).cloned())?
+        } else {
+            alloc::vec::Vec::new()
+        };
         if matches!(place, Place::Fixed(_)) {
             self.unmap_locked(vmas, addr, addr + len)?;
         }
@@ -162,6 +169,7 @@ impl Mm {
             hugetlb,
         };
         self.add_area(vmas, vma);
+        drop(kept);
         Ok(addr)
     }
 

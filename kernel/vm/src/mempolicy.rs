@@ -7,7 +7,7 @@ use crate::object::MemObject;
 use crate::place::{self, At};
 use crate::table::{self, State};
 use crate::vma::{Vma, VmaFlags, same_policy};
-use crate::{PAGE, env};
+use crate::{PAGE, env, hugetlb};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -95,7 +95,11 @@ impl Mm {
                 |vma, addr, node| {
                     request.is_misplaced(node).then(|| {
                         let policy = policy_of(vma, addr);
-                        place::placement(policy.as_deref(), At::Offset(place::position(vma, addr)))
+                        let at = match vma.is_huge() {
+                            true => vma.index(addr) / hugetlb::FRAMES,
+                            false => place::position(vma, addr),
+                        };
+                        place::placement(policy.as_deref(), At::Offset(at))
                     })
                 },
             );

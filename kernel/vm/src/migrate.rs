@@ -291,12 +291,13 @@ fn point_at_new(spaces: &[&Arc<Mm>], page: &Moving) {
 
 /// Moves the contents and what the kernel knows of the page.
 fn copy(old: Pfn, new: &Page, reason: Reason) {
-    new.copy_from(old);
     let (from, to) = (frame(old), new.frame());
     if from.kind() == Kind::HugeTlb {
+        new.copy_from(old);
         hugetlb::moved(old, new.pfn());
         to.set(from.flags() & (flag::DIRTY | flag::REFERENCED | flag::PRIVATE));
     } else {
+        hal::phys::copy(new.pfn(), old);
         let (owner, index) = from.owner();
         to.set_owner(owner, index);
         to.set(from.flags() & (flag::DIRTY | flag::LOCKED | flag::REFERENCED | flag::LAZY_FREE));

@@ -227,18 +227,22 @@ impl Mm {
     }
 
     /// Counts pages of a kind of frame as mapped (or unmapped).
-    #[inline]
+    #[inline(always)]
     pub fn count_mapped(&self, pfn: Pfn, in_shared_area: bool, n: i64) {
-        let counter = match (frame(pfn).kind(), in_shared_area) {
-            (Kind::Anon, _) => return self.count_private(frame(pfn).node(), n as i32),
-            (Kind::HugeTlb, _) => {
-                self.hugetlb.fetch_add(n * hugetlb::FRAMES as i64, Ordering::Relaxed);
-                return;
-            }
-            (_, true) => &self.shared,
-            (_, false) => &self.file,
-        };
+        let kind = frame(pfn).kind();
+        if kind == Kind::Anon {
+            return self.count_private(frame(pfn).node(), n as i32);
+        }
+        if kind == Kind::HugeTlb {
+            return self.count_huge(n);
+        }
+        let counter = if in_shared_area { &self.shared } else { &self.file };
         counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn count_huge(&self, n: i64) {
+        self.hugetlb.fetch_add(n * hugetlb::FRAMES as i64, Ordering::Relaxed);
     }
 
     #[inline]

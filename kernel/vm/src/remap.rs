@@ -42,11 +42,9 @@ impl Mm {
         let huge = vmas.find(old).ok_or(Errno::EFAULT)?.is_huge();
         let align = if huge { HUGE } else { PAGE };
         let (old_len, new_len) = (old_len.next_multiple_of(align), new_len.next_multiple_of(align));
-        // Reservations do not grow.
+        // Reservations do not grow. The address is looked at even where it does not count.
         if huge
-            && (!old.is_multiple_of(align)
-                || how.to.is_some_and(|to| !to.is_multiple_of(align))
-                || new_len > old_len)
+            && (!old.is_multiple_of(align) || !how.hint.is_multiple_of(align) || new_len > old_len)
         {
             return Err(Errno::EINVAL);
         }

@@ -105,7 +105,11 @@ pub fn lookup_or_make(root: Pfn, addr: u64, made: impl FnMut()) -> Option<Slot> 
 fn table_at(root: Pfn, addr: u64, lowest: u32, mut made: impl FnMut()) -> Option<Pfn> {
     let va = VirtAddr::new(addr);
     let mut table = root;
-    for level in (lowest + 1..=4).rev() {
+    // `lowest` is a constant where this is called: no loop is left.
+    for level in [4, 3, 2] {
+        if level <= lowest {
+            break;
+        }
         let slot = Slot::of(table, index(va, level));
         let pte = slot.load();
         table = if pte.present() {

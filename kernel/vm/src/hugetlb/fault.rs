@@ -44,6 +44,8 @@ impl Mm {
 
     /// Serves an allowed fault in an area of huge pages; the page to wait for when it is under
     /// migration. The area tree is read-locked.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn fault_huge(
         &self,
         vmas: &VmaTree,

@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = tests![
     without_a_reservation_a_missing_page_is_sigbus,
     what_others_have_reserved_is_not_taken,
     lengths_are_rounded_up_and_addresses_must_fit,
+    shared_pages_that_are_replaced_are_free_afterwards,
     sizes_that_there_are_not_are_refused,
     a_part_of_a_huge_page_is_not_unmapped,
     halves_of_a_mapping_give_back_what_is_theirs,
@@ -121,6 +122,24 @@ fn lengths_are_rounded_up_and_addresses_must_fit() {
     fails(mmap(0, 0, RW, PRIVATE, -1, 0), EINVAL);
 }
 
+fn shared_pages_that_are_replaced_are_free_afterwards() {
+    let _pool = Pool::of(&[4]);
+    let at = map(3, SHARED);
+    // What they have reserved cannot serve what replaces them, and they are gone all the same.
+    fails(mmap(at, 2 * HUGE, RW, PRIVATE | libc::MAP_FIXED, -1, 0), ENOMEM);
+    assert_eq!(counts(), [4, 4, 3, 0]);
+    unmap(at, 3);
+    let at = map(2, SHARED);
+    fails(mmap(at, 3 * HUGE, RW, PRIVATE | libc::MAP_FIXED, -1, 0), ENOMEM);
+    assert_eq!(counts(), [4, 4, 0, 0]);
+    assert_eq!(crate::fault::try_read(at).map_err(|f| f.signal), Err(libc::SIGSEGV));
+    // What is private can.
+    let at = map(3, PRIVATE);
+    mmap(at, 4 * HUGE, RW, PRIVATE | libc::MAP_FIXED, -1, 0).unwrap();
+    assert_eq!(counts(), [4, 4, 4, 0]);
+    unmap(at, 4);
+}
+
 fn sizes_that_there_are_not_are_refused() {
     let _pool = Pool::of(&[1]);
     let size = |log: i32| log << libc::MAP_HUGE_SHIFT;
@@ -195,6 +214,8 @@ fn mremap_moves_whole_pages_and_grows_none() {
     assert_eq!(counts(), [4, 3, 1, 0]);
     put(to + HUGE, 2);
     assert_eq!(counts(), [4, 2, 0, 0]);
+    // The address is looked at even where it does not count.
+    fails(mremap(to, 2 * PAGES, PAGES, libc::MREMAP_MAYMOVE, at + PAGE), EINVAL);
     // Shrunk, it gives back.
     assert_eq!(mremap(to, 2 * PAGES, PAGES, 0, 0), Ok(to));
     assert_eq!(counts(), [4, 3, 0, 0]);

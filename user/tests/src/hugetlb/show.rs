@@ -10,7 +10,21 @@ pub const TESTS: &[Test] = tests![
     the_status_file_and_meminfo_count_them,
     maps_names_memory_that_no_file_names,
     pagemap_names_each_frame,
+    the_commit_limit_leaves_the_pool_out,
 ];
+
+fn the_commit_limit_leaves_the_pool_out() {
+    let limit = || -> u64 {
+        let text = fs::read_to_string("/proc/meminfo").unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("CommitLimit:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let _pool = Pool::of(&[]);
+    let before = limit();
+    write(&of_node(nodes()[0], "nr"), 4);
+    // Half of memory, as the ratio says.
+    assert_eq!(before - limit(), 2 * KIB);
+}
 
 fn numa_maps_counts_in_huge_pages() {
     let nodes = at_least(2);
