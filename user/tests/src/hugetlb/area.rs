@@ -124,6 +124,12 @@ fn lengths_are_rounded_up_and_addresses_must_fit() {
 
 fn shared_pages_that_are_replaced_are_free_afterwards() {
     let _pool = Pool::of(&[4]);
+    // Room of the test's own, so that nothing else is replaced.
+    let none = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let room = mmap(0, 6 * HUGE, libc::PROT_NONE, none, -1, 0).unwrap().next_multiple_of(HUGE);
+    let map = |pages: usize, flags: i32| {
+        mmap(room, pages * HUGE, RW, flags | libc::MAP_FIXED, -1, 0).unwrap()
+    };
     let at = map(3, SHARED);
     // What they have reserved cannot serve what replaces them, and they are gone all the same.
     fails(mmap(at, 2 * HUGE, RW, PRIVATE | libc::MAP_FIXED, -1, 0), ENOMEM);
