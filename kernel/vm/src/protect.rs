@@ -215,15 +215,17 @@ impl Mm {
                 return Err(Errno::ENOMEM);
             }
         }
-        if flags.contains(VmaFlags::LOCKED) && !flags.contains(VmaFlags::LOCK_ON_FAULT) {
-            self.populate_present(start, end)?;
+        if flags.contains(VmaFlags::LOCKED) {
+            // Huge pages are not locked, so that they are not locked on fault either, as on Linux.
+            let only_huge = flags.contains(VmaFlags::LOCK_ON_FAULT);
+            self.populate_present(start, end, only_huge)?;
         }
         Ok(())
     }
 
     /// Makes locked areas of the range present: ENOMEM for one without access or beyond its
     /// object's end, EAGAIN when memory is short (mlock(2)'s errnos for EFAULT and ENOMEM).
-    fn populate_present(&self, start: u64, end: u64) -> Result<()> {
+    fn populate_present(&self, start: u64, end: u64, only_huge: bool) -> Result<()> {
         let mut at = start;
         while at < end {
             let (from, stop) = {
@@ -231,7 +233,7 @@ impl Mm {
                 let Some(vma) = vmas.first_above(at).filter(|v| v.start < end) else { break };
                 let any = VmaFlags::READ | VmaFlags::WRITE | VmaFlags::EXEC;
                 let stop = vma.end.min(end);
-                if vma.special() {
+                if vma.special() || only_huge && !vma.is_huge() {
                     at = stop;
                     continue;
                 }

@@ -300,6 +300,9 @@ fn populate_and_mlock_make_pages_present() {
     let at = map(2, PRIVATE);
     sys!(libc::SYS_mlock, at + HUGE, PAGE).unwrap();
     assert_eq!(counts(), [4, 3, 1, 0]);
+    // Also by MLOCK_ONFAULT.
+    sys!(libc::SYS_mlock2, at, PAGE, 1).unwrap();
+    assert_eq!(counts(), [4, 2, 0, 0]);
     // They are not counted as locked, and can be given up.
     madvise(at, 2 * PAGES, libc::MADV_DONTNEED).unwrap();
     assert_eq!(counts(), [4, 4, 2, 0]);
