@@ -21,8 +21,8 @@ build: setup
 run: setup
 	@sh sysroot/demo/run.sh $(PROXIMA)
 
-# The kernel that checks itself: a boot, and every allocation failing in turn; host tests, guest suites (most on five topologies), a short
-# fuzz beside Linux, a few programs of known traffic.
+# The kernel that checks itself: a boot, and every allocation failing in turn; host tests, guest suites
+# (most on five topologies), the program's streams, a few programs of known traffic.
 test: setup
 	@$(PROXIMA) test boot faults --kernel checked --topology ring-4
 	@$(PROXIMA) test --host

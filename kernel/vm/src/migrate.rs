@@ -290,12 +290,11 @@ fn point_at_new(spaces: &[&Arc<Mm>], page: &Moving) {
 }
 
 /// Moves the contents and what the kernel knows of the page.
+#[inline(always)]
 fn copy(old: Pfn, new: &Page, reason: Reason) {
     let (from, to) = (frame(old), new.frame());
     if from.kind() == Kind::HugeTlb {
-        new.copy_from(old);
-        hugetlb::moved(old, new.pfn());
-        to.set(from.flags() & (flag::DIRTY | flag::REFERENCED | flag::PRIVATE));
+        copy_huge(old, new);
     } else {
         hal::phys::copy(new.pfn(), old);
         let (owner, index) = from.owner();
@@ -306,6 +305,14 @@ fn copy(old: Pfn, new: &Page, reason: Reason) {
     why.reason = reason;
     why.from = Some(from.node());
     to.set_why(why);
+}
+
+/// The same of a page of the pool, which has other properties.
+#[cold]
+fn copy_huge(old: Pfn, new: &Page) {
+    new.copy_from(old);
+    hugetlb::moved(old, new.pfn());
+    new.frame().set(frame(old).flags() & (flag::DIRTY | flag::REFERENCED | flag::PRIVATE));
 }
 
 /// Copies the page and points everybody to the copy; or puts it back.

@@ -288,6 +288,7 @@ impl Mm {
     }
 
     /// An area was removed: what was promised of it is promised no more.
+    #[inline]
     pub fn forget_area(&self, vma: &Vma) {
         self.count_area(vma.flags, -(vma.pages() as i64));
         if vma.flags.contains(VmaFlags::ACCOUNTED) {

@@ -133,8 +133,8 @@ fn table_at(root: Pfn, addr: u64, lowest: u32, mut made: impl FnMut()) -> Option
     Some(table)
 }
 
-/// The first address in `[at, end)` that has a leaf table, or a huge page; `end` without one. Skips what an empty
-/// upper entry covers in one step. No table is freed meanwhile (the area tree is locked).
+/// The first address in `[at, end)` that has a leaf table, or a huge page; `end` without one. Skips
+/// what an empty upper entry covers in one step. No table is freed meanwhile (the area tree is locked).
 pub fn next_table(root: Pfn, mut at: u64, end: u64) -> u64 {
     'next: while at < end {
         let va = VirtAddr::new(at);
@@ -163,15 +163,12 @@ pub fn for_each(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Slot) ->
     'next: while at < end {
         let va = VirtAddr::new(at);
         let mut table = root;
+        let mut huge = false;
         for level in [4u32, 3, 2] {
-            let slot = Slot::of(table, index(va, level));
-            let pte = slot.load();
+            let pte = Slot::of(table, index(va, level)).load();
             if level == 2 && is_huge(pte) {
-                if !f(at & !(HUGE - 1), slot) {
-                    return;
-                }
-                at = (at & !(HUGE - 1)) + HUGE;
-                continue 'next;
+                huge = true;
+                break;
             }
             if !pte.present() {
                 let span = 1u64 << (12 + 9 * (level - 1));
@@ -180,12 +177,20 @@ pub fn for_each(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Slot) ->
             }
             table = pte.frame();
         }
-        let stop = end.min((at & !((1 << 21) - 1)) + (1 << 21));
+        let begin = at & !(HUGE - 1);
+        let (mut slot, step, stop) = if huge {
+            at = begin;
+            (index(va, 2), HUGE, begin + HUGE)
+        } else {
+            (index(va, 1), PAGE, end.min(begin + HUGE))
+        };
+        // The only call of `f`, so that it is part of this loop.
         while at < stop {
-            if !f(at, Slot::of(table, index(VirtAddr::new(at), 1))) {
+            if !f(at, Slot::of(table, slot)) {
                 return;
             }
-            at += PAGE;
+            at += step;
+            slot += 1;
         }
     }
 }

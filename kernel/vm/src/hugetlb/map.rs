@@ -45,6 +45,7 @@ impl Mm {
     }
 
     /// Gives back what is reserved for an area that goes and was not used.
+    #[cold]
     pub(crate) fn unreserve_area(vma: &Vma) {
         let (Some(area), Some(object)) = (&vma.hugetlb, vma.object()) else { return };
         let unused = area.unused(vma.pgoff, vma.pgoff + vma.pages());
