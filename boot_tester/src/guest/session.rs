@@ -52,6 +52,10 @@ pub struct Session {
 /// What a panicking guest may take for its last words.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
+/// Bytes of a line of the control channel; what is longer is taken for several. (Init's longest lines
+/// are pieces of files in hexadecimal, and rows that end with a path.)
+const LONGEST_LINE: u64 = 64 * 1024;
+
 /// Between clearing close-on-exec on a guest's sockets and its start no other guest may start, or
 /// that one would hold them open.
 static STARTING: Mutex<()> = Mutex::new(());
@@ -225,12 +229,41 @@ fn read_bytes(mut port: UnixStream, to: SyncSender<Event>, wrap: fn(Vec<u8>) -> 
 fn read_lines(port: UnixStream, to: SyncSender<Event>, mut inbox: Option<Inbox>) {
     use std::io::{BufRead, BufReader};
     thread::spawn(move || {
-        for line in BufReader::new(&port).split(b'\n').map_while(std::result::Result::ok) {
-            let line = String::from_utf8_lossy(&line).trim().to_string();
+        let mut reader = BufReader::new(&port);
+        let mut line = Vec::new();
+        while (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+            let line = String::from_utf8_lossy(&std::mem::take(&mut line)).trim().to_string();
             let taken = inbox.as_mut().and_then(|inbox| inbox.take(&line, &port));
             if to.send(taken.unwrap_or(Event::Control(line))).is_err() {
                 break;
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_without_an_end_comes_in_pieces() {
+        let (port, mut guest) = UnixStream::pair().unwrap();
+        let (send, events) = mpsc::sync_channel(1);
+        read_lines(port, send, None);
+        let long = LONGEST_LINE as usize;
+        let writer = thread::spawn(move || {
+            guest.write_all(&vec![b'x'; long * 3 / 2]).unwrap();
+            guest.write_all(b"\nready 5\n").unwrap();
+        });
+        let lines: Vec<String> = events
+            .iter()
+            .map(|event| match event {
+                Event::Control(line) => line,
+                _ => panic!("no line"),
+            })
+            .collect();
+        writer.join().unwrap();
+        assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [long, long / 2, 7]);
+        assert_eq!(lines[2], "ready 5");
+    }
 }

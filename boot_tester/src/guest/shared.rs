@@ -17,6 +17,8 @@ pub const BYTES: u64 = 4 << 20;
 const HALF: u64 = BYTES / 2;
 /// The guest is told what was taken when it may begin to matter.
 const TELL: u64 = HALF / 4;
+/// The guest announces no more at once: what waits for its reader is counted by pieces.
+const PIECE: u64 = 64 * 1024;
 
 /// The memory, as a file that QEMU maps.
 #[derive(Clone)]
@@ -75,15 +77,14 @@ impl Inbox {
         Self { shared, taken: 0, told: 0 }
     }
 
-    /// What a line announces, taken out of the ring; None for another line, or for more than the ring
-    /// holds.
+    /// What a line announces, taken out of the ring; None for another line, or for more than a piece.
     pub fn take(&mut self, line: &str, mut control: impl Write) -> Option<Event> {
         let (title, len) = line.rsplit_once(' ')?;
-        let file = title.strip_prefix("piece ").map(str::parse::<usize>);
+        let file = title.strip_prefix("piece ").and_then(|number| number.parse::<usize>().ok());
         if !matches!(title, "out" | "err") && file.is_none() {
             return None;
         }
-        let len = len.parse().ok().filter(|len| (1..=HALF).contains(len))?;
+        let len = len.parse().ok().filter(|len| (1..=PIECE).contains(len))?;
         let bytes = self.shared.get(self.taken, len as usize).ok()?;
         self.taken += len;
         if self.taken - self.told >= TELL {
@@ -93,7 +94,7 @@ impl Inbox {
         match (title, file) {
             ("out", _) => Some(Event::Out(bytes)),
             ("err", _) => Some(Event::Err(bytes)),
-            (_, file) => Some(Event::File(file?.ok()?, bytes)),
+            (_, file) => Some(Event::File(file?, bytes)),
         }
     }
 }
@@ -108,14 +109,16 @@ mod tests {
         let mut inbox = Inbox::new(shared.clone());
         let mut said = Vec::new();
         shared.0.write_all_at(&[1; HALF as usize], 0).unwrap();
-        let len = HALF - 2;
-        let Some(Event::Out(bytes)) = inbox.take(&format!("out {len}"), &mut said) else {
-            panic!("no bytes of stdout");
-        };
-        assert_eq!(bytes.len() as u64, len);
-        assert_eq!(said, format!("taken {len}\n").as_bytes());
+        for len in [vec![PIECE; (HALF / PIECE - 1) as usize], vec![PIECE - 2]].concat() {
+            let Some(Event::Out(bytes)) = inbox.take(&format!("out {len}"), &mut said) else {
+                panic!("no bytes of stdout");
+            };
+            assert_eq!(bytes, vec![1; len as usize]);
+        }
+        let told: String = (1..4).map(|n| format!("taken {}\n", n * TELL)).collect();
+        assert_eq!(said, told.as_bytes());
         shared.0.write_all_at(b"cd", 0).unwrap();
-        shared.0.write_all_at(b"ab", len).unwrap();
+        shared.0.write_all_at(b"ab", HALF - 2).unwrap();
         let Some(Event::File(3, bytes)) = inbox.take("piece 3 4", &mut said) else {
             panic!("no piece of a file");
         };
@@ -125,8 +128,10 @@ mod tests {
     #[test]
     fn other_lines_and_impossible_ones_take_nothing() {
         let mut inbox = Inbox::new(Shared::new().unwrap());
-        for line in ["exit 0 out 5 err 7", "ready 5 shared", "out 99999999", "out -1", "file 0 00"]
-        {
+        let more = format!("out {}", PIECE + 1);
+        let others = ["exit 0 out 5 err 7", "ready 5 shared", "out -1", "file 0 00", "out 0"];
+        let far = "piece 18446744073709551616 5";
+        for line in others.into_iter().chain([&*more, "err 18446744073709551615", far]) {
             assert!(inbox.take(line, io::sink()).is_none(), "{line}");
         }
         assert_eq!(inbox.taken, 0);

@@ -105,8 +105,9 @@ impl Feed {
     fn wait_for_room(&self, end: u64, window: u64) {
         let (lock, changed) = &*self.0;
         let state = lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let full =
-            |state: &mut UnderWay| end > state.consumed + window || state.pieces.len() == PIECES;
+        let full = |state: &mut UnderWay| {
+            end > state.consumed.saturating_add(window) || state.pieces.len() == PIECES
+        };
         let mut state = changed.wait_while(state, full).unwrap_or_else(PoisonError::into_inner);
         state.pieces.push_back(end);
     }
@@ -140,6 +141,16 @@ mod tests {
         control.read_to_string(&mut line).unwrap();
         assert_eq!(line, format!("eof {}\n", WINDOW * 4));
     }
+
+    #[test]
+    fn a_guest_that_claims_to_have_consumed_more_than_there_was_stops_nothing() {
+        let feed = Feed::default();
+        feed.consumed(u64::MAX);
+        feed.wait_for_room(5, WINDOW);
+        feed.consumed(5);
+        feed.wait_for_room(5 + WINDOW, WINDOW);
+    }
+
     #[test]
     fn pieces_in_shared_memory_are_announced_and_few() {
         use std::io::{BufRead, BufReader};

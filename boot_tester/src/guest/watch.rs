@@ -144,8 +144,8 @@ fn hear(
             }
         }
         (Some(kind @ ("exit" | "signal")), Some(number)) => {
-            let base = if kind == "signal" { 128 } else { 0 };
-            said.status = Some(base + number as u8);
+            let Some(code) = status(kind, number) else { return };
+            said.status = Some(code);
             let rest: Vec<&str> = words.collect();
             if let ["out", out, "err", err] = rest[..] {
                 said.counts = out.parse().ok().zip(err.parse().ok());
@@ -153,6 +153,12 @@ fn hear(
         }
         _ => {}
     }
+}
+
+/// The exit code of a program that ended so; None for what no kernel reports.
+fn status(kind: &str, number: u64) -> Option<u8> {
+    let base = if kind == "signal" { 128 } else { 0 };
+    u8::try_from(number.checked_add(base)?).ok()
 }
 
 /// `N HEX`: a piece of a file.
@@ -176,4 +182,20 @@ fn finish(session: &mut Session, said: &Said, seen: (u64, u64)) -> Result<Outcom
         )));
     }
     Ok(Outcome::Status(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_program_can_end_with_is_a_status() {
+        assert_eq!(status("exit", 255), Some(255));
+        assert_eq!(status("signal", 9), Some(137));
+        for (kind, number) in
+            [("exit", 256), ("signal", 128), ("exit", u64::MAX), ("signal", u64::MAX)]
+        {
+            assert_eq!(status(kind, number), None, "{kind} {number}");
+        }
+    }
 }

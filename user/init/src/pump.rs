@@ -8,10 +8,7 @@ use std::thread::{self, JoinHandle};
 use rustix::termios::tcdrain;
 
 use crate::control::Sender;
-use crate::shared::{Outbox, Shared};
-
-/// As much as a pipe holds.
-const PIECE: usize = 64 * 1024;
+use crate::shared::{Outbox, PIECE, Shared};
 
 /// Where a stream of the program's leaves the guest.
 pub enum Outlet {

@@ -17,6 +17,9 @@ const DEVICE: &str = "0x1110";
 /// The memory's line in the file `resource`.
 const REGISTER: usize = 2;
 
+/// Bytes that a line announces at most; the host takes no more for one.
+pub const PIECE: usize = 64 * 1024;
+
 /// The shared memory.
 pub struct Shared {
     memory: Memory,
@@ -92,7 +95,7 @@ impl Outbox {
         let own = &*self.0;
         let mut sent = own.sent.lock().unwrap_or_else(PoisonError::into_inner);
         while !bytes.is_empty() {
-            let room = (own.wait_for_room(*sent) as usize).min(bytes.len());
+            let room = (own.wait_for_room(*sent) as usize).min(bytes.len()).min(PIECE);
             let len = own.shared.write(*sent, &bytes[..room]);
             let len = len.map_err(|e| format!("shared memory: {e}"))?;
             *sent += len as u64;
