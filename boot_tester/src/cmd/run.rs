@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, ErrorKind, Write, stderr, stdin, stdout};
+use std::io::{ErrorKind, Write, stderr, stdin, stdout};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::image::gather::Gather;
 use crate::image::libs::Finder;
 use crate::image::runfile::{self, Mode, Program, RunFile};
 use crate::image::{base, program};
+use crate::output::pass_on;
 use crate::progress::Progress;
 use crate::traffic;
 
@@ -201,7 +203,7 @@ fn start(
     let outcome = follow(&mut session, &mut streams, feeder, boot)?;
     drop(raw);
     if let Some(error) = streams.unwritten {
-        return Err(Fail::broken(format!("standard output: {error}")));
+        return Err(Fail::broken(error));
     }
     if left.load(Ordering::SeqCst) {
         eprintln!("\nproxima: left the guest");
@@ -419,24 +421,30 @@ struct Streams {
     placement: Vec<String>,
     /// What the guest hands back.
     files: Vec<Vec<u8>>,
-    /// Why the program's output could not be passed on.
-    unwritten: Option<io::Error>,
+    /// Why the program's output could not be passed on, where that is a fault.
+    unwritten: Option<String>,
+}
+
+impl Streams {
+    fn pass_on(&mut self, name: &str, to: impl AsFd, bytes: &[u8]) -> bool {
+        if self.silent {
+            return true;
+        }
+        let Err(error) = pass_on(to, bytes, self.deadline) else { return true };
+        // That nobody reads on is no fault: the guest ends as a writer to a pipe would.
+        let fault = !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::TimedOut);
+        self.unwritten = fault.then(|| format!("{name}: {error}"));
+        false
+    }
 }
 
 impl Sink for Streams {
     fn out(&mut self, bytes: &[u8]) -> bool {
-        if self.silent {
-            return true;
-        }
-        let mut out = stdout().lock();
-        let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) else { return true };
-        // That nobody reads on is no fault: the guest ends as a writer to a pipe would.
-        self.unwritten = (error.kind() != ErrorKind::BrokenPipe).then_some(error);
-        false
+        self.pass_on("standard output", stdout(), bytes)
     }
 
     fn err(&mut self, bytes: &[u8]) -> bool {
-        self.silent || stderr().write_all(bytes).is_ok()
+        self.pass_on("standard error", stderr(), bytes)
     }
 
     fn suspects_kernel(&self) -> bool {

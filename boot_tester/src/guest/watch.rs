@@ -108,7 +108,11 @@ pub fn follow(
         };
         if !wanted {
             session.kill();
-            return Ok(Outcome::Status(NO_READER));
+            let late = sink.deadline().is_some_and(|deadline| deadline <= Instant::now());
+            return Ok(match late {
+                true => Outcome::TimedOut { booted: said.ready },
+                false => Outcome::Status(NO_READER),
+            });
         }
     }
 }
