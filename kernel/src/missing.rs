@@ -1,10 +1,11 @@
 //! Remembers what programs asked for in vain, for /proc/proxima/missing: system calls, socket
-//! families and file systems that this kernel does not have, and absolute paths that were opened or
-//! executed where there is no file.
+//! families and file systems that this kernel does not have, and paths that were opened or executed
+//! where there is no file.
 //!
 //! The record is of a fixed size, whoever fills it: what comes when it is full is not remembered.
 
 use crate::task::current;
+use abi::Result;
 use alloc::vec::Vec;
 use fs::pseudo::Text;
 use sync::SpinLock;
@@ -75,17 +76,30 @@ pub fn note(asked: Asked, name: &[u8]) {
     RECORD.lock().add(asked, name, comm);
 }
 
-/// Remembers a path that leads nowhere, if it is absolute: others mean something only to the task.
+/// Remembers a path that leads nowhere; one that is relative behind what `from` says, which is not
+/// asked when there is no room.
 #[cold]
-pub fn note_path(path: &[u8]) {
+pub fn note_path(path: &[u8], from: impl FnOnce() -> Result<Vec<u8>>) {
     if path.first() == Some(&b'/') {
-        note(Asked::Path, path);
+        return note(Asked::Path, path);
+    }
+    if path.is_empty() || RECORD.lock().count == MOST {
+        return;
+    }
+    let path = path.strip_prefix(b"./").unwrap_or(path);
+    let Ok(mut whole) = from() else { return };
+    if whole.try_reserve(1 + path.len()).is_ok() {
+        if whole != b"/" {
+            whole.push(b'/');
+        }
+        whole.extend_from_slice(path);
+        note(Asked::Path, &whole);
     }
 }
 
 /// A line each: what it was, its number or name, and who asked first. Bytes that are no printable
 /// ASCII are shown as `?`.
-pub fn show(out: &mut Text) -> abi::Result<()> {
+pub fn show(out: &mut Text) -> Result<()> {
     let mut at = 0;
     loop {
         let (asked, comm, name) = {

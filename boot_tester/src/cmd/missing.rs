@@ -28,6 +28,9 @@ const IDLE: &[&str] = &[
 /// What Linux has in /proc and /sys and Proxima has not: patterns made by scripts/pseudo-files.sh.
 const LINUX_ONLY: &str = include_str!("../../../sysroot/linux-only.txt");
 
+/// Where names come and go: that this machine has one tells nothing.
+const PASSING: &[&str] = &["/dev/shm/", "/dev/pts/", "/dev/mqueue/", "/dev/fd/"];
+
 /// True if only Linux has this file of /proc or /sys. False too for what comes and goes with devices.
 fn linux_has(path: &str) -> bool {
     static PATTERNS: OnceLock<BTreeSet<&str>> = OnceLock::new();
@@ -74,9 +77,14 @@ pub fn lines(record: &str, on_host: impl Fn(&Path) -> bool) -> Vec<String> {
                 }
                 "pseudo"
             }
-            "path" if !on_host(Path::new(&name)) || IDLE.iter().any(|i| name.starts_with(i)) => {
+            "path"
+                if !on_host(Path::new(&name))
+                    || IDLE.iter().chain(PASSING).any(|i| name.starts_with(i)) =>
+            {
                 continue;
             }
+            // A device is no file that could be brought.
+            "path" if name.starts_with("/dev/") => "pseudo",
             kind => kind,
         };
         kinds.entry(kind).or_default().push((name, who));
@@ -148,7 +156,8 @@ mod tests {
         let record = "syscall 101 strace\nsocket 2 redis\npath /usr/lib/x/a.so java\n\
                       path /usr/lib/x/none.so java\npath /etc/ld.so.cache java\n\
                       path /sys/class/net numactl\npath /sys/devices/system/cpu/cpu0/none x\n\
-                      path /bin/iconv gdb\npath /usr/bin/iconv gdb\n";
+                      path /bin/iconv gdb\npath /usr/bin/iconv gdb\n\
+                      path /dev/fuse sshfs\npath /dev/shm/x y\n";
         let on_host = |path: &Path| !path.ends_with("none.so");
         assert_eq!(
             lines(record, on_host),
@@ -156,7 +165,7 @@ mod tests {
                 "proxima: files that were looked for and are on this machine: /usr/lib/x/a.so, \
                  /usr/bin/iconv; bring them with --with /usr/lib/x/a.so",
                 "proxima: files that Linux has and Proxima has not: /sys/class/net (asked for by \
-                 numactl)",
+                 numactl), /dev/fuse (asked for by sshfs)",
                 "proxima: sockets that Proxima does not have: AF_INET (asked for by redis)",
                 "proxima: system calls that Proxima does not have: ptrace (asked for by strace)",
             ]

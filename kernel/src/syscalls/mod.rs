@@ -114,15 +114,15 @@ impl IntoRet for () {
     }
 }
 
-/// Calls that were logged as missing, one bit each.
+/// Calls that were logged as missing, one bit each; the last is that of all greater numbers.
 static MISSED: [AtomicU64; 16] = [const { AtomicU64::new(0) }; 16];
 
 fn missing(nr: u64) -> Result<u64> {
-    let nr = (nr as usize).min(1023);
-    let bit = 1 << (nr % 64);
-    if MISSED[nr / 64].fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+    let slot = (nr as usize).min(1023);
+    let bit = 1 << (slot % 64);
+    if MISSED[slot / 64].fetch_or(bit, Ordering::Relaxed) & bit == 0 {
         log::warn!("system call {nr} is not there (asked for by {})", current().name());
-        crate::missing::note(crate::missing::Asked::Syscall(nr as u64), b"");
+        crate::missing::note(crate::missing::Asked::Syscall(nr), b"");
     }
     Err(Errno::ENOSYS)
 }

@@ -46,8 +46,8 @@ fn open_how(c: &Ctx<'_>, dirfd: i32, path: VirtAddr, how: OpenHow) -> Result<i32
         c.fd_table().check_room(c.fd_limit())?;
     }
     let file = c.as_caller(|caller| caller.open(start.at(), &path, &how)).inspect_err(|error| {
-        if *error == Errno::ENOENT {
-            crate::missing::note_path(&path);
+        if *error == Errno::ENOENT && (dirfd == CWD || path.first() == Some(&b'/')) {
+            crate::missing::note_path(&path, || c.as_caller(|caller| caller.cwd_text()));
         }
     })?;
     c.install(file, how.flags & oflag::O_CLOEXEC != 0)

@@ -143,7 +143,7 @@ fn execve(c: &mut Ctx<'_>, path: VirtAddr, argv: u64, envp: u64) -> Result<u64> 
     let env = exec::read_strings(envp, &mut total)?;
     let file = exec::open(&name).inspect_err(|error| {
         if *error == Errno::ENOENT {
-            crate::missing::note_path(&name);
+            crate::missing::note_path(&name, || c.as_caller(|caller| caller.cwd_text()));
         }
     })?;
     exec::exec(Program { file, name, args, env }, c.frame)?;
