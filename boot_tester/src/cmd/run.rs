@@ -16,7 +16,7 @@ use super::prepare;
 use crate::build;
 use crate::cleanup::WorkDir;
 use crate::cli::{GuestOptions, MachineOptions, RunOptions, ShellOptions};
-use crate::error::{BROKEN, Context, Fail, Result, TIMEOUT};
+use crate::error::{BROKEN, Context, Fail, Result, TIMEOUT, USAGE};
 use crate::guest::kernel::Choice;
 use crate::guest::machine::{Clock, Machine, QEMU, Wiring, kvm_works, shell_line};
 use crate::guest::session::Session;
@@ -249,6 +249,11 @@ fn start(
     Ok((report(&outcome, &session, machine), counted))
 }
 
+/// True if QEMU did not start because of the words for its CPU, in which it says so.
+fn of_cpu(why: &str) -> bool {
+    why.starts_with("QEMU: ") && (why.contains("CPU model") || why.contains("-cpu."))
+}
+
 /// Whether a person can be told to bring a path: this machine has it, for everybody to read.
 fn worth_bringing(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
@@ -273,6 +278,10 @@ fn report(outcome: &Outcome, session: &Session, machine: &MachineOptions) -> u8 
         }
         Outcome::TimedOut { booted: false } => {
             (TIMEOUT, "the guest did not boot in time".to_string())
+        }
+        Outcome::Crashed(why) if let Some(cpu) = machine.cpu.as_ref().filter(|_| of_cpu(why)) => {
+            eprintln!("proxima: --cpu {cpu}: {why} (what there is: {QEMU} -cpu help)");
+            return USAGE;
         }
         Outcome::Crashed(why) => (BROKEN, format!("the guest crashed: {why}")),
     };
@@ -471,5 +480,18 @@ impl Sink for Streams {
 
     fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cpu_that_qemu_does_not_know_is_told_from_a_crash() {
+        assert!(of_cpu("QEMU: unable to find CPU model 'nosuch'"));
+        assert!(of_cpu("QEMU: Property 'max-x86_64-cpu.nosuch' not found"));
+        assert!(!of_cpu("QEMU: cannot set up guest memory 'm0': Cannot allocate memory"));
+        assert!(!of_cpu("the machine was reset or powered off without a status"));
     }
 }
