@@ -7,6 +7,7 @@
 use crate::task::current;
 use abi::Result;
 use alloc::vec::Vec;
+use frames::fallible::TryVec;
 use fs::pseudo::Text;
 use sync::SpinLock;
 
@@ -88,11 +89,8 @@ pub fn note_path(path: &[u8], from: impl FnOnce() -> Result<Vec<u8>>) {
     }
     let path = path.strip_prefix(b"./").unwrap_or(path);
     let Ok(mut whole) = from() else { return };
-    if whole.try_reserve(1 + path.len()).is_ok() {
-        if whole != b"/" {
-            whole.push(b'/');
-        }
-        whole.extend_from_slice(path);
+    let between: &[u8] = if whole == b"/" { b"" } else { b"/" };
+    if whole.try_extend(between).and_then(|()| whole.try_extend(path)).is_ok() {
         note(Asked::Path, &whole);
     }
 }
