@@ -54,10 +54,10 @@ pub(crate) fn take(placement: &Placement<'_>, from: From, share: u64) -> Option<
     Some(page)
 }
 
-/// A huge page to move to.
+/// A huge page to move to, on the policy's own nodes: where they have none it stays where it is.
 #[cfg(target_os = "none")]
 pub(crate) fn take_for_migration(placement: &Placement<'_>) -> Option<Page> {
-    let page = hugetlb::take_for_migration(placement.nodes())?;
+    let page = hugetlb::take_for_migration(placement.nodes_of_policy())?;
     note(&page, placement);
     Some(page)
 }

@@ -46,6 +46,7 @@ pub const TESTS: &[Test] = tests![
     a_run_of_pages_moves_as_a_whole_though_its_status_cannot_be_told,
     an_area_that_grows_down_to_another_stays_apart,
     a_read_beyond_the_file_maps_what_is_around_it,
+    a_huge_page_moves_to_preferred_nodes_or_stays,
 ];
 
 /// Replays operations and compares what each leaves.
@@ -470,6 +471,24 @@ fn a_read_beyond_the_file_maps_what_is_around_it() {
             ("1 transfer 2 4 10 0 872", "40960 4096"),
             ("1 mbind @1+65 0x7000 1 4 0 1025 0", "ok first=1:4 last=1:4 on=-2x7"),
             ("0 touch @1+64 2 5 1 14", "1 BUS.2@1 =565c first=0 last=1:4 on=0x3,-2x3"),
+        ],
+    );
+}
+
+fn a_huge_page_moves_to_preferred_nodes_or_stays() {
+    same_on(
+        "0,1/1024;2,3/1024",
+        &[
+            ("0 pool 11 5", "ok pool=5,5,0,0, 0:0,0 1:5,5"),
+            (
+                "0 mmap @0+2560 0x200000 3 0x40032 0 0 1",
+                "ok first=0 last=0 on=-2x256 pool=5,5,1,0, 0:0,0 1:5,5",
+            ),
+            ("0 touch @0+2560 1 512 0 968", "1 first=0 on=1 pool=5,4,0,0, 0:0,0 1:5,4"),
+            (
+                "0 mbind @0+2560 0x200000 5 1 0 1025 2",
+                "ok first=5:1 last=5:1 on=0x256 pool=5,4,0,0, 0:1,0 1:4,4",
+            ),
         ],
     );
 }

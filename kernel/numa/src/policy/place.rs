@@ -108,6 +108,13 @@ impl<'a> Placement<'a> {
         self.order.within(self.within).chain(self.order.within(self.beyond))
     }
 
+    /// Those of [`nodes`](Self::nodes) without what PREFERRED_MANY falls back to: where a huge page
+    /// may be migrated to.
+    #[inline]
+    pub fn nodes_of_policy(&self) -> impl Iterator<Item = NodeId> + Clone + use<'a> {
+        self.order.within(self.within)
+    }
+
     /// The node to try first, against which hits and misses are counted. None when no node may be
     /// tried at all.
     #[must_use]
