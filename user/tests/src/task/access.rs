@@ -220,6 +220,10 @@ pub(super) fn table(calls: impl Fn(&Who, &Who, i32) -> Vec<Row>) -> u32 {
         });
         steps.await_(ready);
         crate::child::until_asleep(pid);
+        // It counts as asleep a moment before it has given its CPU away: from then on wchan tells.
+        while std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap() == "0" {
+            std::thread::yield_now();
+        }
         for (caller, own) in &CALLERS {
             run(|| {
                 become_who(own);
