@@ -2,7 +2,7 @@
 # Linux 6.12.95 (Debian's backport, booted in QEMU 7.2): a parent that unmaps a private huge page
 # which its child still has makes the count of reserved huge pages go below none. Until the child
 # ends, resv_hugepages and meminfo's HugePages_Rsvd say 18446744073709551615, which a tool that
-# subtracts it from the free ones takes for a full pool. No privilege beyond a huge page is needed.
+# subtracts it from the free ones takes for a full pool.
 # (Linux 7.2.11 says 0.)
 #
 # Guessed before looking: 0, as the page's reservation was used up when it was written.
