@@ -1,25 +1,11 @@
 //! The memory of a PCI device, as each kernel lets a program have it.
 
-use std::ffi::{c_int, c_void};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-const READ_WRITE: c_int = 3;
-const SHARED: c_int = 1;
-
-unsafe extern "C" {
-    fn mmap(
-        at: *mut c_void,
-        len: usize,
-        prot: c_int,
-        flags: c_int,
-        fd: c_int,
-        off: i64,
-    ) -> *mut c_void;
-}
+use rustix::mm::{MapFlags, ProtFlags, mmap};
 
 /// The memory; accesses beyond its end are the caller's mistake, and panic or fail.
 pub enum Memory {
@@ -35,10 +21,10 @@ impl Memory {
         let open = |path: &Path| OpenOptions::new().read(true).write(true).open(path).ok();
         let len = len as usize;
         if let Some(file) = open(register) {
-            let null = std::ptr::null_mut();
+            let (null, rights) = (std::ptr::null_mut(), ProtFlags::READ | ProtFlags::WRITE);
             // SAFETY: a new mapping of its own, of device memory that no Rust object is in.
-            let at = unsafe { mmap(null, len, READ_WRITE, SHARED, file.as_raw_fd(), 0) };
-            return (at as isize != -1).then_some(Self::Mapped(at as usize, len));
+            let at = unsafe { mmap(null, len, rights, MapFlags::SHARED, &file, 0) };
+            return at.ok().map(|at| Self::Mapped(at as usize, len));
         }
         let file = open(Path::new("/dev/mem"))?;
         file.read_exact_at(&mut [0; 8], start).ok()?;
