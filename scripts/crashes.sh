@@ -41,6 +41,7 @@ for kernel in proxima linux; do
 done
 try checked c provoke_crash=panic "$crash" 'Fault inside the panic: invalid opcode' "$@"
 try checked c 'provoke_crash=panic panic=2' "$crash" 'Fault inside the panic: invalid opcode' "$@"
+try checked c 'provoke_crash=stack panic=-1' 'Kernel panic - not syncing: kernel stack overflow' deeper "$@"
 try checked c provoke_crash=early 'early trap 6 at' "$quiet" "$@"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -274,11 +274,11 @@ fn abandon(child: &TaskRef) {
 fn new_process(pid: i32, args: &CloneArgs, mm: &Arc<vm::Mm>) -> Arc<Process> {
     let parent = current();
     let from = &parent.process;
-    let process = bare_process(pid);
+    let signals = ProcessSignals::inherit(&from.signals, args.flags);
+    let process = bare_process(pid, signals);
     *process.mm.lock() = Some(mm.clone());
     *process.limits.lock() = *from.limits.lock();
     *process.exe.lock() = from.exe.lock().clone();
-    process.signals.inherit(&from.signals, args.flags);
     process.uid.store(parent.creds.lock().uid, Ordering::Relaxed);
     process.maker.store(parent.tid(), Ordering::Relaxed);
     process.exit_signal.store(args.exit_signal, Ordering::Relaxed);
@@ -296,8 +296,12 @@ fn new_process(pid: i32, args: &CloneArgs, mm: &Arc<vm::Mm>) -> Arc<Process> {
 }
 
 /// A process without parent, memory or threads.
-fn bare_process(pid: i32) -> Arc<Process> {
-    Arc::new(Process {
+///
+/// Not inlined, so that the value is built where the caller moves it from: it is over 1 KiB, and
+/// is on the stack once.
+#[inline(never)]
+fn blank_process(pid: i32, signals: ProcessSignals) -> Process {
+    Process {
         pid,
         place: SpinLock::new(Place {
             parent: alloc::sync::Weak::new(),
@@ -310,7 +314,7 @@ fn bare_process(pid: i32) -> Arc<Process> {
             has_execed: false,
         }),
         mm: SpinLock::new(None),
-        signals: ProcessSignals::default(),
+        signals,
         limits: SpinLock::new(process::initial_limits()),
         exe: SpinLock::new(None),
         exiting: AtomicBool::new(false),
@@ -337,17 +341,21 @@ fn bare_process(pid: i32) -> Arc<Process> {
         oom_score_adj: AtomicI32::new(0),
         keep_memory: AtomicBool::new(false),
         kept: SpinLock::new(None),
-    })
+    }
+}
+
+fn bare_process(pid: i32, signals: ProcessSignals) -> Arc<Process> {
+    Arc::new(blank_process(pid, signals))
 }
 
 /// The process of the kernel's own tasks: id 0, in no table.
 pub fn kernel_process() -> Arc<Process> {
-    bare_process(0)
+    bare_process(0, ProcessSignals::default())
 }
 
 /// The first process of user space.
 pub fn first_process() -> Arc<Process> {
-    let process = bare_process(table::alloc_tid());
+    let process = bare_process(table::alloc_tid(), ProcessSignals::default());
     table::add_process(&process);
     table::join_group(&process, 0);
     process

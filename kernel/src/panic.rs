@@ -59,14 +59,15 @@ pub fn fatal(frame: &TrapFrame, what: &str) -> ! {
     begin(format_args!("{what}, cr2 {:#x}", hal::trap::cr2()), frame.rip);
     freeze_others();
     print_emergency(format_args!(
-        "\nKernel panic - not syncing: {what}\n  CPU {} error {:#x} cr2 {:#x}\n{frame:#x?}\n",
+        "\nKernel panic - not syncing: {what}\n  CPU {} error {:#x} cr2 {:#x}\nCall trace:\n",
         hal::percpu::cpu(),
         frame.error,
         hal::trap::cr2(),
     ));
-    print_emergency(format_args!("Call trace:\n"));
+    // The trace first: it is what whoever cuts the end off must not lose.
     print_symbol(frame.rip);
     backtrace(frame.rbp, 40);
+    print_emergency(format_args!("{frame}"));
     finish()
 }
 
@@ -132,7 +133,8 @@ fn backtrace(mut rbp: u64, most: usize) {
     for _ in 0..most {
         let Some((next, ret)) = hal::trap::read_frame(VirtAddr::new(rbp)) else { break };
         print_symbol(ret);
-        if next <= rbp {
+        // Up, or from the stack of interrupts to what was interrupted.
+        if next <= rbp && crate::task::stack::are_one(next, rbp) {
             break;
         }
         rbp = next;

@@ -18,7 +18,7 @@ const SIGSEGV: i32 = 11;
 pub static HANDLERS: Handlers = Handlers {
     page_fault,
     user_exception,
-    fatal: crate::panic::fatal,
+    fatal,
     interrupt,
     nmi,
     return_to_user,
@@ -35,9 +35,6 @@ fn page_fault(frame: &mut TrapFrame, addr: u64) -> bool {
     if from_user {
         crate::sched::charge_kernel(&current());
     } else if addr >= hal::user::USER_END || !hal::usercopy::has_fix_up(frame.rip) {
-        if stack::is_guard(addr) {
-            crate::panic::fatal(frame, "kernel stack overflow");
-        }
         return false;
     } else if percpu::preempt_state().0 > 0 {
         // A user copy under a spinning lock: report the bug where it is.
@@ -81,6 +78,13 @@ fn page_fault(frame: &mut TrapFrame, addr: u64) -> bool {
         signal::fault(frame, Fault { signal, code, addr });
     }
     from_user
+}
+
+/// A stack that overflows has no room for the page fault that says so: mostly it is a double fault.
+fn fatal(frame: &TrapFrame, what: &str) -> ! {
+    let overflow = matches!(frame.vector, vector::PAGE_FAULT | vector::DOUBLE_FAULT)
+        && stack::is_guard(hal::trap::cr2());
+    crate::panic::fatal(frame, if overflow { "kernel stack overflow" } else { what })
 }
 
 fn user_exception(frame: &mut TrapFrame) {

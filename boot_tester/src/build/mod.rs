@@ -4,6 +4,7 @@
 //! run of something already built starts at once.
 
 pub mod cargo;
+mod frame_size;
 pub mod seal;
 pub mod stamp;
 pub mod toolchain;
@@ -18,18 +19,20 @@ use stamp::Stamp;
 
 /// The sealed kernel, built if anything it is made of has changed.
 pub fn kernel(progress: &Progress) -> Result<PathBuf> {
-    build_kernel("proxima", ".proxima-kernel", cargo::kernel, progress)
+    build_kernel("proxima", ".proxima-kernel", cargo::kernel, frame_size::LIMIT, progress)
 }
 
 /// The sealed kernel that checks itself: assertions, overflows, the order of locks.
 pub fn checked_kernel(progress: &Progress) -> Result<PathBuf> {
-    build_kernel("proxima-checked", ".proxima-checked", cargo::checked_kernel, progress)
+    let limit = 2 * frame_size::LIMIT;
+    build_kernel("proxima-checked", ".proxima-checked", cargo::checked_kernel, limit, progress)
 }
 
 fn build_kernel(
     name: &str,
     stamp: &str,
     build: fn(&Path, &Path, &Progress) -> Result<PathBuf>,
+    frame_limit: u64,
     progress: &Progress,
 ) -> Result<PathBuf> {
     let Some(top) = paths::source() else { return from_share(name) };
@@ -44,7 +47,7 @@ fn build_kernel(
     }
     progress.say("building the kernel");
     let elf = build(top, &target, progress)?;
-    seal(&elf, &sealed)?;
+    seal(&elf, &sealed, frame_limit)?;
     stamp.write();
     Ok(sealed)
 }
@@ -95,9 +98,16 @@ pub fn plugin(progress: &Progress) -> Result<PathBuf> {
 }
 
 /// Writes the bootable file beside the one for debuggers; both appear whole or not at all.
-fn seal(elf: &Path, sealed: &Path) -> Result<()> {
+fn seal(elf: &Path, sealed: &Path, limit: u64) -> Result<()> {
     let data = fs::read(elf).context(elf.display())?;
-    let bytes = seal::seal(&data).map_err(|why| Fail::broken(format!("kernel: {why}")))?;
+    let broken = |why| Fail::broken(format!("kernel: {why}"));
+    let bytes = seal::seal(&data).map_err(broken)?;
+    let large = frame_size::too_large(&data, limit).map_err(broken)?;
+    if !large.is_empty() {
+        let list: Vec<_> = large.iter().map(|(n, name)| format!("\n    {n} {name}")).collect();
+        let list = list.concat();
+        return Err(broken(format!("functions with more than {limit} bytes on the stack:{list}")));
+    }
     replace(&sealed.with_extension("debug"), &data)?;
     replace(sealed, &bytes)
 }

@@ -24,7 +24,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{
     AtomicU32, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
-use frames::fallible::{Grow, arc, boxed};
+use frames::fallible::{Grow, arc, filled};
 use hal::user::{Sink, Source};
 use sync::{Mutex, WaitQueue};
 
@@ -75,13 +75,19 @@ pub struct Pipe {
     fasync_writers: Fasync,
 }
 
+/// A page of zeroes that never was on the stack. ENOMEM.
+fn blank_page() -> Result<Page> {
+    let page = filled(0u8, PAGE_SIZE)?.into_boxed_slice();
+    page.try_into().map_err(|_| Errno::ENOMEM)
+}
+
 impl Ring {
     /// A page to fill, and a place to put it. ENOMEM.
     fn page(&mut self) -> Result<Page> {
         self.buffers.room_for(1)?;
         match self.spare.take() {
             Some(page) => Ok(page),
-            None => boxed([0; PAGE_SIZE]),
+            None => blank_page(),
         }
     }
 }

@@ -107,7 +107,7 @@ impl Domains {
             let Some(to) = NodeId::try_new(to) else { return Vec::new() };
             let mut nodes: Vec<_> = machine.cpu_nodes().iter().collect();
             // Among equals those above come first, so that not all look to the lowest.
-            nodes.sort_by_key(|from| (machine.distance(*from, to), *from < to, *from));
+            nodes.sort_unstable_by_key(|from| (machine.distance(*from, to), *from < to, *from));
             nodes
         };
         Self { machine, near: (0..machine.node_ids()).map(order).collect() }

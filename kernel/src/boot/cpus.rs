@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 use core::mem::forget;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use frames::{Kind, Usage};
+use hal::cpu_area::{self, Stacks};
 use hal::firmware::Description;
 use hal::smp::Start;
-use hal::{PhysAddr, cpu_area, phys};
+use hal::{PhysAddr, phys};
 use numa::{AtomicCpuMask, CpuId, CpuMask};
 
 /// CPUs that run.
@@ -35,13 +36,14 @@ pub fn prepare(firmware: &Description) {
             .find_map(|n| frames::alloc_one(n, Kind::Kernel, Usage::Kernel))
             .expect("no memory for a CPU's own data");
         phys::zero(frame);
-        let ist = [(); 3].map(|()| {
+        let stack = || {
             let stack = KernelStack::new(node).expect("no memory for interrupt stacks");
             let top = stack.top();
             forget(stack);
             top
-        });
-        cpu_area::prepare(frame, cpu, node, apic_id, ist);
+        };
+        let stacks = Stacks { ist: [stack(), stack(), stack()], interrupts: stack() };
+        cpu_area::prepare(frame, cpu, node, apic_id, &stacks);
     }
     cpu_area::enter(CpuId::new(0));
     hal::smp::init_this_cpu();

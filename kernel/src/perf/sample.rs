@@ -157,6 +157,7 @@ pub fn user_registers(task: &Task, regs: &Regs) -> Option<TrapFrame> {
 }
 
 /// The registers of a mask, in the order of their numbers (asm/perf_regs.h).
+#[inline(never)]
 fn registers(frame: &TrapFrame, mask: u64) -> Vec<u64> {
     let f = frame;
     let all = [
@@ -337,6 +338,7 @@ fn write(
 const NO_DATA_SRC: u64 = 1 | 1 << 5 | 1 << 19 | 1 << 24 | 1 << 26;
 
 /// How much of the user stack is there to be read.
+#[inline(never)]
 fn readable(at: u64, most: u64) -> u64 {
     let mut there = 0;
     let mut chunk = [0u8; 256];
@@ -351,6 +353,7 @@ fn readable(at: u64, most: u64) -> u64 {
     there
 }
 
+#[inline(never)]
 fn copy_stack(at: u64, room: u64, there: u64, out: &mut (impl record::Out + ?Sized)) {
     let mut done = 0;
     let mut chunk = [0u8; 256];
@@ -403,7 +406,10 @@ fn reading(inner: &Inner, at: usize) -> Vec<u64> {
     let leader = event.leader_id();
     let mut members: Vec<_> =
         inner.slots.iter().filter(|s| s.event.leader_id() == leader).collect();
-    members.sort_by_key(|s| s.event.id != leader);
+    // The leader first. Not by a stable sort, which has a scratch buffer of 4 KiB on the stack.
+    if let Some(at) = members.iter().position(|s| s.event.id == leader) {
+        members[..=at].rotate_right(1);
+    }
     let form = event.attr.read_format;
     let first = members.first().map(|s| one(s)).unwrap_or_default();
     let mut out = alloc::vec![members.len() as u64];

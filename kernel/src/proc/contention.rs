@@ -8,8 +8,10 @@ use sync::contention::{Kind, counted};
 
 /// A line for each class that was ever waited for, the longest waits altogether first.
 pub fn show(out: &mut Text) -> Result<()> {
-    let mut classes: Vec<_> = counted().collect();
-    classes.sort_by_key(|class| core::cmp::Reverse(class.waited));
+    let classes: Vec<_> = counted().collect();
+    // References: a sort has room for 48 elements on the stack.
+    let mut classes: Vec<_> = classes.iter().collect();
+    classes.sort_unstable_by_key(|class| core::cmp::Reverse(class.waited));
     put!(out, "{:>10} {:>14} {:>12} {:<6} protects\n", "waits", "waited_ns", "longest_ns", "kind");
     for class in classes {
         let kind = match class.kind {

@@ -29,8 +29,10 @@ mod recorded {
     pub fn show(out: &mut Text) -> abi::Result<()> {
         put!(out, "{:<10} {:>12} {:>10} from .. to\n", "off", "longest_ns", "times");
         for (what, name) in [(Off::Preemption, "preemption"), (Off::Interrupts, "interrupts")] {
-            let mut places: Vec<_> = longest(what).collect();
-            places.sort_by_key(|place| core::cmp::Reverse(place.cycles));
+            let places: Vec<_> = longest(what).collect();
+            // References: a sort has room for 48 elements on the stack.
+            let mut places: Vec<_> = places.iter().collect();
+            places.sort_unstable_by_key(|place| core::cmp::Reverse(place.cycles));
             for place in places.iter().take(LINES) {
                 let hz = u128::from(hal::time::tsc_hz().max(1));
                 let ns = u128::from(place.cycles) * 1_000_000_000 / hz;

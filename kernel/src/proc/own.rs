@@ -7,11 +7,13 @@
 //! * `locks`: of each class of locks how often and how long it was waited for.
 //! * `missing`: what programs asked for in vain: `syscall NUMBER`, `socket FAMILY`, `filesystem
 //!   NAME`, `path PATH`, each with the name of who asked first.
+//! * `stacks`: bytes of a kernel stack, and how many of them were ever in use at once.
 //! * `syscalls`: the table of system calls: number, name, arguments.
 //! * `tlb`: rounds of flushing, and interrupts sent for them.
 //! * `migrate_fail_every`: for tests: every Nth allocation of a migration's target fails; 0: none.
 
 use super::put;
+use crate::task::stack;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -30,6 +32,7 @@ pub fn add(_fs: &Arc<PseudoFs>, dir: &Dir) {
     #[cfg(feature = "checks")]
     dir.attribute("faults", 0o644, super::faults::show, super::faults::store);
     dir.text("locks", super::contention::show);
+    dir.text("stacks", stacks);
     dir.text("syscalls", syscalls);
     dir.text("tlb", tlb);
     dir.text("missing", crate::missing::show);
@@ -46,6 +49,11 @@ fn frames_by_node(out: &mut Text) -> Result<()> {
         }
         out.bytes(b"\n");
     }
+    Ok(())
+}
+
+fn stacks(out: &mut Text) -> Result<()> {
+    put!(out, "size {} deepest {}\n", stack::SIZE, stack::deepest());
     Ok(())
 }
 

@@ -46,7 +46,11 @@ fn run(letter: u8) {
             crate::panic::stop_others();
             hal::power::reset()
         }
-        b'c' => panic!("sysrq triggered crash"),
+        b'c' => {
+            #[cfg(feature = "checks")]
+            crate::provoke::on_sysrq();
+            panic!("sysrq triggered crash")
+        }
         b'e' => signal_all(15),
         b'f' => {
             crate::oom::end_somebody();

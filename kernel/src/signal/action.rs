@@ -1,5 +1,7 @@
 //! What a process does on each signal.
 
+use alloc::boxed::Box;
+
 use super::set::{HARMLESS, SigSet, UNBLOCKABLE, bit};
 
 /// Flags of sigaction(2).
@@ -60,13 +62,13 @@ impl Action {
     }
 }
 
-/// All signals' actions.
+/// All signals' actions: 2 KiB, in a block of their own, so that none of it is ever on a stack.
 #[derive(Clone)]
-pub struct Actions([Action; 64]);
+pub struct Actions(Box<[Action]>);
 
 impl Default for Actions {
     fn default() -> Self {
-        Self([Action::default(); 64])
+        Self(alloc::vec![Action::default(); 64].into_boxed_slice())
     }
 }
 
@@ -79,20 +81,13 @@ impl Actions {
         self.0[signal as usize - 1] = action;
     }
 
-    /// exec: what is caught goes back to default, what is ignored stays ignored.
-    pub fn after_exec(&self) -> Self {
-        let mut fresh = Self::default();
-        for (new, old) in fresh.0.iter_mut().zip(&self.0) {
-            if old.handler == IGNORE {
-                new.handler = IGNORE;
-            }
+    /// Brings what is caught back to default; what is ignored stays ignored (exec, and
+    /// CLONE_CLEAR_SIGHAND).
+    pub fn clear(&mut self) {
+        for action in &mut self.0 {
+            let handler = if action.handler == IGNORE { IGNORE } else { DEFAULT };
+            *action = Action { handler, ..Action::default() };
         }
-        fresh
-    }
-
-    /// CLONE_CLEAR_SIGHAND: as after exec.
-    pub fn cleared(&self) -> Self {
-        self.after_exec()
     }
 
     /// The signals that are caught, and those that are ignored (SigCgt, SigIgn of

@@ -86,7 +86,6 @@ pub struct TaskSignals {
 }
 
 /// State that all threads of a process share.
-#[derive(Default)]
 pub struct Group {
     /// Shared with other processes by CLONE_SIGHAND.
     pub actions: Arc<SpinLock<Actions>>,
@@ -109,31 +108,38 @@ pub struct ProcessSignals {
 
 impl Default for ProcessSignals {
     fn default() -> Self {
-        Self {
-            pending: Pending::default(),
-            group: SpinLock::default(),
-            stopping: AtomicI32::new(0),
-            arrivals: Arc::new(WaitQueue::new()),
-        }
+        Self::with(Arc::default())
     }
 }
 
 impl ProcessSignals {
+    fn with(actions: Arc<SpinLock<Actions>>) -> Self {
+        Self {
+            pending: Pending::default(),
+            group: SpinLock::new(Group {
+                actions,
+                stop: stop::Stop::default(),
+                execing: false,
+                turn: 0,
+            }),
+            stopping: AtomicI32::new(0),
+            arrivals: Arc::new(WaitQueue::new()),
+        }
+    }
+
     /// A new process takes its parent's actions over: a copy, or shared with CLONE_SIGHAND.
-    ///
-    /// Not inlined: what it holds on the stack (tables of 2 KiB each) must not lie under what its
-    /// caller calls besides.
-    #[inline(never)]
-    pub fn inherit(&self, parent: &Self, clone_flags: u64) {
+    pub fn inherit(parent: &Self, clone_flags: u64) -> Self {
         let from = parent.group.lock().actions.clone();
         let actions = if clone_flags & u64::from(abi::raw::general::CLONE_SIGHAND) != 0 {
             from
         } else {
-            let copy = from.lock().clone();
-            let clear = clone_flags & abi::raw::general::CLONE_CLEAR_SIGHAND != 0;
-            Arc::new(SpinLock::new(if clear { copy.cleared() } else { copy }))
+            let mut copy = from.lock().clone();
+            if clone_flags & abi::raw::general::CLONE_CLEAR_SIGHAND != 0 {
+                copy.clear();
+            }
+            Arc::new(SpinLock::new(copy))
         };
-        self.group.lock().actions = actions;
+        Self::with(actions)
     }
 
     /// What the process does on a signal.
@@ -242,7 +248,8 @@ pub fn note_restart(task: &Task) {
 pub fn on_exec() {
     let task = crate::task::current();
     let mut group = task.process.signals.group.lock();
-    let fresh = group.actions.lock().after_exec();
+    let mut fresh = group.actions.lock().clone();
+    fresh.clear();
     group.actions = Arc::new(SpinLock::new(fresh));
     group.execing = false;
     drop(group);

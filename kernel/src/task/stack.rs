@@ -72,6 +72,8 @@ impl KernelStack {
         let bottom = paging::STACK_AREA + next.slot * STRIDE + (STRIDE - SIZE);
         while next.mapped < SIZE / 4096 {
             let frame = one(Kind::Stack)?;
+            // What was ever written can be told from what was not.
+            hal::phys::zero(frame);
             let table = || {
                 let table = one(Kind::PageTable)?;
                 hal::phys::zero(table);
@@ -98,6 +100,21 @@ impl Drop for KernelStack {
     fn drop(&mut self) {
         POOLS[self.node.index()].lock().free.push(self.bottom);
     }
+}
+
+/// The bytes that were ever in use of the stack that was used deepest, of [`SIZE`]. Reads them all.
+pub fn deepest() -> u64 {
+    let made = BUILDING.lock().slot;
+    let used = |slot| {
+        let bottom = paging::STACK_AREA + slot * STRIDE + (STRIDE - SIZE);
+        SIZE - hal::switch::never_written(VirtAddr::new(bottom), SIZE)
+    };
+    (0..made).map(used).max().unwrap_or(0)
+}
+
+/// True when two addresses of the stack area are of one stack.
+pub fn are_one(a: u64, b: u64) -> bool {
+    a / STRIDE == b / STRIDE
 }
 
 /// True when `addr` lies in the stack area: a fault there is an overflow into a guard page.

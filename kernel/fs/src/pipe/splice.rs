@@ -3,7 +3,7 @@
 //! Bytes leave a pipe only when the other side has taken them: nothing is lost when it takes fewer.
 //! The pipe that is read stays locked meanwhile, as on Linux.
 
-use super::{Buffer, Page, Pipe, PipeEnd, Ring};
+use super::{Buffer, Page, Pipe, PipeEnd, Ring, blank_page};
 use crate::fasync::Band;
 use crate::file::File;
 use crate::oflag;
@@ -11,7 +11,7 @@ use abi::{Errno, PAGE_SIZE, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Release;
-use frames::fallible::{Grow, TryVec, boxed, filled};
+use frames::fallible::{Grow, TryVec, filled};
 use hal::user::{KernelSink, KernelSource};
 use sync::MutexGuard;
 
@@ -238,7 +238,7 @@ fn into_pipe(
     // Made before, so that nothing that was read is lost for want of a page.
     let mut pages = Vec::with_room(bytes.len().div_ceil(PAGE_SIZE))?;
     for _ in 0..bytes.len().div_ceil(PAGE_SIZE) {
-        pages.try_push(boxed([0; PAGE_SIZE])?)?;
+        pages.try_push(blank_page()?)?;
     }
     pipe.ring.lock().buffers.room_for(pages.len())?;
     let mut sink = KernelSink::new(&mut bytes);

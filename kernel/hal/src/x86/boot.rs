@@ -240,7 +240,7 @@ pub fn init_first_cpu() {
         }
         core::arch::asm!("lgdt [{}]", in(reg) &gdt);
     }
-    let local = super::percpu::CpuLocal::new(numa::CpuId::new(0), numa::NodeId::new(0), 0);
+    let local = super::percpu::CpuLocal::new(numa::CpuId::new(0), numa::NodeId::new(0), 0, 0);
     super::alternatives::apply();
     // SAFETY: called once, first thing on the boot CPU; the static is used for nothing else.
     unsafe {

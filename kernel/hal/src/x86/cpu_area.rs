@@ -15,17 +15,24 @@ struct Area {
     tables: Tables,
 }
 
+/// The tops of a CPU's own stacks.
+pub struct Stacks {
+    /// Of double faults, NMIs and machine checks.
+    pub ist: [u64; 3],
+    /// Of interrupts that come while the kernel runs.
+    pub interrupts: u64,
+}
+
 /// Prepares CPU `cpu`'s area in `frame` (a zeroed frame of the CPU's node, its own for ever).
-/// `ist` are the tops of its three interrupt stacks.
-pub fn prepare(frame: Pfn, cpu: CpuId, node: NodeId, apic_id: u32, ist: [u64; 3]) {
+pub fn prepare(frame: Pfn, cpu: CpuId, node: NodeId, apic_id: u32, stacks: &Stacks) {
     const { assert!(size_of::<Area>() <= 4096) };
     let area = phys::ptr::<Area>(frame.addr());
     let cpu_node = cpu.index() as u32 | (node.index() as u32) << 12;
     // SAFETY: the frame is the caller's to give, and nobody knows it yet.
     unsafe {
         area.write(Area {
-            local: CpuLocal::new(cpu, node, apic_id),
-            tables: Tables::new(ist, cpu_node),
+            local: CpuLocal::new(cpu, node, apic_id, stacks.interrupts),
+            tables: Tables::new(stacks.ist, cpu_node),
         });
         LOCALS[cpu.index()].store(&raw mut (*area).local, Ordering::Release);
     }

@@ -30,6 +30,8 @@ pub struct CpuLocal {
     node: u32,
     /// Depth of hardware interrupts.
     pub(super) irq_depth: u32,
+    /// Top of the stack that interrupts of the kernel run on.
+    pub(super) irq_stack: u64,
     /// This CPU's TSS.
     pub(super) tss: u64,
     /// Local APIC id.
@@ -46,7 +48,7 @@ pub const USER_RSP: usize = offset_of!(CpuLocal, user_rsp);
 
 impl CpuLocal {
     /// The data of CPU `cpu` on `node`, before the CPU runs.
-    pub fn new(cpu: CpuId, node: NodeId, apic_id: u32) -> Self {
+    pub fn new(cpu: CpuId, node: NodeId, apic_id: u32, irq_stack: u64) -> Self {
         Self {
             this: 0,
             kernel_stack: 0,
@@ -56,6 +58,7 @@ impl CpuLocal {
             cpu: cpu.index() as u32,
             node: node.index() as u32,
             irq_depth: 0,
+            irq_stack,
             tss: 0,
             apic_id,
             ipi_pending: Requests::new(),

@@ -119,6 +119,25 @@ pub fn place_frame(top: u64, frame: &super::trap::TrapFrame) -> u64 {
     at
 }
 
+/// The bytes from `bottom` up, of `size`, that are zeroes still: of a kernel stack, whose memory was
+/// zeroed when it was made, those that it never reached. What is not mapped counts as written.
+pub fn never_written(bottom: crate::VirtAddr, size: u64) -> u64 {
+    const CHUNK: u64 = 256;
+    for at in (0..size).step_by(CHUNK as usize) {
+        let mut bytes = [0u8; CHUNK as usize];
+        let from = bottom.raw() + at;
+        // SAFETY: the copy is fixed up if the address is not mapped; bytes of any value are valid.
+        let left = unsafe {
+            super::usercopy::raw_copy(bytes.as_mut_ptr(), from as *const u8, CHUNK as usize)
+        };
+        let zeroes = bytes.iter().take_while(|byte| **byte == 0).count() as u64;
+        if left > 0 || zeroes < CHUNK {
+            return at + zeroes;
+        }
+    }
+    size
+}
+
 /// The frame pointer with which, and the address at which a task goes on whose stack pointer was
 /// saved as `sp`; None if there is nothing sensible.
 pub fn resumes_at(sp: u64) -> Option<(u64, u64)> {

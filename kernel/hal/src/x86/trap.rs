@@ -40,6 +40,42 @@ pub struct TrapFrame {
     pub ss: u64,
 }
 
+impl core::fmt::Display for TrapFrame {
+    /// The registers, three a line.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let registers = [
+            ("rip", self.rip),
+            ("rsp", self.rsp),
+            ("rflags", self.rflags),
+            ("rax", self.rax),
+            ("rbx", self.rbx),
+            ("rcx", self.rcx),
+            ("rdx", self.rdx),
+            ("rsi", self.rsi),
+            ("rdi", self.rdi),
+            ("rbp", self.rbp),
+            ("r8", self.r8),
+            ("r9", self.r9),
+            ("r10", self.r10),
+            ("r11", self.r11),
+            ("r12", self.r12),
+            ("r13", self.r13),
+            ("r14", self.r14),
+            ("r15", self.r15),
+            ("cs", self.cs),
+            ("ss", self.ss),
+            ("vector", self.vector),
+        ];
+        for line in registers.chunks(3) {
+            for (name, value) in line {
+                write!(f, " {name:>6} {value:016x}")?;
+            }
+            f.write_str("\n")?;
+        }
+        Ok(())
+    }
+}
+
 /// `vector` of a frame that SYSCALL made.
 pub const SYSCALL: u64 = 0x100;
 
@@ -311,7 +347,13 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
             super::latency::begin(super::latency::Off::Interrupts, super::latency::here());
             // SAFETY: this CPU's own field, interrupts are off.
             unsafe { (*percpu::local()).irq_depth += 1 };
-            (h.interrupt)(frame);
+            if frame.from_user() {
+                // This task's stack is empty.
+                (h.interrupt)(frame);
+            } else {
+                // SAFETY: this CPU's own stack, which is free: interrupts are off until it is left.
+                unsafe { on_stack((*percpu::local()).irq_stack, frame) };
+            }
             // SAFETY: as above.
             unsafe { (*percpu::local()).irq_depth -= 1 };
             if !frame.from_user()
@@ -338,6 +380,31 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
     }
 }
 
+/// Runs [`run_interrupt`] on the stack that ends at `top`. Backtraces go on where it was called.
+///
+/// # Safety
+/// The stack is mapped, and nobody uses it before this returns.
+#[unsafe(naked)]
+unsafe extern "C" fn on_stack(top: u64, frame: &mut TrapFrame) {
+    naked_asm!(
+        "push rbp",
+        "mov rbp, rsp",
+        "mov rsp, rdi",
+        "mov rdi, rsi",
+        "call {run}",
+        "mov rsp, rbp",
+        "pop rbp",
+        "ret",
+        run = sym run_interrupt,
+    )
+}
+
+extern "C" fn run_interrupt(frame: &mut TrapFrame) {
+    if let Some(h) = handlers() {
+        (h.interrupt)(frame);
+    }
+}
+
 extern "C" fn dispatch_paranoid(frame: &mut TrapFrame) {
     let Some(h) = handlers() else {
         early_fatal(frame);
@@ -359,12 +426,7 @@ fn early_fatal(frame: &TrapFrame) -> ! {
     }
     let _ = core::fmt::Write::write_fmt(
         &mut Raw,
-        format_args!(
-            "early trap {} at {:#x} cr2 {:#x}\n{frame:#x?}\n",
-            frame.vector,
-            frame.rip,
-            cr2()
-        ),
+        format_args!("early trap {} at {:#x} cr2 {:#x}\n{frame}", frame.vector, frame.rip, cr2()),
     );
     // Nothing is known yet of what the machine is to do then: who started it sees it end.
     super::power::reset()
