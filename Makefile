@@ -85,6 +85,14 @@ install: build
 	install $(TARGET_DIR)/release/proxima $(DESTDIR)$(PREFIX)/bin/proxima
 	install -m 644 $(TARGET_DIR)/proxima $(TARGET_DIR)/proxima.debug \
 		$(TARGET_DIR)/release/libtraffic_plugin.so $(DESTDIR)$(PREFIX)/share/proxima
+	$(TARGET_DIR)/release/proxima man $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(TARGET_DIR)/release/proxima completions bash \
+		>$(DESTDIR)$(PREFIX)/share/bash-completion/completions/proxima
+	$(TARGET_DIR)/release/proxima completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_proxima
+	$(TARGET_DIR)/release/proxima completions fish \
+		>$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/proxima.fish
 	for program in init tests bench perf demo fuzz traffic; do \
 		file=$(TARGET_DIR)/x86_64-unknown-linux-musl/release/$$program; \
 		if [ -e $$file ]; then install $$file $(DESTDIR)$(PREFIX)/share/proxima; fi; \

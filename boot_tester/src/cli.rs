@@ -40,6 +40,18 @@ pub enum Command {
     /// Look at topologies
     #[command(subcommand)]
     Topo(TopoCommand),
+    /// Print completions for a shell: proxima completions bash
+    Completions {
+        /// The shell
+        #[arg(value_enum, value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one for each command, to a directory
+    Man {
+        /// Made if it is not there
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]

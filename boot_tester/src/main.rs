@@ -60,6 +60,8 @@ fn dispatch(command: Command) -> Result<u8> {
             print!("{}", topology::show::list());
             Ok(0)
         }
+        Command::Completions { shell } => cmd::manual::completions(shell),
+        Command::Man { dir } => cmd::manual::man(&dir),
         Command::Report(options) => cmd::report::report(&options),
         Command::Topo(TopoCommand::Show { topology, svg }) => {
             let topology = topology::file::find(&topology)?;

@@ -15,6 +15,7 @@ mod fuzz_kept;
 mod fuzz_masks;
 mod fuzz_report;
 mod fuzz_shrink;
+pub mod manual;
 mod missing;
 mod perf;
 pub mod prepare;
