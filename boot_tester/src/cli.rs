@@ -125,6 +125,10 @@ pub struct GuestOptions {
     /// Add a file, a program with its libraries, or a directory (at its own path, unless GUEST is given)
     #[arg(long, value_name = "HOST[:GUEST]")]
     pub with: Vec<OsString>,
+    /// Let the guest see a directory of this machine, read only, at its own path: files come as they are
+    /// opened
+    #[arg(long, value_name = "DIR")]
+    pub share: Vec<PathBuf>,
     /// Bring only the program itself, not the programs and files that its arguments name
     #[arg(long)]
     pub no_gather: bool,

@@ -84,6 +84,7 @@ pub fn device_name(irq: usize) -> Option<&'static str> {
     Some(match irq {
         3 => "ttyS1",
         4 => "ttyS0",
+        11 => "virtio",
         _ => "device",
     })
 }

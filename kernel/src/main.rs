@@ -39,6 +39,7 @@ mod random;
 mod rootfs;
 mod rseq;
 mod sched;
+mod shares;
 mod signal;
 mod sys;
 mod syscalls;

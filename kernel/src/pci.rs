@@ -166,3 +166,52 @@ fn regions(address: Address) -> [Option<Region>; REGISTERS as usize] {
     }
     regions
 }
+
+/// A function's capability `id`: where it begins (PCI Local Bus 3.0, 6.7).
+fn capability(address: Address, id: u8) -> Option<u8> {
+    const LIST: u32 = 1 << 20;
+    const POINTER: u8 = 0x34;
+    /// As many as there is room for.
+    const MOST: usize = 48;
+    if address.read(COMMAND) & LIST == 0 {
+        return None;
+    }
+    let mut at = address.read(POINTER) as u8 & !3;
+    for _ in 0..MOST {
+        let head = address.read(at);
+        if at == 0 || head as u8 == id {
+            break;
+        }
+        at = (head >> 8) as u8 & !3;
+    }
+    (at != 0).then_some(at)
+}
+
+impl Function {
+    /// Lets the function reach memory, and send the first of its MSI-X interrupts to the boot CPU as
+    /// `vector` (PCI Local Bus 3.0, 6.8.2). None where it has none.
+    pub fn enable_msix(&self, vector: u8) -> Option<()> {
+        const MSIX: u8 = 0x11;
+        const ENABLE: u32 = 1 << 31;
+        const MASTER: u32 = 1 << 2;
+        const NO_PIN: u32 = 1 << 10;
+        /// Where messages to the interrupt controllers go, with the controller's id from bit 12.
+        const MESSAGES: u32 = 0xfee0_0000;
+        let boot = hal::cpu_area::of(numa::CpuId::new(0))?.apic_id();
+        let _alone = PORTS.lock();
+        let at = capability(self.address, MSIX)?;
+        let table = self.address.read(at + 4);
+        let region = self.regions.get(table as usize & 7).copied().flatten()?;
+        let entry = region.start + u64::from(table & !7);
+        if !self.memory().any(|own| own == region) || entry + 16 > region.start + region.len {
+            return None;
+        }
+        for (offset, value) in [(0, MESSAGES | boot << 12), (4, 0), (8, vector.into()), (12, 0)] {
+            hal::pci::store(PhysAddr::new(entry + offset), value);
+        }
+        self.address.write(at, self.address.read(at) | ENABLE);
+        let command = self.address.read(COMMAND) & 0xffff;
+        self.address.write(COMMAND, command | MASTER | NO_PIN);
+        Some(())
+    }
+}

@@ -30,6 +30,7 @@ pub fn prepare() {
     crate::devmem::init(&devtmpfs);
     crate::proc::register();
     crate::sys::register();
+    crate::shares::register();
     let root = crate::boot::init::root();
     if let Some((info, firmware)) = BOOT.get()
         && let Some((at, len)) = info.initramfs

@@ -107,6 +107,8 @@ fn write_image(init: &Path, image: &Path) -> Result<()> {
         nonce: String::new(),
         placement: false,
         traffic: false,
+        modules: Vec::new(),
+        shares: Vec::new(),
         fetch: Vec::new(),
         programs: vec![Program {
             path: "/bin/busybox".into(),

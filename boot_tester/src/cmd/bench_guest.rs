@@ -121,6 +121,8 @@ impl Bench {
             nonce: String::new(),
             placement: false,
             traffic: false,
+            modules: Vec::new(),
+            shares: Vec::new(),
             fetch: Vec::new(),
             programs: vec![Program { path: GUEST_PATH.into(), args, name: String::new() }],
         };

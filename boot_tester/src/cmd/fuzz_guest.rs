@@ -138,6 +138,8 @@ impl Fuzzer {
             nonce: String::new(),
             placement: false,
             traffic: false,
+            modules: Vec::new(),
+            shares: Vec::new(),
             fetch: Vec::new(),
             programs: vec![Program {
                 path: GUEST_PATH.into(),

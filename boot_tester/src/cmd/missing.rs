@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::OnceLock;
 
+use crate::guest::share;
+
 /// The guest's file.
 pub const FILE: &str = "/proc/proxima/missing";
 
@@ -111,13 +113,23 @@ pub fn lines(record: &str, on_host: impl Fn(&Path) -> bool) -> Vec<String> {
             "path" => (
                 "files that were looked for and are on this machine",
                 shown(&names, plain),
-                format!("; bring them with --with {}", names[0].0),
+                bring(Path::new(&names[0].0)),
             ),
             _ => return None,
         };
         Some(format!("proxima: {before}: {list}{after}"))
     };
     kinds.into_iter().filter_map(told).collect()
+}
+
+/// What to say to have a file.
+fn bring(path: &Path) -> String {
+    let with = format!("; bring them with --with {}", path.display());
+    // A share of all there is would leave the guest nothing of its own.
+    match path.parent().filter(|dir| share::shares(&[dir.to_path_buf()]).is_ok()) {
+        Some(dir) => format!("{with}, or --share {}", dir.display()),
+        None => with,
+    }
 }
 
 fn shown<T>(names: &[T], show: impl Fn(&T) -> String) -> String {

@@ -10,7 +10,7 @@ use crate::error::{Context, Fail, Result};
 use crate::image::runfile::Program;
 
 /// Where the tool is in the guest.
-pub const GUEST: &str = "/usr/libexec/proxima/perf";
+pub const GUEST: &str = "/etc/proxima/perf";
 /// Where the guest keeps what comes back.
 const DATA: &str = "/run/proxima.perf.data";
 /// The kernel's symbols, for other tools than ours.

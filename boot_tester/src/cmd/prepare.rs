@@ -90,5 +90,6 @@ pub fn machine(
         plugin: None,
         gdb: None,
         shares_memory: false,
+        shares: Vec::new(),
     }
 }

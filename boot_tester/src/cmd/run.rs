@@ -20,6 +20,7 @@ use crate::error::{BROKEN, Context, Fail, Result, TIMEOUT, USAGE};
 use crate::guest::kernel::Choice;
 use crate::guest::machine::{Clock, Machine, QEMU, Wiring, kvm_works, shell_line};
 use crate::guest::session::Session;
+use crate::guest::share::{self, Share};
 use crate::guest::stdin::{Feed, Way};
 use crate::guest::terminal::{self, RawMode};
 use crate::guest::watch::{Outcome, Sink, follow};
@@ -146,10 +147,16 @@ fn start(
         .as_ref()
         .map(|path| File::create(path).map_err(|e| Fail::usage(format!("{}: {e}", path.display()))))
         .transpose()?;
+    let shares = share::shares(&guest.share)?;
     let work = WorkDir::new()?;
     let image = work.path().join("image.cpio");
-    write_image(&image, guest, mode, command, wishes, &progress)?;
     let file = kernel.locate(&progress)?;
+    let parts = Parts {
+        fetched: fetched(wishes, machine.verbose && !shares.is_empty()),
+        modules: if shares.is_empty() { Vec::new() } else { kernel.modules(&progress)? },
+        shares: &shares,
+    };
+    write_image(&image, guest, mode, command, wishes, &parts, &progress)?;
     let mut append = machine.append.clone();
     let library = counting.as_ref().map(|_| build::plugin(&progress)).transpose()?;
     if counting.is_some() {
@@ -171,6 +178,7 @@ fn start(
     ready.cpu.clone_from(&machine.cpu);
     ready.gdb = guest.gdb.then_some(GDB_PORT);
     ready.shares_memory = mode == Mode::Pipe;
+    ready.shares.clone_from(&shares);
     if guest.dry_run {
         progress.clear();
         return dry_run(&mut ready, work).map(|code| (code, None));
@@ -192,7 +200,7 @@ fn start(
         deadline: machine.timeout.map(|s| started + Duration::from_secs_f64(s)),
         started,
         placement: Vec::new(),
-        files: vec![Vec::new(); fetched(wishes).len()],
+        files: vec![Vec::new(); parts.fetched.len()],
         unwritten: None,
     };
     let feed = |session: &Session| feed_stdin(session);
@@ -212,7 +220,11 @@ fn start(
     for line in &streams.placement {
         eprintln!("{line}");
     }
-    // The record of what was missing is the last file, before it the address space.
+    if parts.fetched.last().is_some_and(|path| path == Path::new(share::COUNTS)) {
+        let counts = streams.files.pop().unwrap_or_default();
+        share::told(&String::from_utf8_lossy(&counts)).iter().for_each(|line| eprintln!("{line}"));
+    }
+    // The record of what was missing is the last file of the others, before it the address space.
     let record = streams.files.pop().unwrap_or_default();
     let space = if counting.is_some() {
         streams.files.split_off(streams.files.len() - 2)
@@ -259,13 +271,25 @@ fn worth_bringing(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
 }
 
+/// What of an image depends on the kernel and on the machine.
+struct Parts<'a> {
+    /// The guest's files that come back at the end.
+    fetched: Vec<PathBuf>,
+    /// Kernel modules on this machine.
+    modules: Vec<PathBuf>,
+    shares: &'a [Share],
+}
+
 /// The guest's files that come back at the end.
-fn fetched(wishes: &Wishes) -> Vec<PathBuf> {
+fn fetched(wishes: &Wishes, count_shared: bool) -> Vec<PathBuf> {
     let mut files = wishes.perf.as_ref().map_or(Vec::new(), Perf::files);
     if wishes.traffic.how().is_some() {
         files.extend(traffic::GUEST_FILES.map(PathBuf::from));
     }
     files.push(missing::FILE.into());
+    if count_shared {
+        files.push(share::COUNTS.into());
+    }
     files
 }
 
@@ -283,6 +307,10 @@ fn report(outcome: &Outcome, session: &Session, machine: &MachineOptions) -> u8 
             eprintln!("proxima: --cpu {cpu}: {why} (what there is: {QEMU} -cpu help)");
             return USAGE;
         }
+        Outcome::Crashed(why) if why.contains("fsdev") => {
+            eprintln!("proxima: --share: {why} (this QEMU has no VirtFS; bring files: --with)");
+            return BROKEN;
+        }
         Outcome::Crashed(why) => (BROKEN, format!("the guest crashed: {why}")),
     };
     eprintln!("proxima: {message}; {}", session.console.report());
@@ -295,6 +323,7 @@ fn write_image(
     mode: Mode,
     command: &[OsString],
     wishes: &Wishes,
+    parts: &Parts<'_>,
     progress: &Progress,
 ) -> Result<()> {
     let cwd = std::env::current_dir().context("current directory")?;
@@ -321,7 +350,7 @@ fn write_image(
         None => Program { path: "/bin/sh".into(), args: vec!["-sh".into()], name: String::new() },
     };
     for extra in &guest.with {
-        program::add_extra(&mut tree, &mut finder, extra)?;
+        program::add_extra(&mut tree, &mut finder, extra, parts.shares)?;
     }
     if let Some(perf) = &wishes.perf {
         tree.host(&build::user("perf", progress)?, Path::new(perf::GUEST))?;
@@ -339,6 +368,20 @@ fn write_image(
     // A shell by itself starts at home; a program where the person stands.
     let cwd = if command.is_empty() { PathBuf::from("/root") } else { cwd };
     tree.directory(&cwd, 0o755)?;
+    for share in parts.shares {
+        // What was gathered below it is there anyway.
+        tree.remove(&share.dir);
+        tree.directory(&share.dir, 0o755)?;
+        if let Some(asked) = share.asked.as_deref().filter(|asked| !tree.has(asked)) {
+            tree.link(asked, &share.dir)?;
+        }
+    }
+    let mut modules = Vec::new();
+    for (number, module) in parts.modules.iter().enumerate() {
+        let own = Path::new(runfile::MODULES).join(format!("{number}.ko"));
+        tree.host(module, &own)?;
+        modules.push(own);
+    }
     let file = RunFile {
         mode,
         env: program::environment(&guest.env, &cwd, &path_dirs, mode == Mode::Tty)?,
@@ -348,7 +391,9 @@ fn write_image(
         nonce: String::new(),
         placement: wishes.placement,
         traffic: wishes.traffic.how().is_some(),
-        fetch: fetched(wishes),
+        modules,
+        shares: parts.shares.iter().map(|own| (own.tag.clone(), own.dir.clone())).collect(),
+        fetch: parts.fetched.clone(),
         programs: vec![program],
     };
     tree.bytes(Path::new(runfile::PATH), 0o644, file.text())?;

@@ -45,6 +45,15 @@ impl Choice {
         matches!(self, Self::Linux(_))
     }
 
+    /// The modules that it needs to see shared directories, in their order.
+    pub fn modules(&self, progress: &Progress) -> Result<Vec<PathBuf>> {
+        match self {
+            Self::Linux(version) => version.modules(progress),
+            // Built in, or somebody's own business.
+            Self::Proxima | Self::Checked | Self::File(_) => Ok(Vec::new()),
+        }
+    }
+
     /// The release of a Linux that was located.
     pub fn release(&self) -> Option<String> {
         match self {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::share::Share;
 use super::shared;
 use crate::error::{Fail, Result};
 use crate::image::program::in_path;
@@ -34,6 +35,8 @@ pub struct Machine {
     pub gdb: Option<u16>,
     /// The program's streams go by memory that guest and host share.
     pub shares_memory: bool,
+    /// Directories of this machine that the guest may read, by their tags.
+    pub shares: Vec<Share>,
 }
 
 /// Where the four serial ports of the guest end.
@@ -92,6 +95,7 @@ impl Machine {
                 args.push("none".into());
             }
         }
+        args.extend(self.shares.iter().flat_map(Share::args));
         if let Some(plugin) = &self.plugin {
             args.extend(["-plugin".into(), plugin.clone()]);
         }
@@ -196,6 +200,7 @@ mod tests {
             plugin: None,
             gdb: None,
             shares_memory: true,
+            shares: Vec::new(),
         }
     }
 

@@ -6,6 +6,7 @@ pub mod kernel;
 pub mod linux;
 pub mod machine;
 pub mod session;
+pub mod share;
 pub mod shared;
 pub mod stdin;
 pub mod terminal;

@@ -10,6 +10,7 @@ use super::elf::{self, Kind};
 use super::libs::Finder;
 use super::tree::Tree;
 use crate::error::{Fail, Result};
+use crate::guest::share::{self, Share};
 
 /// Interpreters of interpreters: Linux follows four (binfmt_script).
 const MAX_SCRIPTS: usize = 4;
@@ -125,7 +126,13 @@ fn add_interpreter(
 }
 
 /// A `--with HOST[:GUEST]`: a file, a program with its libraries, or a directory.
-pub fn add_extra(tree: &mut Tree, finder: &mut Finder, spec: &OsStr) -> Result<()> {
+/// What it is to be seen as must not lie in a share, which hides it.
+pub fn add_extra(
+    tree: &mut Tree,
+    finder: &mut Finder,
+    spec: &OsStr,
+    shares: &[Share],
+) -> Result<()> {
     let text = spec.to_string_lossy();
     let whole = Path::new(spec);
     let (host, guest) = match text.rsplit_once(':') {
@@ -139,6 +146,11 @@ pub fn add_extra(tree: &mut Tree, finder: &mut Finder, spec: &OsStr) -> Result<(
     }
     if let Some(taken) = taken(guest.as_deref().unwrap_or(&host)) {
         return Err(Fail::usage(format!("--with {text}: {taken} is the guest's own")));
+    }
+    if guest.as_deref().is_some_and(|guest| share::covers(shares, guest)) {
+        return Err(Fail::usage(format!(
+            "--with {text}: there the guest sees this machine's directory (--share)"
+        )));
     }
     let host = locate(&host).ok_or_else(|| {
         Fail::usage(format!("--with {text}: there is no file {}", host.display()))

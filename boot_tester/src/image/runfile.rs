@@ -8,6 +8,9 @@ use std::path::PathBuf;
 /// Where init looks for it.
 pub const PATH: &str = "/etc/proxima/run";
 
+/// Where the image has kernel modules.
+pub const MODULES: &str = "/etc/proxima/modules";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Standard streams are pipes: what a program sees in a pipeline or a CI job.
@@ -42,6 +45,10 @@ pub struct RunFile {
     pub placement: bool,
     /// Pipe and direct mode: the guest tells the traffic plugin what it needs to know.
     pub traffic: bool,
+    /// Kernel modules to load, in their order.
+    pub modules: Vec<PathBuf>,
+    /// Shared directories to mount: their tags, and where.
+    pub shares: Vec<(String, PathBuf)>,
     /// Files of the guest that come back when the program has ended.
     pub fetch: Vec<PathBuf>,
     pub programs: Vec<Program>,
@@ -67,6 +74,12 @@ impl RunFile {
         }
         if self.traffic {
             text.push_str("traffic\n");
+        }
+        for path in &self.modules {
+            let _ = writeln!(text, "module {}", encode(path.as_os_str()));
+        }
+        for (tag, path) in &self.shares {
+            let _ = writeln!(text, "share {tag} {}", encode(path.as_os_str()));
         }
         for path in &self.fetch {
             let _ = writeln!(text, "fetch {}", encode(path.as_os_str()));

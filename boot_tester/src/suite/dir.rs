@@ -139,16 +139,16 @@ impl Suite for DirSuite {
         let mut tree = base::skeleton()?;
         let mut finder = Finder::new(program::library_path().as_deref());
         match &self.manifest.copy {
-            None => program::add_extra(&mut tree, &mut finder, self.dir.as_os_str())?,
+            None => program::add_extra(&mut tree, &mut finder, self.dir.as_os_str(), &[])?,
             Some(list) => {
                 for path in list {
                     let path = self.dir.join(path);
-                    program::add_extra(&mut tree, &mut finder, path.as_os_str())?;
+                    program::add_extra(&mut tree, &mut finder, path.as_os_str(), &[])?;
                 }
             }
         }
         for name in &self.manifest.with {
-            program::add_extra(&mut tree, &mut finder, name.as_ref())?;
+            program::add_extra(&mut tree, &mut finder, name.as_ref(), &[])?;
         }
         let mut programs = Vec::new();
         for test in tests {
@@ -167,6 +167,8 @@ impl Suite for DirSuite {
             nonce: self.nonce.clone(),
             placement: false,
             traffic: false,
+            modules: Vec::new(),
+            shares: Vec::new(),
             fetch: Vec::new(),
             programs,
         };

@@ -65,6 +65,8 @@ impl Suite for GuestTests {
             nonce: String::new(),
             placement: false,
             traffic: false,
+            modules: Vec::new(),
+            shares: Vec::new(),
             fetch: Vec::new(),
             programs: vec![Program { path: GUEST_PATH.into(), args, name: String::new() }],
         };

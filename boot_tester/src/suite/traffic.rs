@@ -394,6 +394,8 @@ impl Kit {
             nonce: String::new(),
             placement: false,
             traffic: true,
+            modules: Vec::new(),
+            shares: Vec::new(),
             fetch: traffic::GUEST_FILES.map(PathBuf::from).to_vec(),
             programs: vec![Program {
                 path: GUEST_PATH.into(),

@@ -159,6 +159,12 @@ impl InodeBase {
         self.uid.store(uid, Relaxed);
         self.gid.store(gid, Relaxed);
     }
+    /// Sets the times, ns since 1970.
+    pub fn set_times(&self, atime: i64, mtime: i64, ctime: i64) {
+        self.atime.store(atime, Relaxed);
+        self.mtime.store(mtime, Relaxed);
+        self.ctime.store(ctime, Relaxed);
+    }
     /// Sets modification and change time to now.
     pub fn touch_modified(&self) {
         let now = env::now();

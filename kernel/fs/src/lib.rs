@@ -36,6 +36,7 @@ pub mod locks;
 pub mod memfd;
 pub mod mount;
 pub mod object;
+pub mod p9;
 pub mod pipe;
 pub mod poll;
 pub mod pollwait;

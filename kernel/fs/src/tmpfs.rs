@@ -36,6 +36,11 @@ pub fn set_memory(bytes: u64) {
     MEMORY.store(bytes, Relaxed);
 }
 
+/// Bytes of memory that the machine has.
+pub fn memory() -> u64 {
+    MEMORY.load(Relaxed)
+}
+
 /// A new anonymous device number, as each file system instance has one.
 pub fn anonymous_dev() -> DevId {
     static NEXT: AtomicU32 = AtomicU32::new(20);

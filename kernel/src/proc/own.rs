@@ -7,6 +7,8 @@
 //! * `locks`: of each class of locks how often and how long it was waited for.
 //! * `missing`: what programs asked for in vain: `syscall NUMBER`, `socket FAMILY`, `filesystem
 //!   NAME`, `path PATH`, each with the name of who asked first.
+//! * `shared`: files of shared directories of the host that were opened, and bytes of them that were
+//!   fetched.
 //! * `stacks`: bytes of a kernel stack, and how many of them were ever in use at once.
 //! * `syscalls`: the table of system calls: number, name, arguments.
 //! * `tlb`: rounds of flushing, and interrupts sent for them.
@@ -36,6 +38,7 @@ pub fn add(_fs: &Arc<PseudoFs>, dir: &Dir) {
     dir.text("syscalls", syscalls);
     dir.text("tlb", tlb);
     dir.text("missing", crate::missing::show);
+    dir.text("shared", shared);
     dir.attribute("migrate_fail_every", 0o644, show_fail_every, set_fail_every);
 }
 
@@ -54,6 +57,12 @@ fn frames_by_node(out: &mut Text) -> Result<()> {
 
 fn stacks(out: &mut Text) -> Result<()> {
     put!(out, "size {} deepest {}\n", stack::SIZE, stack::deepest());
+    Ok(())
+}
+
+fn shared(out: &mut Text) -> Result<()> {
+    let [files, bytes] = [&fs::p9::OPENED, &fs::p9::FETCHED].map(|n| n.load(Ordering::Relaxed));
+    put!(out, "files {files}\nbytes {bytes}\n");
     Ok(())
 }
 

@@ -117,6 +117,12 @@ impl MemObject {
         Self::build(ObjectKind::SharedAnon, Account::Never, None)
     }
 
+    /// An empty object for a file's contents that could be fetched again, which nobody is promised.
+    /// ENOMEM.
+    pub fn of_cache() -> Result<Arc<Self>> {
+        Self::build(ObjectKind::Tmpfs, Account::Never, None)
+    }
+
     /// An empty object of huge pages. ENOMEM.
     pub(crate) fn build_huge(kind: ObjectKind, huge: HugePages) -> Result<Arc<Self>> {
         Self::build(kind, Account::Never, Some(huge))

@@ -29,6 +29,7 @@ mod ptrace;
 mod pump;
 mod run;
 mod session;
+mod share;
 mod shared;
 mod spec;
 mod traffic;
@@ -85,6 +86,7 @@ fn run_guest(entry: u64) -> Result<(), String> {
         // Booted by hand, without the host tool's four ports.
         return session::on_console(&spec);
     };
+    share::mount_all(&spec)?;
     let mut control = control::Control::new(ports.control)?;
     let shared = if spec.mode == Mode::Pipe { shared::Shared::find() } else { None };
     let shared = shared.map(|shared| (shared.clone(), Outbox::new(shared, control.sender())));

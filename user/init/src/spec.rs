@@ -3,8 +3,9 @@
 //! One `key value` pair a line; values are percent-encoded where they hold bytes outside printable
 //! ASCII, spaces at either end, or a percent sign. Keys that hold for the whole file: `mode`,
 //! `env NAME=VALUE`, `cwd`, `winsize ROWS COLUMNS`, `timeout SECONDS` (batch, per program),
-//! `nonce` (batch), `placement` (pipe mode), `traffic` (pipe and direct mode), `fetch PATH` (a file to
-//! send to the host at the end). `program PATH` begins a program, and its `arg`s (the first is argv[0]) and in
+//! `nonce` (batch), `placement` (pipe mode), `traffic` (pipe and direct mode), `module PATH` (a kernel
+//! module to load), `share TAG PATH` (a directory of the host to mount), `fetch PATH` (a file to send to
+//! the host at the end). `program PATH` begins a program, and its `arg`s (the first is argv[0]) and in
 //! batch mode its `name` follow.
 
 use std::ffi::OsString;
@@ -41,6 +42,10 @@ pub struct Spec {
     pub placement: bool,
     /// Tell the emulator's plugin about memory, and when the program runs (pipe and direct mode).
     pub traffic: bool,
+    /// Kernel modules to load, in their order.
+    pub modules: Vec<OsString>,
+    /// Directories of the host, by their tags, and where to mount them.
+    pub shares: Vec<(String, OsString)>,
     /// Files to send to the host when the program has ended.
     pub fetch: Vec<OsString>,
     pub programs: Vec<Program>,
@@ -57,6 +62,8 @@ impl Spec {
             nonce: String::new(),
             placement: false,
             traffic: false,
+            modules: Vec::new(),
+            shares: Vec::new(),
             fetch: Vec::new(),
             programs: Vec::new(),
         };
@@ -102,6 +109,11 @@ impl Spec {
             "nonce" => self.nonce = value.to_string(),
             "placement" => self.placement = true,
             "traffic" => self.traffic = true,
+            "module" => self.modules.push(os(decode(value)?)),
+            "share" => {
+                let (tag, path) = value.split_once(' ')?;
+                self.shares.push((tag.to_string(), os(decode(path)?)));
+            }
             "fetch" => self.fetch.push(os(decode(value)?)),
             "program" => {
                 let path = os(decode(value)?);
@@ -151,7 +163,7 @@ mod tests {
 
     #[test]
     fn malformed_run_files_are_refused() {
-        for text in ["", "mode maybe", "arg x", "env NOEQUALS\nprogram /x", "program %4", "what 1"]
+        for text in ["", "mode maybe", "arg x", "share s\nprogram /x", "env NOEQUALS\nprogram /x", "program %4", "what 1"]
         {
             assert!(Spec::parse(text).is_err(), "{text:?}");
         }

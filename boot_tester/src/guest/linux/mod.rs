@@ -2,6 +2,7 @@
 //! in the cache both as packaged and unpacked.
 
 mod bzimage;
+mod modules;
 mod package;
 
 use std::fs;

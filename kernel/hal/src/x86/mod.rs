@@ -30,4 +30,5 @@ pub mod trap;
 pub mod user_tables;
 pub mod usercopy;
 pub mod vdso;
+pub mod virtio;
 pub mod warp;

@@ -40,3 +40,9 @@ pub fn map(start: PhysAddr, len: u64, cached: bool, table: &mut dyn FnMut() -> P
     let bits = Pte::WRITABLE | Pte::NO_EXEC | Pte::GLOBAL | kind;
     Mapper::existing(table).map(VirtAddr::new(phys::DIRECT_MAP + start.raw()), start, len, bits);
 }
+
+/// Writes a register in a device's memory that was mapped by [`map`]. The caller knows what it does.
+pub fn store(at: PhysAddr, value: u32) {
+    // SAFETY: the direct map has it, as a device's memory; no memory of the machine's own is there.
+    unsafe { phys::ptr::<u32>(at).write_volatile(value) }
+}
