@@ -1,10 +1,13 @@
 //! Leaving no traces when the tool is interrupted or ends early: temporary directories go, the terminal comes back.
 //! (Guests end by themselves: they die with their starting thread, see guest/session.rs.)
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
+use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::termios::{OptionalActions, Termios, tcsetattr};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -53,27 +56,99 @@ pub fn restore_terminal() {
     }
 }
 
-/// A directory that goes when this value does, or when the tool is interrupted.
-pub struct WorkDir(tempfile::TempDir);
+/// A directory that goes when this value does, or when the tool is interrupted; where the tool could do
+/// neither (SIGKILL, a host that went down), with the next one that somebody makes.
+pub struct WorkDir {
+    dir: tempfile::TempDir,
+    /// The directory, locked (flock(2)) for as long as the tool lives: that tells it from one that was
+    /// left behind, also where processes do not see each other.
+    _lock: Option<File>,
+}
+
+const PREFIX: &str = "proxima-work-";
+/// What a directory holds that is to stay.
+const KEPT: &str = "kept";
+/// Younger directories may not be locked yet.
+const YOUNG: Duration = Duration::from_secs(60);
 
 impl WorkDir {
     pub fn new() -> Result<Self> {
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(|| sweep(&std::env::temp_dir(), YOUNG));
         let dir =
-            tempfile::Builder::new().prefix("proxima-").tempdir().context("temporary directory")?;
+            tempfile::Builder::new().prefix(PREFIX).tempdir().context("temporary directory")?;
         pending().dirs.push(dir.path().into());
-        Ok(Self(dir))
+        let lock = File::open(dir.path()).ok();
+        let lock = lock.filter(|dir| flock(dir, FlockOperation::NonBlockingLockExclusive).is_ok());
+        Ok(Self { dir, _lock: lock })
     }
 
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.dir.path()
     }
 
     /// Leaves the directory in place for good.
     pub fn keep(self) -> PathBuf {
-        let path = self.0.path().to_path_buf();
+        let path = self.dir.path().to_path_buf();
+        // Without this it goes with a later run.
+        let _ = File::create(path.join(KEPT));
         pending().dirs.retain(|dir| *dir != path);
-        // Taking the path out disarms the destructor of the inner value.
-        let Self(inner) = self;
-        inner.keep()
+        self.dir.keep()
+    }
+}
+
+/// Removes the directories of tools that are gone.
+fn sweep(temp: &Path, young: Duration) {
+    let Ok(entries) = std::fs::read_dir(temp) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        if !ours || !entry.file_type().is_ok_and(|kind| kind.is_dir()) || path.join(KEPT).exists() {
+            continue;
+        }
+        let age = entry.metadata().and_then(|meta| meta.modified()).map(|time| time.elapsed());
+        let old = age.is_ok_and(|age| age.is_ok_and(|age| age >= young));
+        // Another user's can be neither locked nor removed, or at least not removed.
+        let locked = |dir: File| flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if old && File::open(&path).is_ok_and(locked) {
+            let _ = std::fs::remove_dir_all(&path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dead_tool_left_goes_and_what_lives_or_is_kept_stays() {
+        let temp = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let path = temp.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        let dead = make("proxima-work-dead");
+        let alive = make("proxima-work-alive");
+        let kept = make("proxima-work-kept");
+        let other = make("proxima-other");
+        std::fs::write(dead.join("image.cpio"), "x").unwrap();
+        std::fs::write(kept.join(KEPT), "").unwrap();
+        let lock = File::open(&alive).unwrap();
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+        sweep(temp.path(), YOUNG);
+        assert!(dead.exists());
+        sweep(temp.path(), Duration::ZERO);
+        assert!(!dead.exists() && alive.exists() && kept.exists() && other.exists());
+    }
+
+    #[test]
+    fn a_directory_of_this_tool_is_locked_and_goes_with_its_value() {
+        let work = WorkDir::new().unwrap();
+        let path = work.path().to_path_buf();
+        let other = File::open(&path).unwrap();
+        assert!(flock(&other, FlockOperation::NonBlockingLockExclusive).is_err());
+        drop(work);
+        assert!(!path.exists());
     }
 }

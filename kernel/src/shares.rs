@@ -149,9 +149,8 @@ impl Mounted {
     /// Waits for the reply to what is under way; its length.
     fn await_reply(&self) -> Result<usize> {
         let share = self.0;
-        let len = killable(|| {
-            share.replies.wait_interruptible(None, || share.device.lock().reply())
-        })?;
+        let len =
+            killable(|| share.replies.wait_interruptible(None, || share.device.lock().reply()))?;
         share.under_way.store(false, Ordering::Relaxed);
         Ok((len as usize).min(p9::LONGEST_REPLY))
     }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::build;
 use crate::error::{Context, Fail, Result};
-use crate::guest::machine::qemu;
+use crate::guest::machine::{QEMU, qemu};
 use crate::progress::Progress;
 
 /// Features that a kernel or program may use, and does without.
@@ -79,15 +79,24 @@ pub struct CpusOptions {
 }
 
 pub fn cpus(options: &CpusOptions) -> Result<u8> {
-    let progress = Progress::new(false);
-    let program = build::user("tests", &progress)?;
-    let kernel = build::kernel(&progress)?;
-    progress.clear();
     let models = match (options.quick, options.models.is_empty()) {
         (true, _) => QUICK.iter().map(|model| model.to_string()).collect(),
         (false, true) => all()?,
         (false, false) => options.models.clone(),
     };
+    let known = known()?;
+    for model in &models {
+        let name = model.split(',').next().unwrap_or_default();
+        if !known.iter().any(|known| known == name) {
+            return Err(Fail::usage(format!(
+                "{model}: QEMU knows no such CPU (what there is: {QEMU} -cpu help)"
+            )));
+        }
+    }
+    let progress = Progress::new(false);
+    let program = build::user("tests", &progress)?;
+    let kernel = build::kernel(&progress)?;
+    progress.clear();
     let own = std::env::current_exe().context("the path of proxima itself")?;
     let (mut wrong, mut stuck) = (0, 0);
     for model in &models {
@@ -136,8 +145,7 @@ fn lacks(model: &str) -> Option<&'static str> {
 
 /// Every model that is no mere version of another, and `max` without one feature.
 fn all() -> Result<Vec<String>> {
-    let output = Command::new(qemu()?).args(["-cpu", "help"]).output().context("qemu")?;
-    let mut models = named(&String::from_utf8_lossy(&output.stdout));
+    let mut models = named(&help()?, false);
     if models.is_empty() {
         return Err(Fail::broken("QEMU names no CPU models"));
     }
@@ -146,9 +154,20 @@ fn all() -> Result<Vec<String>> {
     Ok(models)
 }
 
-/// The models in the answer to `-cpu help`. QEMU before 8 writes "x86 " before each, and after them
+/// Every name that a model may be asked for by.
+fn known() -> Result<Vec<String>> {
+    Ok(named(&help()?, true))
+}
+
+fn help() -> Result<String> {
+    let output = Command::new(qemu()?).args(["-cpu", "help"]).output().context("qemu")?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The models in the answer to `-cpu help`, without those that are versions of others or unfit for
+/// emulation, unless `all`. QEMU before 8 writes "x86 " before each, and after them
 /// lists features, of which none is alone at the beginning of such a line.
-fn named(help: &str) -> Vec<String> {
+fn named(help: &str, all: bool) -> Vec<String> {
     let version = |name: &str| {
         let end = name.rsplit_once("-v").map_or("", |(_, end)| end);
         !end.is_empty() && end.bytes().all(|byte| byte.is_ascii_digit())
@@ -156,9 +175,9 @@ fn named(help: &str) -> Vec<String> {
     help.lines()
         .take_while(|line| !line.starts_with("Recognized"))
         .filter(|line| line.starts_with("x86 ") || line.starts_with("  "))
-        .filter(|line| !line.contains("(alias of "))
+        .filter(|line| all || !line.contains("(alias of "))
         .filter_map(|line| line.trim_start_matches("x86 ").split_whitespace().next())
-        .filter(|name| !version(name) && !matches!(*name, "host" | "base"))
+        .filter(|name| all || !version(name) && !matches!(*name, "host" | "base"))
         .map(String::from)
         .collect()
 }
@@ -172,9 +191,10 @@ mod tests {
         let old = "Available CPUs:\nx86 486    (alias configured by machine type)\nx86 486-v1\n\
             x86 EPYC-IBPB   (alias of EPYC-v2)\nx86 host  KVM only\nx86 max  all\n\n\
             Recognized CPUID flags:\n  3dnow 3dnowext\n";
-        assert_eq!(named(old), ["486", "max"]);
+        assert_eq!(named(old, false), ["486", "max"]);
+        assert_eq!(named(old, true), ["486", "486-v1", "EPYC-IBPB", "host", "max"]);
         let new = "Available CPUs:\n  486   (alias configured by machine type)\n  486-v1\n  max\n";
-        assert_eq!(named(new), ["486", "max"]);
+        assert_eq!(named(new, false), ["486", "max"]);
     }
 
     #[test]

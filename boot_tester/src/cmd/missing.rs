@@ -27,6 +27,87 @@ const IDLE: &[&str] = &[
     "/usr/lib/x86_64-linux-gnu/gconv",
 ];
 
+/// What belongs to a person's settings is looked for by every shell, debugger and editor, and seldom
+/// there: names that begin with a dot, and the same for all persons.
+fn is_setting(path: &str) -> bool {
+    const FOR_ALL: &[&str] =
+        &["/etc/profile", "/etc/inputrc", "/etc/bash.bashrc", "/etc/environment"];
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name.starts_with('.')
+        || FOR_ALL.contains(&path)
+        || name.ends_with("rc") && path.starts_with("/etc/")
+}
+
+/// File systems that Linux has as Debian packages it, and Proxima has not: another one is missing there
+/// as well.
+const FILE_SYSTEMS: &[&str] = &[
+    "adfs",
+    "affs",
+    "afs",
+    "autofs",
+    "befs",
+    "binfmt_misc",
+    "bpf",
+    "btrfs",
+    "ceph",
+    "cgroup",
+    "cgroup2",
+    "cifs",
+    "coda",
+    "configfs",
+    "cpuset",
+    "cramfs",
+    "debugfs",
+    "ecryptfs",
+    "efivarfs",
+    "efs",
+    "erofs",
+    "exfat",
+    "ext2",
+    "ext3",
+    "ext4",
+    "f2fs",
+    "fuse",
+    "fuseblk",
+    "fusectl",
+    "gfs2",
+    "hfs",
+    "hfsplus",
+    "hpfs",
+    "iso9660",
+    "jffs2",
+    "jfs",
+    "minix",
+    "mqueue",
+    "msdos",
+    "nfs",
+    "nfs4",
+    "nfsd",
+    "nilfs2",
+    "ntfs3",
+    "ocfs2",
+    "omfs",
+    "orangefs",
+    "overlay",
+    "pstore",
+    "qnx4",
+    "qnx6",
+    "resctrl",
+    "romfs",
+    "rpc_pipefs",
+    "securityfs",
+    "smb3",
+    "squashfs",
+    "tracefs",
+    "ubifs",
+    "udf",
+    "ufs",
+    "vfat",
+    "virtiofs",
+    "xfs",
+    "zonefs",
+];
+
 /// What Linux has in /proc and /sys and Proxima has not: patterns made by scripts/pseudo-files.sh.
 const LINUX_ONLY: &str = include_str!("../../../sysroot/linux-only.txt");
 
@@ -79,6 +160,8 @@ pub fn lines(record: &str, on_host: impl Fn(&Path) -> bool) -> Vec<String> {
                 }
                 "pseudo"
             }
+            "filesystem" if !FILE_SYSTEMS.contains(&name.as_str()) => continue,
+            "path" if is_setting(&name) => continue,
             "path"
                 if !on_host(Path::new(&name))
                     || IDLE.iter().chain(PASSING).any(|i| name.starts_with(i)) =>
@@ -194,10 +277,29 @@ mod tests {
 
     #[test]
     fn long_lists_are_cut() {
-        let record: String = (0..9).map(|i| format!("filesystem fs{i} mount\n")).collect();
+        let record: String = (0..9).map(|i| format!("socket 9{i} prog\n")).collect();
         let told = lines(&record, |_| true);
         assert_eq!(told.len(), 1);
-        assert!(told[0].ends_with("fs4 and 4 more"), "{}", told[0]);
+        assert!(told[0].ends_with("of family 94 (asked for by prog) and 4 more"), "{}", told[0]);
+    }
+
+    #[test]
+    fn what_linux_lacks_too_and_settings_are_not_told() {
+        let record = "filesystem nosuchfs mount\nfilesystem xfs mount\npath /root/.profile sh\n\
+                      path /etc/bash.bashrc bash\npath /etc/inputrc bash\n";
+        assert_eq!(
+            lines(record, |_| true),
+            ["proxima: file systems that Proxima does not have: xfs"]
+        );
+    }
+
+    #[test]
+    fn a_file_can_be_brought_or_its_directory_be_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().canonicalize().unwrap().join("a");
+        let (shown, share) = (file.display(), file.parent().unwrap().display());
+        assert_eq!(bring(&file), format!("; bring them with --with {shown}, or --share {share}"));
+        assert_eq!(bring(Path::new("/a")), "; bring them with --with /a");
     }
 
     #[test]

@@ -57,6 +57,28 @@ pub fn check_append(append: &[String]) -> Result<()> {
     }
 }
 
+/// Refuses an image that the guest's memory cannot hold, packed as it comes and unpacked beside that:
+/// its kernel would start with a part of it, or not at all.
+pub fn check_image(image: u64, memory: u64, is_linux: bool) -> Result<()> {
+    /// Smaller images are not what fills a machine.
+    const SMALL: u64 = 16 << 20;
+    /// The next that is as simple to say.
+    const GRAIN: u64 = 64 << 20;
+    // Files may fill half of the memory; Linux does not count what the packed image lies in. It was
+    // tried: Linux of Debian itself needs up to 96 MiB, Proxima 48.
+    let needed = if is_linux { image * 3 + (96 << 20) } else { image * 2 + (48 << 20) };
+    if image < SMALL || needed <= memory {
+        return Ok(());
+    }
+    Err(Fail::usage(format!(
+        "the guest's files are {} MiB, too much for {} of memory: give it --memory {}, or leave \
+         directories here (--share DIR)",
+        image.div_ceil(1 << 20),
+        crate::size::show(memory),
+        crate::size::show(needed.next_multiple_of(GRAIN)),
+    )))
+}
+
 /// The kernel's command line.
 pub fn cmdline(kernel: &Choice, clock: Clock, append: &[String]) -> String {
     let mut words = vec![CMDLINE.to_string()];
@@ -91,5 +113,28 @@ pub fn machine(
         gdb: None,
         shares_memory: false,
         shares: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_must_fit_with_its_files_beside_it() {
+        const M: u64 = 1 << 20;
+        for (image, memory, is_linux, fits) in [
+            (225, 512, false, true),
+            (245, 512, false, false),
+            (135, 512, true, true),
+            (150, 512, true, false),
+            (10, 32, false, true),
+        ] {
+            let checked = check_image(image * M, memory * M, is_linux);
+            assert_eq!(checked.is_ok(), fits, "{image} MiB in {memory}");
+        }
+        let fail = check_image(300 * M, 512 * M, false).unwrap_err();
+        assert!(fail.message.contains("--memory 704M"), "{}", fail.message);
+        assert_eq!(fail.code, 2);
     }
 }

@@ -157,6 +157,8 @@ fn start(
         shares: &shares,
     };
     write_image(&image, guest, mode, command, wishes, &parts, &progress)?;
+    let size = image.metadata().context(image.display())?.len();
+    prepare::check_image(size, topology.memory(), kernel.is_linux())?;
     let mut append = machine.append.clone();
     let library = counting.as_ref().map(|_| build::plugin(&progress)).transpose()?;
     if counting.is_some() {
@@ -201,7 +203,8 @@ fn start(
         started,
         placement: Vec::new(),
         files: vec![Vec::new(); parts.fetched.len()],
-        unwritten: None,
+        held: 0,
+        fault: None,
     };
     let feed = |session: &Session| feed_stdin(session);
     let feeder: Option<&dyn Fn(&Session) -> Feed> =
@@ -210,7 +213,7 @@ fn start(
     let boot = (!guest.gdb).then(|| ready.boot_limit());
     let outcome = follow(&mut session, &mut streams, feeder, boot)?;
     drop(raw);
-    if let Some(error) = streams.unwritten {
+    if let Some(error) = streams.fault {
         return Err(Fail::broken(error));
     }
     if left.load(Ordering::SeqCst) {
@@ -350,7 +353,10 @@ fn write_image(
         None => Program { path: "/bin/sh".into(), args: vec!["-sh".into()], name: String::new() },
     };
     for extra in &guest.with {
-        program::add_extra(&mut tree, &mut finder, extra, parts.shares)?;
+        let path = program::add_extra(&mut tree, &mut finder, extra, parts.shares)?;
+        if !guest.no_gather && path.is_file() {
+            Gather::new(&mut tree, &mut finder, &cwd).extra(&path)?;
+        }
     }
     if let Some(perf) = &wishes.perf {
         tree.host(&build::user("perf", progress)?, Path::new(perf::GUEST))?;
@@ -475,9 +481,14 @@ struct Streams {
     placement: Vec<String>,
     /// What the guest hands back.
     files: Vec<Vec<u8>>,
-    /// Why the program's output could not be passed on, where that is a fault.
-    unwritten: Option<String>,
+    /// Bytes of both that have come.
+    held: usize,
+    /// Why the guest had to be ended, where that is a fault.
+    fault: Option<String>,
 }
+
+/// What a guest may hand back at most: recordings, tables, counts. All of it is held in memory.
+const MOST_HELD: usize = 1 << 30;
 
 impl Streams {
     fn pass_on(&mut self, name: &str, to: impl AsFd, bytes: &[u8]) -> bool {
@@ -487,8 +498,18 @@ impl Streams {
         let Err(error) = pass_on(to, bytes, self.deadline) else { return true };
         // That nobody reads on is no fault: the guest ends as a writer to a pipe would.
         let fault = !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::TimedOut);
-        self.unwritten = fault.then(|| format!("{name}: {error}"));
+        self.fault = fault.then(|| format!("{name}: {error}"));
         false
+    }
+
+    /// Whether so many bytes more may be held.
+    fn holds(&mut self, bytes: usize) -> bool {
+        self.held += bytes;
+        if self.held > MOST_HELD {
+            let limit = crate::size::show(MOST_HELD as u64);
+            self.fault = Some(format!("the guest handed back more than {limit} of files and rows"));
+        }
+        self.held <= MOST_HELD
     }
 }
 
@@ -513,14 +534,21 @@ impl Sink for Streams {
         self.progress.clear();
     }
 
-    fn placement(&mut self, line: &str) {
-        self.placement.push(line.to_string());
+    fn placement(&mut self, line: &str) -> bool {
+        // A row takes more than its letters.
+        let held = self.holds(line.len() + size_of::<String>());
+        if held {
+            self.placement.push(line.to_string());
+        }
+        held
     }
 
-    fn file(&mut self, number: usize, bytes: &[u8]) {
-        if let Some(file) = self.files.get_mut(number) {
+    fn file(&mut self, number: usize, bytes: &[u8]) -> bool {
+        let held = self.holds(bytes.len());
+        if let Some(file) = self.files.get_mut(number).filter(|_| held) {
             file.extend_from_slice(bytes);
         }
+        held
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -531,6 +559,30 @@ impl Sink for Streams {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_guest_hands_back_is_bounded() {
+        let mut streams = Streams {
+            progress: Progress::new(false),
+            silent: false,
+            deadline: None,
+            started: Instant::now(),
+            placement: Vec::new(),
+            files: vec![Vec::new()],
+            held: 0,
+            fault: None,
+        };
+        assert!(streams.file(0, b"ab") && streams.file(7, b"c") && streams.placement("row"));
+        assert_eq!((&streams.files[0][..], streams.placement.len()), (&b"ab"[..], 1));
+        streams.held = MOST_HELD - 10;
+        assert!(!streams.placement("row"));
+        assert!(!streams.file(0, b"d"));
+        assert_eq!((&streams.files[0][..], streams.placement.len()), (&b"ab"[..], 1));
+        assert_eq!(
+            streams.fault.as_deref(),
+            Some("the guest handed back more than 1G of files and rows")
+        );
+    }
 
     #[test]
     fn a_cpu_that_qemu_does_not_know_is_told_from_a_crash() {

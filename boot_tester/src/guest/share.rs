@@ -27,9 +27,7 @@ impl Share {
         let (tag, path) = (&self.tag, self.dir.display().to_string().replace(',', ",,"));
         [
             "-fsdev".into(),
-            format!(
-                "local,id={tag},path={path},security_model=none,readonly=on,multidevs=remap"
-            ),
+            format!("local,id={tag},path={path},security_model=none,readonly=on,multidevs=remap"),
             "-device".into(),
             format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"),
         ]

@@ -23,16 +23,20 @@ pub enum Outcome {
     Crashed(String),
 }
 
-/// What happens to output; false from `out` or `err` ends the guest.
+/// What happens to output; false ends the guest.
 pub trait Sink {
     fn out(&mut self, bytes: &[u8]) -> bool;
     fn err(&mut self, bytes: &[u8]) -> bool;
     /// Init is there and about to start the program; `tsc` is the time-stamp counter at its entry.
     fn ready(&mut self, _session: &Session, _tsc: u64) {}
     /// A line of the table of pages that the run file asked for.
-    fn placement(&mut self, _line: &str) {}
+    fn placement(&mut self, _line: &str) -> bool {
+        true
+    }
     /// A piece of the `number`-th file that the run file wants back.
-    fn file(&mut self, _number: usize, _bytes: &[u8]) {}
+    fn file(&mut self, _number: usize, _bytes: &[u8]) -> bool {
+        true
+    }
     /// When the guest has to end: asked before every wait, so that it may move.
     fn deadline(&self) -> Option<Instant> {
         None
@@ -90,19 +94,16 @@ pub fn follow(
                 seen.1 += bytes.len() as u64;
                 sink.err(&bytes)
             }
-            Event::File(number, bytes) => {
-                sink.file(number, &bytes);
-                true
-            }
+            Event::File(number, bytes) => sink.file(number, &bytes),
             Event::Control(line) => {
-                hear(&line, &mut said, stdin.as_ref(), session, sink);
+                let wanted = hear(&line, &mut said, stdin.as_ref(), session, sink);
                 if said.ready && stdin.is_none() {
                     stdin = feed.map(|start| start(session));
                 }
                 if said.status.is_some() && closing.is_none() {
                     closing = Some(Instant::now() + POWER_OFF);
                 }
-                true
+                wanted
             }
             Event::Closed => return finish(session, &said, seen),
         };
@@ -117,13 +118,14 @@ pub fn follow(
     }
 }
 
+/// Takes a line of the control channel; false ends the guest.
 fn hear(
     line: &str,
     said: &mut Said,
     stdin: Option<&Feed>,
     session: &mut Session,
     sink: &mut dyn Sink,
-) {
+) -> bool {
     if let Some(row) = line.strip_prefix("placement ") {
         return sink.placement(row);
     }
@@ -148,7 +150,7 @@ fn hear(
             }
         }
         (Some(kind @ ("exit" | "signal")), Some(number)) => {
-            let Some(code) = status(kind, number) else { return };
+            let Some(code) = status(kind, number) else { return true };
             said.status = Some(code);
             let rest: Vec<&str> = words.collect();
             if let ["out", out, "err", err] = rest[..] {
@@ -157,6 +159,7 @@ fn hear(
         }
         _ => {}
     }
+    true
 }
 
 /// The exit code of a program that ended so; None for what no kernel reports.

@@ -64,6 +64,11 @@ impl<'a> Gather<'a> {
         Ok(())
     }
 
+    /// Brings what a program that was added by hand loads while it runs.
+    pub fn extra(&mut self, program: &Path) -> Result<()> {
+        self.needs(program, 0)
+    }
+
     /// What follows the name of a shell is a script, also without `#!`. True if the next word is, too:
     /// this one was the shell, or an option.
     fn of_shell(&mut self, behind_shell: bool, word: &OsStr, depth: usize) -> Result<bool> {

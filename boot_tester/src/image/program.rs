@@ -126,13 +126,13 @@ fn add_interpreter(
 }
 
 /// A `--with HOST[:GUEST]`: a file, a program with its libraries, or a directory.
-/// What it is to be seen as must not lie in a share, which hides it.
+/// Its path on this machine. What it is to be seen as must not lie in a share, which hides it.
 pub fn add_extra(
     tree: &mut Tree,
     finder: &mut Finder,
     spec: &OsStr,
     shares: &[Share],
-) -> Result<()> {
+) -> Result<PathBuf> {
     let text = spec.to_string_lossy();
     let whole = Path::new(spec);
     let (host, guest) = match text.rsplit_once(':') {
@@ -159,7 +159,8 @@ pub fn add_extra(
         Some(guest) => tree.host(&host, guest)?,
         None => tree.mirror(&host)?,
     }
-    add_needs(tree, finder, &host)
+    add_needs(tree, finder, &host)?;
+    Ok(host)
 }
 
 /// What of the guest's tree init needs or mounts over: nothing put there would be seen, or start.

@@ -128,6 +128,8 @@ mod tests {
             nonce: String::new(),
             placement: false,
             traffic: false,
+            modules: vec!["/m/0.ko".into()],
+            shares: vec![("share0".into(), "/a b".into())],
             fetch: Vec::new(),
             programs: vec![Program {
                 path: "/bin/x".into(),
@@ -137,7 +139,7 @@ mod tests {
         };
         assert_eq!(
             file.text(),
-            "mode pipe\ncwd /root\nenv A=b%20c\nprogram /bin/x\narg x\narg a%0ab%25\narg \n"
+            "mode pipe\ncwd /root\nenv A=b%20c\nmodule /m/0.ko\nshare share0 /a%20b\nprogram /bin/x\narg x\narg a%0ab%25\narg \n"
         );
     }
 }

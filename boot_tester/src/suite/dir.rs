@@ -139,7 +139,7 @@ impl Suite for DirSuite {
         let mut tree = base::skeleton()?;
         let mut finder = Finder::new(program::library_path().as_deref());
         match &self.manifest.copy {
-            None => program::add_extra(&mut tree, &mut finder, self.dir.as_os_str(), &[])?,
+            None => _ = program::add_extra(&mut tree, &mut finder, self.dir.as_os_str(), &[])?,
             Some(list) => {
                 for path in list {
                     let path = self.dir.join(path);

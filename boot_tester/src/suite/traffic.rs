@@ -423,10 +423,11 @@ impl Sink for Quiet {
         true
     }
 
-    fn file(&mut self, number: usize, bytes: &[u8]) {
+    fn file(&mut self, number: usize, bytes: &[u8]) -> bool {
         if let Some(file) = self.files.get_mut(number) {
             file.extend_from_slice(bytes);
         }
+        true
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -103,12 +103,13 @@ impl Topology {
         let old = u128::from(self.memory());
         let grains = u128::from(total / MEMORY_GRAIN);
         let mut given = 0;
+        let first = self.nodes.iter().position(|node| node.memory > 0);
         for node in &mut self.nodes {
             let share = (u128::from(node.memory) * grains).checked_div(old).unwrap_or(0) as u64;
             node.memory = share * MEMORY_GRAIN;
             given += node.memory;
         }
-        if let Some(first) = self.nodes.iter_mut().find(|node| node.memory > 0) {
+        if let Some(first) = first.and_then(|first| self.nodes.get_mut(first)) {
             first.memory += grains as u64 * MEMORY_GRAIN - given;
         }
         self.check()?;

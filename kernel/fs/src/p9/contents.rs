@@ -107,12 +107,14 @@ impl Contents {
         let mut at = start;
         while at < end {
             let object = &self.object;
-            let got = session.read(at, (end - at) as usize, &mut |bytes| {
-                match object.write_at(at, &mut KernelSource(bytes), bytes.len()) {
-                    Ok(put) if put == bytes.len() => Ok(()),
-                    Ok(_) | Err(Errno::ENOSPC) => Err(Errno::ENOMEM),
-                    Err(error) => Err(error),
-                }
+            let got = session.read(at, (end - at) as usize, &mut |bytes| match object.write_at(
+                at,
+                &mut KernelSource(bytes),
+                bytes.len(),
+            ) {
+                Ok(put) if put == bytes.len() => Ok(()),
+                Ok(_) | Err(Errno::ENOSPC) => Err(Errno::ENOMEM),
+                Err(error) => Err(error),
             })?;
             FETCHED.fetch_add(got as u64, Relaxed);
             if got == 0 {

@@ -180,10 +180,7 @@ mod tests {
     #[test]
     fn a_request_is_its_length_kind_tag_and_fields() {
         let mut request = Request::new(WALK).unwrap().u32(1).unwrap().text(b"ab").unwrap();
-        assert_eq!(
-            request.finish(),
-            [15, 0, 0, 0, 110, 0xff, 0xff, 1, 0, 0, 0, 2, 0, b'a', b'b']
-        );
+        assert_eq!(request.finish(), [15, 0, 0, 0, 110, 0xff, 0xff, 1, 0, 0, 0, 2, 0, b'a', b'b']);
         assert_eq!(request.reply_kind(), 111);
         let long = [b'x'; LONGEST_REQUEST];
         assert!(matches!(request.text(&long), Err(Errno::ENAMETOOLONG)));

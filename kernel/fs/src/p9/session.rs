@@ -47,8 +47,7 @@ impl Client {
     pub fn start(&self) -> Result<Attributes> {
         self.channel.claim()?;
         let session = Session(self);
-        let hello =
-            Request::new(message::VERSION)?.u32(LONGEST_REPLY as u32)?.text(VERSION)?;
+        let hello = Request::new(message::VERSION)?.u32(LONGEST_REPLY as u32)?.text(VERSION)?;
         let mut known = false;
         session.call(hello, &mut |mut reply| {
             known = reply.u32()? >= LONGEST_REPLY as u32 && reply.text()? == VERSION;
@@ -101,7 +100,8 @@ impl Session<'_> {
                 names[count] = name;
                 count += 1;
             }
-            let mut request = Request::new(message::WALK)?.u32(from)?.u32(FILE)?.u16(count as u16)?;
+            let mut request =
+                Request::new(message::WALK)?.u32(from)?.u32(FILE)?.u16(count as u16)?;
             for name in &names[..count] {
                 request = request.text(name)?;
             }
