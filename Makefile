@@ -50,6 +50,8 @@ test-all: setup
 	@sh scripts/perf-suite.sh $(PROXIMA)
 	@sh scripts/commands.sh $(PROXIMA)
 	@sh scripts/streams.sh $(PROXIMA)
+	@sh scripts/share.sh $(PROXIMA)
+	@sh scripts/refusals.sh $(PROXIMA)
 	@sh scripts/machines.sh $(PROXIMA)
 	@sh scripts/crashes.sh $(PROXIMA)
 	@sh scripts/readme.sh $(PROXIMA)

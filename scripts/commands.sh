@@ -75,17 +75,23 @@ for kernel in proxima linux; do
         case $line in "" | "#"*) continue ;; esac
         wanted=${line%%"$tab"*}
         words=${line#*"$tab"}
+        case $words in --*) ;; *) words="-- $words" ;; esac
         eval "set -- $words"
-        command -v "$1" >/dev/null || continue
+        program=
+        for word; do
+            [ "$program" = -- ] && program=$word && break
+            [ "$word" != -- ] || program=--
+        done
+        command -v "$program" >/dev/null || continue
         case $words in *./exe*) [ -e exe ] || continue ;; *./omp*) [ -e omp ] || continue ;;
         *./tbb*) [ -e tbb ] || continue ;; esac
-        if $tool run --topology two-socket --timeout 240 --kernel $kernel -- "$@" >out.txt 2>&1 </dev/null ||
+        if $tool run --topology two-socket --timeout 240 --kernel $kernel "$@" >out.txt 2>&1 </dev/null ||
             true && grep -Eq -- "$wanted" out.txt; then
             passed=$((passed + 1))
-            echo "ok $kernel: $words"
+            echo "ok $kernel: ${words#-- }"
         else
             failed=$((failed + 1))
-            echo "FAIL $kernel: $words"
+            echo "FAIL $kernel: ${words#-- }"
             sed 's/^/    /' out.txt | tail -5
         fi
     done 3<"$here/commands.txt"

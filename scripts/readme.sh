@@ -37,6 +37,7 @@ C
 printf '#!/bin/sh\necho prog "$@"\ncat data.txt\n' >prog
 echo hello >data.txt
 echo 'print("report")' >report.py
+echo 'int main(void) { return 0; }' >prog.c
 mkdir suite
 printf '#!/bin/sh\ntest "$(nproc)" -gt 1\n' >suite/has_cpus
 chmod +x prog suite/has_cpus
@@ -47,6 +48,7 @@ wanted() {
     case $1 in
     *"numactl --membind=1 ./prog"*) echo '^hello$' ;;
     *report.py*) echo '^report$' ;;
+    *"perl -MPOSIX"*) echo '^7$' ;;
     *"numactl --hardware"*) echo '^available: 3 nodes' ;;
     *--placement*) echo '^all +[0-9]' ;;
     *--flame*) echo '%.* hot ' ;;

@@ -8,7 +8,8 @@
 //! for the host.
 //!
 //! Contents are kept up to a quarter of memory. Beyond it reads ask the host each time, and mappings
-//! are refused (ENOMEM).
+//! are refused (ENOMEM). Names and inodes are kept up to an eighth: beyond it there are no new ones
+//! (ENOMEM).
 //!
 //! No path leaves the shared directory: the server knows only names below it, one component at a
 //! time, and a symbolic link is followed here, in the guest's own tree of names.
@@ -54,8 +55,29 @@ pub type Find = fn(tag: &[u8]) -> Result<Box<dyn Channel>>;
 /// Files that were opened, and bytes of them that were fetched, since boot.
 pub static OPENED: AtomicU64 = AtomicU64::new(0);
 pub static FETCHED: AtomicU64 = AtomicU64::new(0);
-/// Pages of contents that are kept, of all shares.
-static KEPT: AtomicU64 = AtomicU64::new(0);
+/// What is kept of all shares, and the part of memory that it may take.
+static CONTENTS: Kept = Kept { bytes: AtomicU64::new(0), part: 4 };
+static NAMES: Kept = Kept { bytes: AtomicU64::new(0), part: 8 };
+
+/// Bytes that are kept.
+struct Kept {
+    bytes: AtomicU64,
+    part: u64,
+}
+
+impl Kept {
+    /// Counts `more` bytes. ENOMEM where they would be too many.
+    fn add(&self, more: u64) -> Result<()> {
+        let limit = tmpfs::memory() / self.part;
+        let sum = |kept: u64| kept.checked_add(more).filter(|all| *all <= limit);
+        self.bytes.fetch_update(Relaxed, Relaxed, sum).map(drop).map_err(|_| Errno::ENOMEM)
+    }
+
+    /// So many are gone, or did not come about.
+    fn take_back(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Relaxed);
+    }
+}
 
 /// A mounted share.
 struct P9 {
@@ -75,20 +97,6 @@ pub fn mount(tag: &str, options: &str, find: Find) -> Result<Arc<Super>> {
     let fs = arc(P9 { dev: tmpfs::anonymous_dev(), client })?;
     let root = node::Node::new(fs.clone(), Box::default(), &attributes, Box::default())?;
     Super::new(fs, root)
-}
-
-impl P9 {
-    /// Whether `pages` more may be kept; they are counted then.
-    fn keep(&self, pages: u64) -> bool {
-        let limit = tmpfs::memory() / 4 / abi::PAGE_SIZE as u64;
-        let more = |kept: u64| kept.checked_add(pages).filter(|all| *all <= limit);
-        KEPT.fetch_update(Relaxed, Relaxed, more).is_ok()
-    }
-
-    /// Kept pages are gone, or did not come about.
-    fn keep_less(pages: u64) {
-        KEPT.fetch_sub(pages, Relaxed);
-    }
 }
 
 impl FileSystem for P9 {

@@ -1,7 +1,7 @@
 //! A file's contents: pieces that were fetched, which stay, and the way to those that were not.
 
 use super::session::Session;
-use super::{FETCHED, LONGEST_REPLY, OPENED, P9};
+use super::{CONTENTS, FETCHED, LONGEST_REPLY, OPENED, P9};
 use crate::object::MemObject;
 use abi::{Errno, PAGE_SIZE, Result};
 use alloc::boxed::Box;
@@ -25,25 +25,36 @@ pub struct Contents {
     here: Box<[AtomicU64]>,
     /// The server opened it once: it may be read.
     opened: AtomicBool,
-    /// Pages that are counted as kept.
+    /// Bytes that are counted as kept.
     kept: AtomicU64,
 }
 
 impl Drop for Contents {
     fn drop(&mut self) {
-        P9::keep_less(self.kept.load(Relaxed));
+        CONTENTS.take_back(self.kept.load(Relaxed));
     }
 }
 
 impl Contents {
-    /// Of a file of `size` bytes. EFBIG for what has more than 2^32 pieces, ENOMEM.
+    /// Of a file of `size` bytes. EFBIG for what is too large to be remembered by piece, ENOMEM.
     pub fn new(size: u64) -> Result<Self> {
-        let words = u32::try_from(size.div_ceil(PIECE)).map_err(|_| Errno::EFBIG)?.div_ceil(64);
+        /// About a terabyte, and half a megabyte of bits.
+        const MOST: u64 = 1 << 22;
+        let pieces = size.div_ceil(PIECE);
+        if pieces > MOST {
+            return Err(Errno::EFBIG);
+        }
+        let words = pieces.div_ceil(64);
         let here = alloc::vec::Vec::gather((0..words).map(|_| AtomicU64::new(0)))?;
         let object = MemObject::of_cache()?;
         object.set_len(size)?;
         let (opened, kept) = (AtomicBool::new(false), AtomicU64::new(0));
         Ok(Self { object, here: here.into_boxed_slice(), opened, kept })
+    }
+
+    /// Bytes that remembering the pieces takes.
+    pub fn bits(&self) -> usize {
+        size_of_val(&*self.here)
     }
 
     fn has(&self, piece: u64) -> bool {
@@ -63,7 +74,7 @@ impl Contents {
         if !self.opened.swap(true, Relaxed) {
             OPENED.fetch_add(1, Relaxed);
         }
-        match self.fetch(fs, &session, 0) {
+        match self.fetch(&session, 0) {
             // There is no room to keep it: that is for its readers to hear.
             Err(Errno::ENOMEM) => Ok(()),
             other => other,
@@ -85,25 +96,37 @@ impl Contents {
             session.walk(path)?;
             session.open()?;
             for piece in next..pieces.min(next + TURN) {
-                self.fetch(fs, &session, piece)?;
+                self.fetch(&session, piece)?;
             }
         }
     }
 
-    /// Fetches a piece, if it is not there. The session's file is this one, open.
-    fn fetch(&self, fs: &P9, session: &Session<'_>, piece: u64) -> Result<()> {
+    /// Fetches a piece, if it is not there. The session's file is this one, open. What fails midway
+    /// leaves nothing: nobody maps a file that is not there as a whole.
+    fn fetch(&self, session: &Session<'_>, piece: u64) -> Result<()> {
         let size = self.object.len();
         let start = piece * PIECE;
         if self.has(piece) || start >= size {
             return Ok(());
         }
         let end = size.min(start + PIECE);
-        let pages = (end - start).div_ceil(PAGE);
-        if !fs.keep(pages) {
-            return Err(Errno::ENOMEM);
+        let bytes = (end - start).next_multiple_of(PAGE);
+        CONTENTS.add(bytes)?;
+        if let Err(error) = self.fill(session, start, end) {
+            // Whole pages, also behind the end.
+            let _ = self.object.punch_hole(start, bytes);
+            CONTENTS.take_back(bytes);
+            return Err(error);
         }
-        // What came before a failure is counted for good: it is there.
-        self.kept.fetch_add(pages, Relaxed);
+        self.kept.fetch_add(bytes, Relaxed);
+        if let Some(word) = self.here.get((piece / 64) as usize) {
+            word.fetch_or(1 << (piece % 64), Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Fetches the bytes from `start` to `end`.
+    fn fill(&self, session: &Session<'_>, start: u64, end: u64) -> Result<()> {
         let mut at = start;
         while at < end {
             let object = &self.object;
@@ -124,9 +147,6 @@ impl Contents {
             }
             at += got as u64;
         }
-        if let Some(word) = self.here.get((piece / 64) as usize) {
-            word.fetch_or(1 << (piece % 64), Ordering::Release);
-        }
         Ok(())
     }
 
@@ -142,7 +162,7 @@ impl Contents {
             let session = fs.client.session()?;
             session.walk(path)?;
             session.open()?;
-            match self.fetch(fs, &session, piece) {
+            match self.fetch(&session, piece) {
                 Ok(()) => {}
                 Err(Errno::ENOMEM) => return self.pass_on(&session, dst, at),
                 Err(error) => return Err(error),

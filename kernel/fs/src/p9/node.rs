@@ -2,7 +2,7 @@
 
 use super::contents::Contents;
 use super::message::Attributes;
-use super::{P9, below};
+use super::{NAMES, P9, below};
 use crate::file::{File, FileOps, Llseek, MapTarget};
 use crate::inode::{Entry, Inode, InodeBase, Link, NewNode, OpenArgs, Rename, SetAttr};
 use crate::object::MemObject;
@@ -14,6 +14,7 @@ use abi::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use frames::fallible::{TryMap, arc, boxed_slice, copied};
 use hal::user::Sink;
 use sync::Once;
@@ -28,6 +29,18 @@ pub struct Node {
     /// Its path below the share's root: components with slashes between.
     path: Box<[u8]>,
     kind: Kind,
+    /// Bytes that are counted as kept names.
+    kept: AtomicU64,
+}
+
+/// What an inode and its entry take, about, beside their path; and a name in a directory's list.
+const NODE: u64 = 1024;
+const NAME: u64 = 96;
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        NAMES.take_back(self.kept.load(Relaxed));
+    }
 }
 
 enum Kind {
@@ -60,26 +73,55 @@ impl Node {
             }
             _ => Kind::Special,
         };
-        arc(Self { base, fs, path, kind })
+        let own = match &kind {
+            Kind::Link(target) => target.len(),
+            Kind::File(contents) => contents.bits(),
+            Kind::Directory(_) | Kind::Special => 0,
+        };
+        let bytes = NODE + (path.len() * 2 + own) as u64;
+        NAMES.add(bytes)?;
+        arc(Self { base, fs, path, kind, kept: AtomicU64::new(bytes) })
     }
 
     /// The directory's names, asked for once. ENOTDIR, EACCES.
     fn names(&self) -> Result<&Names> {
         let Kind::Directory(names) = &self.kind else { return Err(Errno::ENOTDIR) };
-        names.get_or_try_init(|| {
-            let mut found = Names::new();
-            let session = self.fs.client.session()?;
-            session.walk(&self.path)?;
-            session.open()?;
-            session.list(&mut |name, ino, kind| {
-                if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {
-                    return Ok(());
-                }
-                let kind = FileType::from_mode(u32::from(kind) << 12).unwrap_or(FileType::Regular);
-                found.try_insert_in(boxed_slice(name)?, (ino, kind)).map(|_| ())
-            })?;
-            Ok(found)
-        })
+        if let Some(names) = names.get() {
+            return Ok(names);
+        }
+        let mut bytes = 0;
+        let found = self.list(&mut bytes).inspect_err(|_| NAMES.take_back(bytes))?;
+        let mut late = true;
+        let names = names.get_or_init(|| {
+            late = false;
+            found
+        });
+        // Another one was quicker: ours is gone.
+        if late {
+            NAMES.take_back(bytes);
+        } else {
+            self.kept.fetch_add(bytes, Relaxed);
+        }
+        Ok(names)
+    }
+
+    /// Asks for the directory's names; `bytes` of them are counted, also of a failure.
+    fn list(&self, bytes: &mut u64) -> Result<Names> {
+        let mut found = Names::new();
+        let session = self.fs.client.session()?;
+        session.walk(&self.path)?;
+        session.open()?;
+        session.list(&mut |name, ino, kind| {
+            if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {
+                return Ok(());
+            }
+            let more = NAME + name.len() as u64;
+            NAMES.add(more)?;
+            *bytes += more;
+            let kind = FileType::from_mode(u32::from(kind) << 12).unwrap_or(FileType::Regular);
+            found.try_insert_in(boxed_slice(name)?, (ino, kind)).map(|_| ())
+        })?;
+        Ok(found)
     }
 
     fn contents(&self) -> Result<&Contents> {

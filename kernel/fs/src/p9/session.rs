@@ -28,6 +28,9 @@ pub struct Client {
     stale: AtomicBool,
 }
 
+/// What is done with a name of a directory: the name, its number, its kind (DT_*).
+pub type TakeName<'a> = dyn FnMut(&[u8], u64, u8) -> Result<()> + 'a;
+
 /// The right to speak, given back when it is dropped.
 pub struct Session<'a>(&'a Client);
 
@@ -170,8 +173,8 @@ impl Session<'_> {
         Ok(got)
     }
 
-    /// Gives each name of the open directory, with its number and kind (DT_*).
-    pub fn list(&self, take: &mut dyn FnMut(&[u8], u64, u8) -> Result<()>) -> Result<()> {
+    /// Gives each name of the open directory.
+    pub fn list(&self, take: &mut TakeName<'_>) -> Result<()> {
         let mut at = 0;
         loop {
             let len = (LONGEST_REPLY - HEADER) as u32;
