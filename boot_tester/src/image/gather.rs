@@ -302,6 +302,20 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_is_added_by_hand_brings_what_its_rules_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for path in ["bin", "lib/python3.11/encodings"] {
+            std::fs::create_dir_all(root.join(path)).unwrap();
+        }
+        let program = root.join("bin/python3.11");
+        std::fs::write(&program, "").unwrap();
+        let (mut tree, mut finder) = (Tree::default(), Finder::new(None));
+        Gather::new(&mut tree, &mut finder, &root).extra(&program).unwrap();
+        assert!(tree.has(&root.join("lib/python3.11/encodings")));
+    }
+
+    #[test]
     fn directories_and_the_guests_own_places_stay() {
         let dir = tempfile::tempdir().unwrap();
         let tree = brought(dir.path(), &["cat", "/proc/self/status", "/etc", "/dev/null", "."]);

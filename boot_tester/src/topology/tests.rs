@@ -97,6 +97,7 @@ fn memory_is_rescaled_in_proportion_to_the_byte() {
 #[test]
 fn too_little_memory_is_refused() {
     assert!(two().with_memory(8 << 20).unwrap_err().contains("too little"));
+    assert!(two().with_memory(1 << 20).unwrap_err().starts_with("1M of memory are too little"));
 }
 
 #[test]
