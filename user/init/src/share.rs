@@ -10,8 +10,7 @@ use rustix::system::finit_module;
 use crate::spec::Spec;
 
 /// Nothing in a share gives anybody more than he has.
-const FLAGS: MountFlags =
-    MountFlags::RDONLY.union(MountFlags::NOSUID).union(MountFlags::NODEV);
+const FLAGS: MountFlags = MountFlags::RDONLY.union(MountFlags::NOSUID).union(MountFlags::NODEV);
 
 /// How Linux is to fetch: in pieces of this size, and what came stays (a mapping needs it there).
 const OPTIONS: &str = "trans=virtio,version=9p2000.L,cache=loose,msize=262144";

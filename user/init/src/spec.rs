@@ -163,8 +163,15 @@ mod tests {
 
     #[test]
     fn malformed_run_files_are_refused() {
-        for text in ["", "mode maybe", "arg x", "share s\nprogram /x", "env NOEQUALS\nprogram /x", "program %4", "what 1"]
-        {
+        for text in [
+            "",
+            "mode maybe",
+            "arg x",
+            "share s\nprogram /x",
+            "env NOEQUALS\nprogram /x",
+            "program %4",
+            "what 1",
+        ] {
             assert!(Spec::parse(text).is_err(), "{text:?}");
         }
     }
