@@ -125,10 +125,7 @@ fn find(tag: &[u8]) -> Result<Box<dyn Channel>> {
     if share.mounted.swap(true, Ordering::Acquire) {
         return Err(Errno::EBUSY);
     }
-    match boxed(Mounted(share)) {
-        Ok(mounted) => Ok(mounted),
-        Err(error) => Err(error.into()),
-    }
+    Ok(boxed(Mounted(share))?)
 }
 
 /// A share's only mount.

@@ -27,11 +27,9 @@ pub fn interrupts(out: &mut Text) -> Result<()> {
     header(out);
     for irq in 0..LINES {
         let Some(device) = crate::interrupts::device_name(irq) else { continue };
-        let what = if irq == usize::from(crate::shares::LINE) {
-            alloc::format!("PCI-MSI   0-edge      {device}")
-        } else {
-            alloc::format!("IO-APIC {irq:>3}-edge      {device}")
-        };
+        let is_message = irq == usize::from(crate::shares::LINE);
+        let chip = if is_message { "PCI-MSI" } else { "IO-APIC" };
+        let what = alloc::format!("{chip} {irq:>3}-edge      {device}");
         row(out, &alloc::format!("{irq}"), |c| &c.lines[irq], &what);
     }
     row(out, "LOC", |c| &c.timer, "Local timer interrupts");

@@ -176,6 +176,7 @@ impl Contents {
         let want = dst.room().min(PIECE as usize);
         let mut put = 0;
         session.read(at, want, &mut |bytes| {
+            FETCHED.fetch_add(bytes.len() as u64, Relaxed);
             put = dst.put(bytes)?;
             Ok(())
         })?;
