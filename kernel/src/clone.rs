@@ -289,7 +289,6 @@ fn new_process(pid: i32, args: &CloneArgs, mm: &Arc<vm::Mm>) -> Arc<Process> {
         process.membarrier.store(from.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
     }
     process.personality.store(from.personality.load(Ordering::Relaxed), Ordering::Relaxed);
-    process.no_huge_pages.store(from.no_huge_pages.load(Ordering::Relaxed), Ordering::Relaxed);
     process.dumpable.store(from.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
     process.oom_score_adj.store(from.oom_score_adj.load(Ordering::Relaxed), Ordering::Relaxed);
     process
@@ -336,7 +335,6 @@ fn blank_process(pid: i32, signals: ProcessSignals) -> Process {
         timers: crate::time::ProcessTimers::default(),
         membarrier: AtomicU64::new(0),
         personality: AtomicU32::new(0),
-        no_huge_pages: AtomicBool::new(false),
         dumpable: AtomicI32::new(1),
         oom_score_adj: AtomicI32::new(0),
         keep_memory: AtomicBool::new(false),

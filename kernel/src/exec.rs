@@ -135,6 +135,10 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
     // Before anything of the new program is allocated: that lies where it will run.
     crate::sched::on_exec();
     let mm = Mm::new(None)?;
+    if let Some(old) = current().mm() {
+        let disabled = old.no_huge_pages.load(Ordering::Relaxed);
+        mm.no_huge_pages.store(disabled, Ordering::Relaxed);
+    }
     // From here on there is no way back.
     if crate::signal::end_other_threads().is_err() {
         mm_unused(&mm);

@@ -87,6 +87,7 @@ pub fn main(start_info: u64) -> ! {
     pci::init();
     vm::commit::init();
     hugetlb::init();
+    sys::transparent::init();
     rootfs::remember(info, firmware);
     time::start();
     boot::init::start();

@@ -3,7 +3,7 @@
 //! * [`meta`]: 32 bytes about every frame, on the frame's own node.
 //! * [`buddy`]: the allocator of one node.
 //! * [`node`]: a node's memory: its buddy, the per-CPU caches in front of it, the counters.
-//! * [`hugetlb`]: pools of huge pages, per node.
+//! * [`hugetlb`]: pools of huge pages, per node; [`compound`]: transparent ones.
 //! * [`heap`]: the kernel's own objects; [`fallible`]: those made for users.
 //! * [`faults`]: allocations that fail on request.
 //! * [`relief`]: what happens when it is out.
@@ -21,6 +21,7 @@ extern crate alloc;
 
 pub mod boot;
 pub mod buddy;
+pub mod compound;
 pub mod fallible;
 pub mod faults;
 pub mod heap;

@@ -28,10 +28,12 @@ pub enum Kind {
     Shared,
     /// Head of a page of the pool of huge pages, in use or not.
     HugeTlb,
+    /// Head of a transparent huge page: private memory of processes, not broken up.
+    AnonHuge,
 }
 
 /// Number of kinds.
-pub const KINDS: usize = 10;
+pub const KINDS: usize = 11;
 
 /// Names of the kinds, for reports.
 pub const KIND_NAMES: [&str; KINDS] = [
@@ -45,6 +47,7 @@ pub const KIND_NAMES: [&str; KINDS] = [
     "anon",
     "shared",
     "hugetlb",
+    "anonhuge",
 ];
 
 impl Kind {
@@ -59,6 +62,7 @@ impl Kind {
             7 => Self::Anon,
             8 => Self::Shared,
             9 => Self::HugeTlb,
+            10 => Self::AnonHuge,
             _ => Self::Reserved,
         }
     }
@@ -157,13 +161,14 @@ pub mod flag {
     pub const LOCKED: u32 = 1 << 25;
     /// Lazily freed (MADV_FREE): may be dropped while clean.
     pub const LAZY_FREE: u32 = 1 << 26;
-    /// A migration has hold of it.
-    pub const ISOLATED: u32 = 1 << 27;
+    /// A fork has shared the transparent huge page that it is, or was a part of: as on Linux a write
+    /// copies such a part, even when nobody else has it any more.
+    pub const FORKED: u32 = 1 << 27;
     /// Recently used.
     pub const REFERENCED: u32 = 1 << 28;
     /// Made by fallocate and not used since: a hole to whoever reads or asks.
     pub const RESERVED: u32 = 1 << 29;
-    /// A huge page of the pool that is a process' private memory.
+    /// A huge page, of the pool or transparent, that is a process' private memory.
     pub const PRIVATE: u32 = 1 << 30;
     /// A huge page that a reservation stood for and that is not used yet: freed now, it is reserved
     /// again.
@@ -291,7 +296,11 @@ impl Frame {
     }
     #[inline]
     pub(crate) fn clear_maps(&self) {
-        self.maps.store(0, Ordering::Relaxed);
+        self.set_maps(0);
+    }
+    #[inline]
+    pub(crate) fn set_maps(&self, n: u32) {
+        self.maps.store(n, Ordering::Relaxed);
     }
 
     /// Owner's id and page index in it.

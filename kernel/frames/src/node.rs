@@ -412,12 +412,24 @@ impl Node {
     }
 }
 
-/// Frees what is no single frame in use: a huge page goes back to its pool.
+/// Frees what is no single frame in use: a huge page of the pool goes back there.
 #[cold]
 #[inline(never)]
 fn free_otherwise(pfn: Pfn, kind: Kind) {
-    assert!(kind == Kind::HugeTlb, "frame {:#x} freed while {kind:?}", pfn.raw());
-    crate::hugetlb::release(pfn);
+    match kind {
+        Kind::HugeTlb => crate::hugetlb::release(pfn),
+        Kind::AnonHuge => free(pfn),
+        _ => panic!("frame {:#x} freed while {kind:?}", pfn.raw()),
+    }
+}
+
+/// Counts frames in use of one kind as frames of another from now on.
+pub(crate) fn recount(node_id: NodeId, from: Kind, to: Kind, frames: u64) {
+    let _stay = hal::preempt::PreemptGuard::new();
+    if let Some(node) = node(node_id) {
+        node.count(this_cpu(), to, frames as i64);
+        node.count(this_cpu(), from, -(frames as i64));
+    }
 }
 
 /// One frame from exactly `node`, with one reference; contents are whatever was there.

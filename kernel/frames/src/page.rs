@@ -112,7 +112,12 @@ impl Drop for Page {
         if self.frame().put() {
             debug_assert!(matches!(
                 self.frame().kind(),
-                Kind::Anon | Kind::Shared | Kind::Kernel | Kind::PageTable | Kind::HugeTlb
+                Kind::Anon
+                    | Kind::Shared
+                    | Kind::Kernel
+                    | Kind::PageTable
+                    | Kind::HugeTlb
+                    | Kind::AnonHuge
             ));
             crate::free_one(self.0);
         }

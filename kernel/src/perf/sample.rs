@@ -377,11 +377,10 @@ fn physical(task: &Task, addr: u64) -> u64 {
     }
     let mm = task.switching_mm();
     let Some(mm) = mm.as_ref() else { return 0 };
-    match vm::table::lookup(mm.root(), addr).map(|slot| vm::table::state(slot.load())) {
-        Some(vm::table::State::Page(pfn)) => {
-            vm::table::part(pfn, addr).addr().raw() + addr % vm::PAGE
+    match vm::table::find(mm.root(), addr).map(|(_, pte)| (vm::table::state(pte), pte)) {
+        Some((vm::table::State::Page(_) | vm::table::State::Special(_), pte)) => {
+            vm::table::part(pte, addr).addr().raw() + addr % vm::PAGE
         }
-        Some(vm::table::State::Special(pfn)) => pfn.addr().raw() + addr % vm::PAGE,
         _ => 0,
     }
 }

@@ -6,9 +6,10 @@ use crate::interrupts;
 use abi::Result;
 use core::sync::atomic::Ordering;
 use fs::pseudo::Text;
+use vm::transparent;
 
-/// Linux's names; events that cannot happen here (swapping, reclaim, transparent huge
-/// pages) are left out.
+/// Linux's names; events that cannot happen here (swapping, reclaim, collapsing to huge pages) are
+/// left out.
 pub fn vmstat(out: &mut Text) -> Result<()> {
     for (name, value) in global_items() {
         put!(out, "{name} {value}\n");
@@ -43,6 +44,15 @@ pub fn vmstat(out: &mut Text) -> Result<()> {
         ("htlb_buddy_alloc_fail", get(&frames::hugetlb::REFUSED)),
         ("pgmigrate_success", get(&vm::migrate::MOVED)),
         ("pgmigrate_fail", get(&vm::migrate::FAILED)),
+        ("thp_migration_success", get(&transparent::MOVED)),
+        ("thp_migration_fail", get(&transparent::STAYED)),
+        ("thp_migration_split", get(&transparent::SPLIT_TO_MOVE)),
+        ("thp_fault_alloc", get(&transparent::ALLOCATED)),
+        ("thp_fault_fallback", get(&transparent::FELL_BACK)),
+        ("thp_split_page", get(&frames::compound::BROKEN)),
+        ("thp_split_pmd", get(&transparent::SPLIT)),
+        ("thp_zero_page_alloc", get(&transparent::ZERO_PAGES)),
+        ("thp_zero_page_alloc_failed", get(&transparent::ZERO_PAGES_REFUSED)),
     ] {
         put!(out, "{name} {value}\n");
     }

@@ -53,15 +53,16 @@ fn mappings(pfn: Pfn) -> u64 {
     }
     let head = huge_head(pfn).unwrap_or(pfn);
     match frame(head).kind() {
-        Kind::Anon | Kind::Shared | Kind::HugeTlb => u64::from(frame(head).maps()),
+        Kind::Anon | Kind::Shared | Kind::HugeTlb | Kind::AnonHuge => u64::from(frame(head).maps()),
         _ => 0,
     }
 }
 
-/// The head of the huge page of the pool that `pfn` lies in.
+/// The head of the huge page, of the pool or transparent, that `pfn` lies in.
 fn huge_head(pfn: Pfn) -> Option<Pfn> {
     let head = Pfn::new(pfn.raw() & !(frames::hugetlb::FRAMES - 1));
-    (exists(head) && frame(head).kind() == Kind::HugeTlb).then_some(head)
+    let huge = |head| matches!(frame(head).kind(), Kind::HugeTlb | Kind::AnonHuge);
+    (exists(head) && huge(head)).then_some(head)
 }
 
 /// Linux's numbers of the flags (kernel-page-flags.h).
@@ -80,6 +81,7 @@ fn flags(pfn: Pfn) -> u64 {
     const COMPOUND_HEAD: u64 = 1 << 15;
     const COMPOUND_TAIL: u64 = 1 << 16;
     const HUGE: u64 = 1 << 17;
+    const THP: u64 = 1 << 22;
     if !exists(pfn) {
         return NOPAGE;
     }
@@ -88,7 +90,11 @@ fn flags(pfn: Pfn) -> u64 {
         let part = if head == pfn { COMPOUND_HEAD } else { COMPOUND_TAIL };
         let mapped = if meta.maps() > 0 { MMAP } else { 0 };
         let private = if meta.is_private() { ANON } else { 0 };
-        return HUGE | part | mapped | private;
+        let kind = match meta.kind() {
+            Kind::HugeTlb => HUGE,
+            _ => THP | SWAPBACKED | UPTODATE,
+        };
+        return kind | part | mapped | private;
     }
     let meta = frame(pfn);
     let mut word = match meta.kind() {
@@ -98,7 +104,7 @@ fn flags(pfn: Pfn) -> u64 {
         Kind::PageTable => PGTABLE,
         Kind::Anon => ANON | SWAPBACKED | UPTODATE,
         Kind::Shared => SWAPBACKED | UPTODATE,
-        Kind::Cached | Kind::Kernel | Kind::Stack | Kind::HugeTlb => 0,
+        Kind::Cached | Kind::Kernel | Kind::Stack | Kind::HugeTlb | Kind::AnonHuge => 0,
     };
     if matches!(meta.kind(), Kind::Anon | Kind::Shared) {
         word |= if meta.maps() > 0 { MMAP } else { 0 };

@@ -22,6 +22,8 @@ pub struct Totals {
     /// Kept from programs.
     pub reserve: u64,
     pub anon: u64,
+    /// Of those, in transparent huge pages that are whole.
+    pub anon_huge: u64,
     /// Files in memory, and other shared memory.
     pub shared: u64,
     /// Of those, mapped by somebody.
@@ -40,7 +42,8 @@ impl Totals {
             managed: stats.managed,
             free: stats.free,
             reserve: stats.reserve,
-            anon: used(Kind::Anon),
+            anon: used(Kind::Anon) + used(Kind::AnonHuge),
+            anon_huge: used(Kind::AnonHuge),
             shared: used(Kind::Shared),
             mapped: stats.mapped,
             slab: used(Kind::Slab),
@@ -55,6 +58,7 @@ impl Totals {
         self.free += other.free;
         self.reserve += other.reserve;
         self.anon += other.anon;
+        self.anon_huge += other.anon_huge;
         self.shared += other.shared;
         self.mapped += other.mapped;
         self.slab += other.slab;
@@ -149,7 +153,7 @@ pub fn meminfo(out: &mut Text) -> Result<()> {
         ("VmallocChunk", 0),
         ("Percpu", 0),
         ("HardwareCorrupted", 0),
-        ("AnonHugePages", 0),
+        ("AnonHugePages", t.anon_huge),
         ("ShmemHugePages", 0),
         ("ShmemPmdMapped", 0),
         ("FileHugePages", 0),

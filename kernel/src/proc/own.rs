@@ -48,7 +48,9 @@ fn frames_by_node(out: &mut Text) -> Result<()> {
         put!(out, "node {node} present {} managed {} ", s.present, s.managed);
         put!(out, "free {} cached {} reserve {}", s.free, s.cached, s.reserve);
         for kind in USED {
-            put!(out, " {} {}", KIND_NAMES[kind as usize], s.used[kind as usize]);
+            // Private memory is private memory, whatever the size of its pages.
+            let huge = if kind == Kind::Anon { s.used[Kind::AnonHuge as usize] } else { 0 };
+            put!(out, " {} {}", KIND_NAMES[kind as usize], s.used[kind as usize] + huge);
         }
         out.bytes(b"\n");
     }

@@ -62,7 +62,7 @@ fn per_node_items(t: &Totals) -> Vec<Item> {
         ("nr_shmem_pmdmapped", 0),
         ("nr_file_hugepages", 0),
         ("nr_file_pmdmapped", 0),
-        ("nr_anon_transparent_hugepages", 0),
+        ("nr_anon_transparent_hugepages", t.anon_huge / frames::compound::FRAMES),
         ("nr_kernel_stack", t.stacks * (vm::PAGE / 1024)),
         ("nr_page_table_pages", t.page_tables),
         ("nr_sec_page_table_pages", 0),

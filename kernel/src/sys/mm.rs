@@ -1,7 +1,5 @@
-//! /sys/kernel/mm: the weights of weighted interleaving, the pool of huge pages, and that there are
-//! no transparent ones.
+//! /sys/kernel/mm: the weights of weighted interleaving, the pool of huge pages, and transparent ones.
 
-use super::fixed;
 use crate::machine;
 use crate::proc::put;
 use abi::{Errno, Result};
@@ -22,12 +20,7 @@ pub fn fill(_fs: &Arc<PseudoFs>, dir: &Dir) {
         table.attribute(&format!("node{node}"), 0o644, show, move |data| set_weight(node, data));
     }
     crate::hugetlb::fill_all(&dir.dir("hugepages").dir("hugepages-2048kB"));
-    let transparent = dir.dir("transparent_hugepage");
-    fixed(&transparent, "enabled", "always madvise [never]");
-    fixed(&transparent, "defrag", "always defer defer+madvise madvise [never]");
-    fixed(&transparent, "shmem_enabled", "always within_size advise [never] deny force");
-    fixed(&transparent, "use_zero_page", "0");
-    fixed(&transparent, "hpage_pmd_size", "2097152");
+    super::transparent::fill(&dir.dir("transparent_hugepage"));
 }
 
 /// Sets a weight of 1 to 255; an empty line or 0 brings the default back, which is 1. A write of

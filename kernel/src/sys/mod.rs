@@ -13,6 +13,7 @@ mod mm;
 mod node;
 mod pci;
 pub mod topology;
+pub mod transparent;
 pub mod vulnerabilities;
 
 use crate::proc::put;

@@ -134,7 +134,7 @@ fn meminfo(out: &mut Text, node: NodeId) {
         ("Slab", t.slab),
         ("SReclaimable", 0),
         ("SUnreclaim", t.slab),
-        ("AnonHugePages", 0),
+        ("AnonHugePages", t.anon_huge),
         ("ShmemHugePages", 0),
         ("ShmemPmdMapped", 0),
         ("FileHugePages", 0),

@@ -133,12 +133,15 @@ fn prctl(ctx: &mut Ctx<'_>, option: u32, a: u64, b: u64, c: u64, d: u64) -> Resu
         }
         o::SET_THP_DISABLE => {
             none(&[b, c, d])?;
-            process.no_huge_pages.store(a != 0, Ordering::Relaxed);
+            if let Some(mm) = crate::task::current().mm() {
+                mm.no_huge_pages.store(a != 0, Ordering::Relaxed);
+            }
             Ok(0)
         }
         o::GET_THP_DISABLE => {
             none(&[a, b, c, d])?;
-            Ok(u64::from(process.no_huge_pages.load(Ordering::Relaxed)))
+            let current = crate::task::current();
+            Ok(u64::from(current.mm().is_some_and(|mm| mm.no_huge_pages.load(Ordering::Relaxed))))
         }
         // The CPU is not known to be affected by what could be controlled.
         o::GET_SPECULATION_CTRL => none(&[b, c, d]).and(Err(Errno::ENODEV)),

@@ -182,8 +182,6 @@ pub struct Process {
     pub membarrier: AtomicU64,
     /// personality(2).
     pub personality: AtomicU32,
-    /// PR_SET_THP_DISABLE: kept and told; pages are 4 KiB.
-    pub no_huge_pages: AtomicBool,
     pub dumpable: AtomicI32,
     pub oom_score_adj: AtomicI32,
     /// Its memory is to be kept until it is reaped, and is then in `kept`.

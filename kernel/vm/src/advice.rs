@@ -9,7 +9,7 @@ use abi::{Errno, Result};
 use alloc::vec::Vec;
 use frames::fallible::{TryVec, filled};
 use frames::meta::flag;
-use frames::{Kind, frame};
+use frames::{Kind, compound, frame};
 use hal::paging::Pte;
 
 /// What madvise(2) is told.
@@ -115,9 +115,13 @@ impl Mm {
             | A::Remove
             | A::WillNeed
             | A::Cold
-            | A::PageOut => {
-                return self.advise_pages(start, end, advice);
-            }
+            | A::PageOut => loop {
+                match self.advise_pages(start, end, advice) {
+                    // A huge page that is to be split is under migration, which holds the tree.
+                    Err(Errno::EAGAIN) => drop(self.vmas.write()),
+                    outcome => return outcome,
+                }
+            },
             _ => {}
         }
         let mut vmas = self.vmas.write();
@@ -146,8 +150,14 @@ impl Mm {
                     (Advice::DontNeed | Advice::DontNeedLocked, _) if vma.is_huge() => {
                         self.zap_huge(vma, from, to & !(HUGE - 1));
                     }
-                    (Advice::DontNeed | Advice::DontNeedLocked, _) => self.zap(from, to),
-                    (Advice::Free, _) => self.mark_lazy(from, to),
+                    (Advice::DontNeed | Advice::DontNeedLocked | Advice::Free, _) => {
+                        self.split_across(from)?;
+                        self.split_across(to)?;
+                        match advice {
+                            Advice::Free => self.mark_lazy(from, to),
+                            _ => self.zap(from, to),
+                        }
+                    }
                     (Advice::Remove, Some(object)) => {
                         punch.try_push((object.clone(), vma.index(from) * PAGE, to - from))?;
                     }
@@ -178,8 +188,11 @@ impl Mm {
                 let pte = slot.load();
                 if let State::Page(pfn) = table::state(pte)
                     && pte.present()
-                    && frame(pfn).kind() == Kind::Anon
-                    && frame(pfn).refs() == 1
+                    && match frame(pfn).kind() {
+                        Kind::Anon => frame(pfn).refs() == 1 && !table::is_huge(pte),
+                        Kind::AnonHuge => compound::is_alone(pfn),
+                        _ => false,
+                    }
                 {
                     frame(pfn).set(flag::LAZY_FREE);
                     slot.store(pte.without(Pte::DIRTY));
@@ -207,8 +220,7 @@ impl Mm {
             let mut at = from;
             while at < to {
                 // What no file is behind is there, whoever has looked.
-                let mapped = table::lookup(self.root(), at)
-                    .is_some_and(|s| table::state(s.load()) != State::Empty);
+                let mapped = table::state_at(self.root(), at) != State::Empty;
                 let cached = || {
                     let index = vma.index(at);
                     vma.object().is_some_and(|o| o.next_used(index, index + 1).is_some())

@@ -5,8 +5,9 @@ use crate::object::{MemObject, ObjectKind};
 use crate::place::{self, At};
 use crate::table::{self, MIGRATION, NO_ACCESS, SPECIAL, State};
 use crate::vma::{Backing, Vma, VmaFlags};
-use crate::{PAGE, VmaTree, env, tlb};
+use crate::{HUGE, PAGE, VmaTree, env, tlb};
 use core::sync::atomic::Ordering;
+use frames::meta::flag;
 use frames::{Kind, Page, frame};
 use hal::paging::{Pte, Slot};
 use hal::{Pfn, VirtAddr};
@@ -79,7 +80,7 @@ pub fn entry_bits(vma: &Vma) -> u64 {
 
 /// The bits that a write adds to an entry of `vma`: a debugger writes also where the program may not.
 #[inline]
-fn written(vma: &Vma) -> u64 {
+pub(crate) fn written(vma: &Vma) -> u64 {
     let writable = if vma.flags.contains(VmaFlags::WRITE) { Pte::WRITABLE } else { 0 };
     writable | Pte::DIRTY
 }
@@ -87,7 +88,7 @@ fn written(vma: &Vma) -> u64 {
 /// A write to a private area begins its group of private pages: for good, as on Linux, even if the
 /// backing then turns out to have no such page.
 #[inline]
-fn begin_private(vmas: &VmaTree, vma: &Vma) {
+pub(crate) fn begin_private(vmas: &VmaTree, vma: &Vma) {
     if !vma.shared() && vma.group() == 0 {
         vmas.begin_group(vma);
     }
@@ -112,6 +113,8 @@ impl Mm {
         if vma.is_huge() {
             return Err(FaultError::NoAccess);
         }
+        // A huge page is not copied as a whole.
+        self.split_huge(addr).map_err(|_| FaultError::NoMemory)?;
         let slot = self.slot(addr).map_err(|_| FaultError::NoMemory)?;
         begin_private(vmas, vma);
         let pte = slot.load();
@@ -151,8 +154,7 @@ impl Mm {
                         node: frame(pfn).node(),
                     });
                     migration_queue(pfn).wait_until(|| {
-                        let moving = table::lookup(self.root(), addr)
-                            .is_some_and(|s| table::state(s.load()) == State::Migrating(pfn));
+                        let moving = table::state_at(self.root(), addr) == State::Migrating(pfn);
                         (!moving).then_some(())
                     });
                 }
@@ -184,11 +186,35 @@ impl Mm {
         if f.contains(VmaFlags::HUGETLB) {
             return self.fault_huge(vmas, vma, addr, access.write);
         }
-        let slot = self.slot(addr).map_err(|_| FaultError::NoMemory)?;
+        let entry = match table::find(self.root(), addr) {
+            Some((slot, pte)) if table::is_huge(pte) => {
+                return self.fault_on_huge(vmas, vma, addr, access, (slot, pte));
+            }
+            Some(entry) => entry,
+            None if self.fault_in_huge(vmas, vma, addr, access.write) => return Ok(None),
+            None => match self.slot(addr) {
+                Ok(slot) => (slot, slot.load()),
+                // Somebody has put a huge page there, or there is no memory for the table.
+                Err(_) if table::find(self.root(), addr).is_some() => return Ok(None),
+                Err(_) => return Err(FaultError::NoMemory),
+            },
+        };
+        self.fault_on_small(vmas, vma, addr, access, entry)
+    }
+
+    /// Serves an allowed fault on a small page, whose entry was `pte`.
+    #[inline(always)]
+    pub(crate) fn fault_on_small(
+        &self,
+        vmas: &VmaTree,
+        vma: &Vma,
+        addr: u64,
+        access: Access,
+        (slot, pte): (Slot, Pte),
+    ) -> Result<Option<Pfn>, FaultError> {
         if access.write {
             begin_private(vmas, vma);
         }
-        let pte = slot.load();
         match table::state(pte) {
             State::Empty => self.fault_empty(vma, addr, slot, access.write).map(|()| None),
             State::Migrating(pfn) => Ok(Some(pfn)),
@@ -301,7 +327,7 @@ impl Mm {
             index = found + 1;
             let at = start + (found - vma.index(start)) * PAGE;
             if at != addr
-                && let Some(slot) = table::lookup(self.root(), at)
+                && let Some((slot, _)) = table::find(self.root(), at)
             {
                 let shared_write = vma.shared() && vma.flags.contains(VmaFlags::WRITE);
                 let writable = if shared_write { Pte::WRITABLE } else { 0 };
@@ -342,7 +368,7 @@ impl Mm {
         {
             let _lock = self.pt_lock(addr);
             // Ours alone: no other entry, and nobody on the way to making one.
-            if slot.load() == old && frame(pfn).refs() == 1 {
+            if slot.load() == old && frame(pfn).refs() == 1 && !frame(pfn).has(flag::FORKED) {
                 slot.store(Pte::new(pfn, bits));
                 hal::paging::flush_page(VirtAddr::new(addr));
                 return Ok(());
@@ -453,10 +479,16 @@ impl Mm {
                     return Err(FaultError::NoAccess);
                 }
                 let writable = vma.flags.contains(VmaFlags::WRITE) && !vma.shared();
-                let step = vma.page_size();
-                (Access { write: write.unwrap_or(writable), exec: false }, step)
+                (Access { write: write.unwrap_or(writable), exec: false }, vma.page_size())
             };
             self.fault(at, access)?;
+            // All of a huge page is there at once.
+            let entry = table::find(self.root(), at).map(|(_, pte)| pte);
+            let huge = step == PAGE
+                && entry.is_some_and(|pte| {
+                    table::is_huge(pte) && (!access.write || pte.has(Pte::WRITABLE))
+                });
+            let step = if huge { HUGE } else { step };
             at = (at & !(step - 1)) + step;
         }
         Ok(())

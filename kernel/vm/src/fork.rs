@@ -20,6 +20,8 @@ impl Mm {
         // either none or all of the child's.
         let vmas = self.vmas.write();
         let child = Self::new(Some(self.family.clone()))?;
+        let disabled = self.no_huge_pages.load(Ordering::Relaxed);
+        child.no_huge_pages.store(disabled, Ordering::Relaxed);
         let mut protected = (u64::MAX, 0);
         let mut outcome = Ok(());
         {
@@ -97,6 +99,10 @@ impl Mm {
             let _lock = self.pt_lock(at);
             table::for_each(self.root(), at, stop, |addr, slot| {
                 let old = slot.load();
+                if table::is_huge(old) {
+                    outcome = self.copy_huge(child, addr, (slot, old), protected);
+                    return outcome.is_ok();
+                }
                 let pfn = match table::state(old) {
                     State::Empty => return true,
                     // The zero page is nobody's: its entry is copied as it is.

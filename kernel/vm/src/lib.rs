@@ -62,6 +62,7 @@ mod sweep;
 pub mod table;
 #[cfg(target_os = "none")]
 pub mod tlb;
+pub mod transparent;
 
 #[cfg(target_os = "none")]
 pub use mm::Mm;

@@ -350,6 +350,8 @@ impl Mm {
         {
             return Err(error);
         }
+        self.split_across(start)?;
+        self.split_across(end)?;
         self.unmap_surely(vmas, start, end);
         Ok(())
     }
@@ -396,6 +398,9 @@ impl Mm {
             }
             return outcome;
         }
+        // No huge page lies across the border of two areas.
+        self.split_across(start)?;
+        self.split_across(end)?;
         self.recount(vmas, start, end, |vmas| vmas.update(start, end, change))?
     }
 

@@ -7,7 +7,7 @@ use crate::object::MemObject;
 use crate::place::{self, At};
 use crate::table::{self, State};
 use crate::vma::{Vma, VmaFlags, same_policy};
-use crate::{PAGE, env, hugetlb};
+use crate::{PAGE, env, hugetlb, transparent};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -92,12 +92,13 @@ impl Mm {
                 end,
                 flags.all,
                 Reason::MovedMbind,
-                |vma, addr, node| {
+                |vma, addr, node, huge| {
                     request.is_misplaced(node).then(|| {
                         let policy = policy_of(vma, addr);
-                        let at = match vma.is_huge() {
-                            true => vma.index(addr) / hugetlb::FRAMES,
-                            false => place::position(vma, addr),
+                        let at = match (vma.is_huge(), huge) {
+                            (true, _) => vma.index(addr) / hugetlb::FRAMES,
+                            (false, true) => transparent::position(vma, addr),
+                            (false, false) => place::position(vma, addr),
                         };
                         place::placement(policy.as_deref(), At::Offset(at))
                     })
@@ -153,8 +154,8 @@ impl Mm {
         misplaced: impl Fn(NodeId) -> bool,
     ) -> bool {
         let mut found = false;
-        table::for_each(self.root(), start, end, |_, slot| {
-            if let State::Page(pfn) = table::state(slot.load()) {
+        table::for_each_entry(self.root(), start, end, |_, pte| {
+            if let State::Page(pfn) = table::state(pte) {
                 found |= !vma.reserves(frame(pfn)) && misplaced(frame(pfn).node());
             }
             !found
@@ -191,7 +192,7 @@ impl Mm {
         loop {
             {
                 let vmas = self.vmas.read();
-                let found = table::lookup(self.root(), addr).map(|slot| slot.load());
+                let found = table::find(self.root(), addr).map(|(_, pte)| pte);
                 let present = found.filter(|pte| pte.present()).map(table::state);
                 if let Some(State::Page(pfn)) = present {
                     return Ok(frame(pfn).node());
@@ -219,7 +220,7 @@ impl Mm {
         let mut left = 0;
         for (source, dest) in numa::policy::migrate::moves(from, far, to) {
             let end = hal::user::USER_END;
-            left += self.move_misplaced(0, end, all, Reason::MovedMigratePages, |_, _, node| {
+            left += self.move_misplaced(0, end, all, Reason::MovedMigratePages, |_, _, node, _| {
                 (node == source).then(|| Placement::exactly(machine, dest))
             });
         }

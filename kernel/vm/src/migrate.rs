@@ -13,14 +13,14 @@ use crate::fault::migration_done;
 use crate::mm::Mm;
 use crate::table::{self, State};
 use crate::vma::{Vma, VmaFlags};
-use crate::{MemObject, VmaTree, hugetlb, place, tlb};
+use crate::{MemObject, VmaTree, hugetlb, place, tlb, transparent};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, Ordering::Relaxed};
 use frames::fallible::{Grow, TryMap, TryVec};
 use frames::meta::{Reason, flag};
-use frames::{Kind, Page, frame};
+use frames::{Kind, Page, compound, frame};
 use hal::Pfn;
 use hal::paging::{Pte, Slot};
 use numa::policy::Placement;
@@ -94,8 +94,10 @@ impl Mm {
                 Ok(page) => moving.push(page),
                 Err(outcome) => {
                     outcomes[which] = outcome;
-                    let huge = frame(candidate.pfn).kind() == Kind::HugeTlb;
+                    let kind = frame(candidate.pfn).kind();
+                    let huge = matches!(kind, Kind::HugeTlb | Kind::AnonHuge);
                     failed += if huge { hugetlb::FRAMES } else { 1 };
+                    transparent::STAYED.fetch_add(u64::from(kind == Kind::AnonHuge), Relaxed);
                 }
             }
         }
@@ -174,7 +176,7 @@ impl Mm {
         // Read once: a frame that was freed meanwhile may change its kind at any time.
         let kind = meta.kind();
         let object = match kind {
-            Kind::Anon => None,
+            Kind::Anon | Kind::AnonHuge => None,
             Kind::HugeTlb if meta.is_private() => None,
             Kind::Shared | Kind::HugeTlb => {
                 Some((vma.object().cloned().ok_or(Outcome::Busy)?, index))
@@ -183,12 +185,13 @@ impl Mm {
         };
         let new = take_target(&candidate.to, kind).ok_or(Outcome::NoMemory)?;
         let mut entries = Vec::new();
+        let huge = kind != Kind::Anon && kind != Kind::Shared;
         if meta.maps() <= 1 {
-            take_entry(own, self, candidate.addr, old, &mut entries);
+            take_entry(own, self, candidate.addr, (old, huge), &mut entries);
         } else {
             for (space, (mm, tree)) in spaces.iter().zip(trees).enumerate() {
                 let object = object.as_ref().map(|o| &o.0);
-                take_entries(space, mm, tree, old, index, object, &mut entries);
+                take_entries(space, mm, tree, (old, huge), index, object, &mut entries);
             }
         }
         let page = Moving { which, old, new, entries, object };
@@ -207,18 +210,38 @@ fn take_target(to: &Placement<'_>, kind: Kind) -> Option<Page> {
     if every > 0 && ALLOCATIONS.fetch_add(1, Ordering::Relaxed) % every == every - 1 {
         return None;
     }
-    if kind == Kind::HugeTlb { hugetlb::take_for_migration(to) } else { place::take(to, kind) }
+    match kind {
+        Kind::HugeTlb => hugetlb::take_for_migration(to),
+        Kind::AnonHuge => transparent::take_for_migration(to),
+        _ => place::take(to, kind),
+    }
 }
 
-/// Replaces the entry at `addr` if it maps `old`; its reference goes to the batch.
-fn take_entry(space: usize, mm: &Mm, addr: u64, old: Pfn, entries: &mut Vec<Entry>) {
-    let Some(slot) = table::lookup(mm.root(), addr) else { return };
+/// Replaces the entry at `addr`, of the second level if `huge`, if it maps `old`; its reference goes
+/// to the batch.
+fn take_entry(
+    space: usize,
+    mm: &Mm,
+    addr: u64,
+    (old, huge): (Pfn, bool),
+    entries: &mut Vec<Entry>,
+) {
     let _lock = mm.pt_lock(addr);
-    if table::state(slot.load()) == State::Page(old) {
-        let was = slot.swap(table::migrating(old, slot.load()));
-        frame(old).remove_map();
+    let Some((slot, pte)) = table::find(mm.root(), addr) else { return };
+    if table::state(pte) == State::Page(old) && table::is_huge(pte) == huge {
+        let was = slot.swap(table::migrating(old, pte));
+        if is_block(was, old) {
+            compound::unmap(old, 0);
+        } else {
+            frame(old).remove_map();
+        }
         entries.push(Entry { space, addr, slot, was });
     }
+}
+
+/// True when the reference of such an entry of `pfn` is that of a transparent huge page.
+fn is_block(pte: Pte, pfn: Pfn) -> bool {
+    table::is_huge(pte) && frame(pfn).kind() != Kind::HugeTlb
 }
 
 /// Replaces every entry of one address space that maps page `index` as `old`.
@@ -226,7 +249,7 @@ fn take_entries(
     space: usize,
     mm: &Mm,
     tree: &VmaTree,
-    old: Pfn,
+    (old, huge): (Pfn, bool),
     index: u64,
     object: Option<&Arc<MemObject>>,
     entries: &mut Vec<Entry>,
@@ -243,7 +266,11 @@ fn take_entries(
             if entries.room_for(1).is_err() {
                 return;
             }
-            take_entry(space, mm, addr, old, entries);
+            // Mapped as a part of a huge page, it is to be mapped alone.
+            if !huge && mm.split_huge(addr).is_err() {
+                return;
+            }
+            take_entry(space, mm, addr, (old, huge), entries);
         }
     }
 }
@@ -267,12 +294,20 @@ fn flush(spaces: &[&Arc<Mm>], moving: &[Moving]) {
 /// entry that was unmapped meanwhile is left alone.
 fn put_back(spaces: &[&Arc<Mm>], page: Moving) {
     for entry in page.entries {
-        let held = Page::from_raw(page.old);
-        let _lock = spaces[entry.space].pt_lock(entry.addr);
-        if entry.slot.load() == table::migrating(page.old, entry.was) {
-            held.frame().add_map();
-            entry.slot.store(Pte::new(held.into_raw(), entry.was.bits()));
+        let block = is_block(entry.was, page.old);
+        {
+            let _lock = spaces[entry.space].pt_lock(entry.addr);
+            if entry.slot.load() == table::migrating(page.old, entry.was) {
+                if block {
+                    compound::map(page.old);
+                } else {
+                    frame(page.old).add_map();
+                }
+                entry.slot.store(Pte::new(page.old, entry.was.bits()));
+                continue;
+            }
         }
+        if block { compound::put(page.old) } else { drop(Page::from_raw(page.old)) }
     }
 }
 
@@ -281,10 +316,15 @@ fn point_at_new(spaces: &[&Arc<Mm>], page: &Moving) {
     for entry in &page.entries {
         let _lock = spaces[entry.space].pt_lock(entry.addr);
         if entry.slot.load() == table::migrating(page.old, entry.was) {
-            let new = page.new.clone();
-            new.frame().add_map();
-            spaces[entry.space].count_moved(page.old, new.pfn());
-            entry.slot.store(Pte::new(new.into_raw(), entry.was.bits()));
+            spaces[entry.space].count_moved(page.old, page.new.pfn());
+            let new = if is_block(entry.was, page.old) {
+                compound::enter(page.new.pfn());
+                page.new.pfn()
+            } else {
+                page.new.frame().add_map();
+                page.new.clone().into_raw()
+            };
+            entry.slot.store(Pte::new(new, entry.was.bits()));
         }
     }
 }
@@ -295,6 +335,8 @@ fn copy(old: Pfn, new: &Page, reason: Reason) {
     let (from, to) = (frame(old), new.frame());
     if from.kind() == Kind::HugeTlb {
         copy_huge(old, new);
+    } else if from.kind() == Kind::AnonHuge {
+        copy_block(old, new);
     } else {
         hal::phys::copy(new.pfn(), old);
         let (owner, index) = from.owner();
@@ -315,12 +357,27 @@ fn copy_huge(old: Pfn, new: &Page) {
     new.frame().set(frame(old).flags() & (flag::DIRTY | flag::REFERENCED | flag::PRIVATE));
 }
 
+/// The same of a transparent huge page.
+#[cold]
+fn copy_block(old: Pfn, new: &Page) {
+    new.copy_from(old);
+    let (owner, index) = frame(old).owner();
+    new.frame().set_owner(owner, index);
+    let kept = flag::DIRTY | flag::REFERENCED | flag::LAZY_FREE | flag::FORKED;
+    new.frame().set(frame(old).flags() & kept);
+}
+
 /// Copies the page and points everybody to the copy; or puts it back.
 fn finish(spaces: &[&Arc<Mm>], page: Moving, reason: Reason) -> Outcome {
     let held = page.entries.len() as u32;
     let meta = frame(page.old);
+    let transparent = page.entries.first().is_some_and(|entry| is_block(entry.was, page.old));
     let freeze_and_copy = |references| {
-        let frozen = meta.freeze(references);
+        let frozen = if transparent {
+            compound::freeze(page.old, references)
+        } else {
+            meta.freeze(references)
+        };
         if frozen {
             copy(page.old, &page.new, reason);
         }
@@ -333,11 +390,19 @@ fn finish(spaces: &[&Arc<Mm>], page: Moving, reason: Reason) -> Outcome {
             object.replace(*index, page.old, &page.new, || freeze_and_copy(held + 1))
         }
     };
+    if transparent {
+        let counter = if done { &transparent::MOVED } else { &transparent::STAYED };
+        counter.fetch_add(1, Relaxed);
+    }
     if !done {
         put_back(spaces, page);
         return Outcome::Busy;
     }
     point_at_new(spaces, &page);
+    if transparent {
+        // Somebody may have broken it up by now.
+        compound::put(page.new.into_raw());
+    }
     // The last reference frees the frame: nobody can reach it any more.
     meta.unfreeze(1);
     drop(Page::from_raw(page.old));

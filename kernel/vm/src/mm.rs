@@ -12,9 +12,9 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use frames::meta::flag;
-use frames::{Kind, Page, frame};
+use frames::{Kind, Page, compound, frame};
 use hal::Pfn;
 use hal::paging::{Pte, Slot};
 use numa::NodeId;
@@ -95,6 +95,8 @@ pub struct Mm {
     pub peak_total: AtomicI64,
     /// mlockall(MCL_FUTURE): flags of new areas.
     pub future_lock: AtomicU32,
+    /// PR_SET_THP_DISABLE: no transparent huge pages here, nor in what comes of it by fork or exec.
+    pub no_huge_pages: AtomicBool,
     me: Weak<Mm>,
 }
 
@@ -135,6 +137,7 @@ impl Mm {
             peak_rss: AtomicI64::new(0),
             peak_total: AtomicI64::new(0),
             future_lock: AtomicU32::new(0),
+            no_huge_pages: AtomicBool::new(false),
             me: me.clone(),
         });
         mm.family.members.lock().insert(id, Arc::downgrade(&mm));
@@ -198,7 +201,7 @@ impl Mm {
             let mut at = vma.start;
             while at < vma.end {
                 (_, at) = self.take_pages(at, vma.end, &mut pages);
-                pages.empty(|page| drop(Page::from_raw(page)));
+                pages.empty(Taken::give_back);
             }
             self.forget_area(vma);
         }
@@ -236,6 +239,7 @@ impl Mm {
         if kind == Kind::HugeTlb {
             return self.count_huge(n);
         }
+        debug_assert!(kind != Kind::AnonHuge);
         let counter = if in_shared_area { &self.shared } else { &self.file };
         counter.fetch_add(n, Ordering::Relaxed);
     }
@@ -254,10 +258,13 @@ impl Mm {
 
     /// A page that is mapped here (and stays counted) moved from one node to another.
     pub(crate) fn count_moved(&self, from: Pfn, to: Pfn) {
-        if frame(to).kind() == Kind::Anon {
-            self.count_private(frame(from).node(), -1);
-            self.count_private(frame(to).node(), 1);
-        }
+        let pages = match frame(to).kind() {
+            Kind::Anon => 1,
+            Kind::AnonHuge => compound::FRAMES as i32,
+            _ => return,
+        };
+        self.count_private(frame(from).node(), -pages);
+        self.count_private(frame(to).node(), pages);
     }
 
     /// Notes the highest resident size (called where it was counted up in bulk or rarely).
@@ -305,7 +312,10 @@ impl Mm {
     /// Takes a mapped page's reference out of an entry that was just cleared: notes what the
     /// hardware noted, and gives the reference back for freeing after the flush.
     #[inline(always)]
-    pub fn release(&self, pte: Pte, shared_area: bool) -> Option<Page> {
+    pub fn release(&self, pte: Pte, shared_area: bool) -> Option<Taken> {
+        if table::is_huge(pte) {
+            return self.release_huge(pte);
+        }
         match table::state(pte) {
             State::Page(pfn) => {
                 let meta = frame(pfn);
@@ -317,7 +327,7 @@ impl Mm {
                 }
                 self.count_mapped(pfn, shared_area, -1);
                 meta.remove_map();
-                Some(Page::from_raw(pfn))
+                Some(Taken(pfn))
             }
             State::Migrating(pfn) => {
                 // The migration took the entry's reference over; it will find the entry gone.
@@ -326,6 +336,39 @@ impl Mm {
             }
             State::Empty | State::Special(_) => None,
         }
+    }
+
+    /// As [`Mm::release`], of an entry of the second level.
+    #[cold]
+    fn release_huge(&self, pte: Pte) -> Option<Taken> {
+        let noted = [(Pte::DIRTY, flag::DIRTY), (Pte::ACCESSED, flag::REFERENCED)];
+        let noted = noted.iter().filter(|(bit, _)| pte.has(*bit)).fold(0, |all, (_, f)| all | f);
+        match table::state(pte) {
+            State::Page(pfn) if frame(pfn).kind() == Kind::HugeTlb => {
+                frame(pfn).set(noted);
+                self.count_huge(-1);
+                frame(pfn).remove_map();
+                Some(Taken(pfn))
+            }
+            State::Page(pfn) => {
+                self.count_transparent(pfn, -1);
+                compound::unmap(pfn, noted);
+                Some(Taken::block(pfn))
+            }
+            State::Migrating(pfn) => {
+                match frame(pfn).kind() {
+                    Kind::HugeTlb => self.count_huge(-1),
+                    _ => self.count_transparent(pfn, -1),
+                }
+                None
+            }
+            State::Empty | State::Special(_) => None,
+        }
+    }
+
+    /// Counts the memory of an entry of a transparent huge page as mapped (1) or unmapped (-1).
+    pub(crate) fn count_transparent(&self, head: Pfn, n: i32) {
+        self.count_private(frame(head).node(), n * compound::FRAMES as i32);
     }
 
     /// Empties the entries of `[start, end)` until `pages`, which gets their pages (to be dropped
@@ -374,7 +417,7 @@ impl Mm {
             let (known, next) = self.take_pages(at, stop, &mut pages);
             if known {
                 tlb::shootdown(self, at, next, false);
-                pages.empty(|page| drop(Page::from_raw(page)));
+                pages.empty(Taken::give_back);
             }
             at = table::next_table(self.root, next, end);
         }
@@ -404,6 +447,41 @@ impl Mm {
     /// An owning handle to this address space.
     pub fn handle(&self) -> Option<Arc<Self>> {
         self.me.upgrade()
+    }
+}
+
+/// The reference that an entry had, taken out of it: given back when no CPU knows the entry any more.
+#[must_use = "a CPU may still know the entry"]
+pub struct Taken(Pfn);
+
+impl Taken {
+    /// Set in the number of a frame that is the head of a transparent huge page.
+    const BLOCK: u64 = 1 << 63;
+
+    fn block(head: Pfn) -> Self {
+        Self(Pfn::new(head.raw() | Self::BLOCK))
+    }
+
+    /// As an entry of a [`Batch`].
+    fn into_raw(self) -> Pfn {
+        core::mem::ManuallyDrop::new(self).0
+    }
+
+    /// Gives an entry of a batch back.
+    #[inline(always)]
+    pub(crate) fn give_back(entry: Pfn) {
+        drop(Self(entry));
+    }
+}
+
+impl Drop for Taken {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.0.raw() & Self::BLOCK == 0 {
+            drop(Page::from_raw(self.0));
+        } else {
+            compound::put(Pfn::new(self.0.raw() & !Self::BLOCK));
+        }
     }
 }
 
@@ -487,7 +565,7 @@ impl Mm {
             match next {
                 Some(next) => {
                     tlb::shootdown(self, from, next, false);
-                    pages.empty(|page| drop(Page::from_raw(page)));
+                    pages.empty(Taken::give_back);
                     (from, at) = (next, next);
                 }
                 None => at = table::next_table(self.root, stop, end),
@@ -495,7 +573,7 @@ impl Mm {
         }
         if !pages.is_empty() {
             tlb::shootdown(self, from, end, false);
-            pages.empty(|page| drop(Page::from_raw(page)));
+            pages.empty(Taken::give_back);
         }
         any
     }

@@ -1,16 +1,16 @@
 //! move_pages(2): asking where single pages are, and moving them to named nodes.
 
-use crate::fault::zero_page;
 use crate::migrate::{BATCH, Candidate, Outcome, movable};
 use crate::mm::Mm;
 use crate::table::{self, State};
-use crate::{PAGE, env};
+use crate::transparent::is_zero;
+use crate::{HUGE, PAGE, env};
 use abi::{Errno, Result};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use frames::fallible::TryMap;
-use frames::frame;
 use frames::meta::Reason;
+use frames::{compound, frame};
 use hal::Pfn;
 use numa::NodeId;
 use numa::policy::Placement;
@@ -83,10 +83,9 @@ impl Mm {
     }
 
     fn find_page(&self, addr: u64) -> Result<Pfn> {
-        let slot = table::lookup(self.root(), addr).ok_or(Errno::ENOENT)?;
-        match table::state(slot.load()) {
+        match table::state_at(self.root(), addr) {
             State::Page(pfn) | State::Migrating(pfn) => Ok(pfn),
-            State::Special(pfn) if pfn == zero_page() => Err(Errno::EFAULT),
+            State::Special(pfn) if is_zero(pfn) => Err(Errno::EFAULT),
             State::Special(_) | State::Empty => Err(Errno::ENOENT),
         }
     }
@@ -116,7 +115,8 @@ impl Mm {
         }
         let vmas = self.vmas.read();
         let vma = vmas.find(addr).filter(|v| movable(v)).ok_or(Errno::EFAULT)?;
-        let addr = addr & !(vma.page_size() - 1);
+        let huge = self.in_huge_page(addr).map_err(|_| Errno::EBUSY)?;
+        let addr = addr & !(if huge { HUGE } else { PAGE } - 1);
         let pfn = self.find_page(addr)?;
         let meta = frame(pfn);
         if queue.before.has(addr, pfn) {
@@ -131,7 +131,7 @@ impl Mm {
         if vma.reserves(meta) || queue.pages.iter().any(|page| page.1 == pfn) {
             return Err(Errno::EBUSY);
         }
-        queue.full = vma.is_huge();
+        queue.full = huge;
         queue.pages.push((addr, pfn));
         queue.queued += 1;
         Ok(Queued::Waiting)
@@ -149,6 +149,7 @@ impl Mm {
 
     fn move_batch(&self, queue: &mut Queue, to: NodeId) {
         const TRIES: u32 = 10;
+        let target = to;
         let to = Placement::exactly(env::machine(), to);
         let mut left = core::mem::take(&mut queue.pages);
         queue.full = false;
@@ -158,8 +159,17 @@ impl Mm {
             }
             let candidates: Vec<_> =
                 left.iter().map(|&(addr, pfn)| Candidate { addr, pfn, to }).collect();
-            let mut outcomes = self.migrate(&candidates, Reason::MovedMovePages).into_iter();
-            left.retain(|_| outcomes.next() != Some(Outcome::Moved));
+            let outcomes = self.migrate(&candidates, Reason::MovedMovePages);
+            let mut outcomes = outcomes.into_iter();
+            left.retain(|&(addr, pfn)| match outcomes.next() {
+                Some(Outcome::Moved) => false,
+                Some(Outcome::NoMemory) if compound::is_whole(pfn) => {
+                    !self.move_parts(addr, Reason::MovedMovePages, &mut |_, _, node, _| {
+                        (node != target).then_some(to)
+                    })
+                }
+                _ => true,
+            });
             left.retain(|&(addr, pfn)| self.page_is(addr, pfn));
         }
         queue.failed += left.len();

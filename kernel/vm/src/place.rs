@@ -53,6 +53,19 @@ pub fn take(placement: &Placement<'_>, kind: Kind) -> Option<Page> {
     None
 }
 
+/// Notes in statistics and in the page itself where a page of `placement` came from.
+pub(crate) fn note(page: &Page, placement: &Placement<'_>) {
+    let node = page.node();
+    let wanted = placement.first().unwrap_or(node);
+    frames::node::account(wanted, node, placement.is_interleave_hit(node));
+    env::page_event(|| env::PageEvent::Allocated { node, wanted });
+    page.frame().set_why(History {
+        reason: reason(placement.reason_on(node)),
+        cow: false,
+        from: (wanted != node).then_some(wanted),
+    });
+}
+
 /// The nodes for a page under `policy` (None: the running task's own).
 #[inline(always)]
 pub fn placement(policy: Option<&Policy>, at: At) -> Placement<'static> {

@@ -9,7 +9,8 @@ use abi::flags::Prot;
 use abi::{Errno, Result};
 use core::sync::atomic::Ordering;
 use frames::fallible::TryVec;
-use frames::{Kind, frame};
+use frames::meta::flag;
+use frames::{Kind, compound, frame};
 use hal::paging::Pte;
 
 /// The flags of `vma` with other rights. Memory that becomes writable for the first time is
@@ -135,7 +136,11 @@ impl Mm {
                         let noted = was.0 & (Pte::ACCESSED | Pte::DIRTY | Pte::LARGE);
                         let mut new = Pte::new(pfn, bits | noted);
                         // Private pages become writable at the fault, unless they are surely ours.
-                        let ours = frame(pfn).kind() == Kind::Anon && frame(pfn).refs() == 1;
+                        let alone = match table::is_huge(old) {
+                            false => frame(pfn).kind() == Kind::Anon && frame(pfn).refs() == 1,
+                            true => compound::is_alone(pfn),
+                        };
+                        let ours = alone && !frame(pfn).has(flag::FORKED);
                         let writes = vma.flags.contains(VmaFlags::WRITE);
                         if new.present() && (shared_write || writes && ours && was.has(Pte::DIRTY))
                         {
@@ -145,7 +150,7 @@ impl Mm {
                         changed |= old.present();
                     }
                     State::Special(pfn) => {
-                        slot.store(Pte::new(pfn, bits | table::SPECIAL));
+                        slot.store(Pte::new(pfn, bits | table::SPECIAL | old.0 & Pte::LARGE));
                         changed |= old.present();
                     }
                     State::Empty | State::Migrating(_) => {}

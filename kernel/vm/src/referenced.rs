@@ -4,8 +4,8 @@ use crate::mm::Mm;
 use crate::table::{self, State};
 use crate::tlb;
 use core::sync::atomic::Ordering;
+use frames::frame;
 use frames::meta::flag;
-use frames::{Kind, frame};
 use hal::paging::Pte;
 use hal::user::USER_END;
 
@@ -23,7 +23,7 @@ impl Mm {
                 table::for_each(self.root(), at, stop, |_, slot| {
                     let pte = slot.load();
                     if let State::Page(pfn) = table::state(pte)
-                        && (if frame(pfn).kind() == Kind::Anon { private } else { objects })
+                        && (if frame(pfn).is_private() { private } else { objects })
                     {
                         frame(pfn).clear(flag::REFERENCED);
                         // The hardware may set bits meanwhile: then this entry is left for later.

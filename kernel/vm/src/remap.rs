@@ -158,7 +158,8 @@ impl Mm {
         promise.keep();
         self.add_area(&mut vmas, moved);
         if moved_len > 0 {
-            if let Err(error) = self.move_entries(old, to, moved_len) {
+            let ready = self.split_to_remap(old, to, moved_len);
+            if let Err(error) = ready.and_then(|()| self.move_entries(old, to, moved_len)) {
                 // Pages go back to where their tables are.
                 let _ = self.move_entries(to, old, moved_len);
                 self.unmap_surely(&mut vmas, to, to + new_len);

@@ -6,37 +6,43 @@
 //! may not be written are left alone.
 
 use crate::PAGE;
-use crate::fault::{Access, FaultError, zero_page};
+use crate::fault::{Access, FaultError};
 use crate::hold::{Mapped, hold_own};
 use crate::mm::Mm;
 use crate::table::{self, State};
+use crate::transparent::is_zero;
 use crate::vma::{Vma, VmaFlags};
 use frames::meta::flag;
-use frames::{Page, frame};
+use frames::{Kind, Page, compound, frame};
 use hal::Pfn;
 use hal::paging::Pte;
+use sync::SpinGuard;
 
 /// What to copy from: a page that is held, or a frame that never goes away.
-enum Held {
+enum Held<'a> {
     /// A frame, and the page that it is a part of.
     Part {
         pfn: Pfn,
         _page: Page,
     },
+    /// A frame of a transparent huge page, which its entry keeps while that cannot change.
+    Locked {
+        pfn: Pfn,
+        _lock: SpinGuard<'a, ()>,
+    },
     Fixed(Pfn),
 }
 
-impl Held {
+impl Held<'_> {
     fn pfn(&self) -> Pfn {
         match self {
-            Self::Part { pfn, .. } => *pfn,
-            Self::Fixed(pfn) => *pfn,
+            Self::Part { pfn, .. } | Self::Locked { pfn, .. } | Self::Fixed(pfn) => *pfn,
         }
     }
 
     /// False for a frame that has no page (vvar): nobody looks at it from outside.
     fn is_page(&self) -> bool {
-        !matches!(self, Self::Fixed(pfn) if *pfn != zero_page())
+        !matches!(self, Self::Fixed(pfn) if !is_zero(*pfn))
     }
 }
 
@@ -81,20 +87,24 @@ impl Mm {
     }
 
     /// The page that is mapped at `addr` now.
-    fn mapped(&self, addr: u64) -> Option<Held> {
-        let slot = table::lookup(self.root(), addr)?;
+    fn mapped(&self, addr: u64) -> Option<Held<'_>> {
         let _lock = self.pt_lock(addr);
-        match table::state(slot.load()) {
+        let (_, pte) = table::find(self.root(), addr)?;
+        match table::state(pte) {
             State::Page(pfn) => {
-                let part = table::part(pfn, addr);
+                let part = table::part(pte, addr);
+                if table::is_huge(pte) && frame(pfn).kind() != Kind::HugeTlb {
+                    return Some(Held::Locked { pfn: part, _lock });
+                }
                 Page::try_from_pfn(pfn).map(|_page| Held::Part { pfn: part, _page })
             }
+            // All of the huge page of zeroes is as its head.
             State::Special(pfn) => Some(Held::Fixed(pfn)),
             State::Empty | State::Migrating(_) => None,
         }
     }
 
-    fn hold(&self, addr: u64, force: bool) -> Option<Held> {
+    fn hold(&self, addr: u64, force: bool) -> Option<Held<'_>> {
         loop {
             match self.fault(addr, Access { write: false, exec: false }) {
                 Ok(()) => {}
@@ -137,10 +147,14 @@ impl Mm {
                 }
                 self.break_sharing(&vmas, vma, addr & !(PAGE - 1)).ok()?;
             }
-            if let Some(page) = self.hold_own(vma, addr) {
-                let offset = addr & (page.frames() * PAGE - 1);
-                page.bytes_at_mut(offset)[..data.len()].copy_from_slice(data);
-                page.frame().set(flag::DIRTY);
+            if let Some(held) = self.hold_own(vma, addr) {
+                let offset = (addr % PAGE) as usize;
+                let bytes = hal::phys::bytes_mut(held.pfn());
+                bytes[offset..offset + data.len()].copy_from_slice(data);
+                // An entry through which a transparent huge page may be written is dirty itself.
+                if let Held::Part { _page: page, .. } = held {
+                    page.frame().set(flag::DIRTY);
+                }
                 return Some(());
             }
         }
@@ -148,12 +162,15 @@ impl Mm {
 
     /// Takes hold of the page at `addr` if a store through `vma` may go to it. The area tree is
     /// read-locked.
-    fn hold_own(&self, vma: &Vma, addr: u64) -> Option<Page> {
-        let slot = table::lookup(self.root(), addr)?;
+    fn hold_own(&self, vma: &Vma, addr: u64) -> Option<Held<'_>> {
         let _lock = self.pt_lock(addr);
-        let pte = slot.load();
-        let State::Page(pfn) = table::state(pte) else { return None };
-        hold_own(vma.shared(), &Leaf { pte, pfn })
+        let (_, pte) = table::find(self.root(), addr)?;
+        let State::Page(head) = table::state(pte) else { return None };
+        let pfn = table::part(pte, addr);
+        Some(match hold_own(vma.shared(), &Leaf { pte, pfn: head })? {
+            Some(_page) => Held::Part { pfn, _page },
+            None => Held::Locked { pfn, _lock },
+        })
     }
 }
 
@@ -163,8 +180,15 @@ struct Leaf {
     pfn: Pfn,
 }
 
+impl Leaf {
+    fn is_transparent(&self) -> bool {
+        table::is_huge(self.pte) && frame(self.pfn).kind() != Kind::HugeTlb
+    }
+}
+
 impl Mapped for Leaf {
-    type Page = Page;
+    /// None for a transparent huge page, which only its entry may hold: the lock is kept instead.
+    type Page = Option<Page>;
     fn is_anonymous(&self) -> bool {
         frame(self.pfn).is_private()
     }
@@ -172,9 +196,12 @@ impl Mapped for Leaf {
         self.pte.has(Pte::WRITABLE)
     }
     fn is_alone(&self) -> bool {
+        if self.is_transparent() {
+            return self.pte.has(Pte::DIRTY) && compound::is_alone(self.pfn);
+        }
         frame(self.pfn).refs() == 1
     }
-    fn hold(&self) -> Option<Page> {
-        Page::try_from_pfn(self.pfn)
+    fn hold(&self) -> Option<Option<Page>> {
+        if self.is_transparent() { Some(None) } else { Page::try_from_pfn(self.pfn).map(Some) }
     }
 }

@@ -4,7 +4,7 @@ use crate::mempolicy::policy_of;
 use crate::mm::Mm;
 use crate::table::{self, State};
 use crate::vma::{Label, Vma, VmaFlags};
-use crate::{PAGE, env};
+use crate::{HUGE, PAGE, env};
 use alloc::string::String;
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
@@ -20,6 +20,8 @@ use numa::{MAX_NODES, NodeId};
 pub struct AreaPages {
     pub pages: u64,
     pub anon: u64,
+    /// In transparent huge pages.
+    pub huge: u64,
     pub dirty: u64,
     pub referenced: u64,
     pub locked: u64,
@@ -50,6 +52,7 @@ impl Mm {
         let mut out = AreaPages {
             pages: 0,
             anon: 0,
+            huge: 0,
             dirty: 0,
             referenced: 0,
             locked: 0,
@@ -62,8 +65,7 @@ impl Mm {
             most_maps: 0,
             nodes: [0; MAX_NODES],
         };
-        table::for_each(self.root(), vma.start, vma.end, |_, slot| {
-            let pte = slot.load();
+        table::for_each_entry(self.root(), vma.start, vma.end, |_, pte| {
             let State::Page(pfn) = table::state(pte) else { return true };
             let meta = frame(pfn);
             if !counts(meta) {
@@ -71,21 +73,26 @@ impl Mm {
             }
             let maps = u64::from(meta.maps().max(1));
             let dirty = pte.has(Pte::DIRTY) || meta.has(flag::DIRTY);
-            out.pages += 1;
-            out.anon += u64::from(meta.is_private());
-            out.dirty += u64::from(dirty);
-            out.referenced += u64::from(pte.has(Pte::ACCESSED) || meta.has(flag::REFERENCED));
-            out.lazy_free += u64::from(meta.has(flag::LAZY_FREE) && !dirty);
+            // Pages of the area's size: a transparent huge page is 512 of them.
+            let transparent = table::is_huge(pte) && !vma.is_huge();
+            let n = if transparent { HUGE / PAGE } else { 1 };
+            let count = |is| if is { n } else { 0 };
+            out.pages += n;
+            out.huge += count(transparent);
+            out.anon += count(meta.is_private());
+            out.dirty += count(dirty);
+            out.referenced += count(pte.has(Pte::ACCESSED) || meta.has(flag::REFERENCED));
+            out.lazy_free += count(meta.has(flag::LAZY_FREE) && !dirty);
             let class = match (maps > 1, dirty) {
                 (true, true) => &mut out.shared_dirty,
                 (true, false) => &mut out.shared_clean,
                 (false, true) => &mut out.private_dirty,
                 (false, false) => &mut out.private_clean,
             };
-            *class += 1;
-            out.proportional += vma.page_size() / maps;
+            *class += n;
+            out.proportional += n * vma.page_size() / maps;
             out.most_maps = out.most_maps.max(maps);
-            out.nodes[meta.node().index()] += 1;
+            out.nodes[meta.node().index()] += n;
             true
         });
         if vma.flags.contains(VmaFlags::LOCKED) {
@@ -153,10 +160,10 @@ impl Mm {
         task: Option<&Policy>,
         out: &mut dyn Write,
     ) -> fmt::Result {
-        let mut run: Option<(u64, u64, NodeId, Why)> = None;
+        let mut run: Option<(u64, u64, NodeId, Why, bool)> = None;
         let mut result = Ok(());
-        let mut flush = |run: &Option<(u64, u64, NodeId, Why)>| -> fmt::Result {
-            let Some((start, end, node, why)) = run else { return Ok(()) };
+        let mut flush = |run: &Option<(u64, u64, NodeId, Why, bool)>| -> fmt::Result {
+            let Some((start, end, node, why, huge)) = run else { return Ok(()) };
             let policy = policy_of(vma, *start);
             let policy = show(policy.as_deref().or(task));
             let reason = why.reason.name();
@@ -167,21 +174,26 @@ impl Mm {
             if let Some(from) = why.from {
                 write!(out, " from={from}")?;
             }
+            if *huge {
+                out.write_str(" huge")?;
+            }
             out.write_char('\n')
         };
-        table::for_each(self.root(), vma.start, vma.end, |addr, slot| {
-            let State::Page(pfn) = table::state(slot.load()) else { return true };
+        table::for_each_entry(self.root(), vma.start, vma.end, |addr, pte| {
+            let State::Page(pfn) = table::state(pte) else { return true };
             if vma.reserves(frame(pfn)) {
                 return true;
             }
             let (node, why) = (frame(pfn).node(), frame(pfn).why());
+            let huge = table::is_huge(pte);
+            let size = if huge { HUGE } else { PAGE };
             match &mut run {
-                Some((_, end, n, w)) if *end == addr && *n == node && *w == why => {
-                    *end += vma.page_size();
+                Some((_, end, n, w, h)) if *end == addr && (*n, *w, *h) == (node, why, huge) => {
+                    *end += size;
                 }
                 _ => {
                     result = result.and_then(|()| flush(&run));
-                    run = Some((addr, addr + vma.page_size(), node, why));
+                    run = Some((addr, addr + size, node, why, huge));
                 }
             }
             true
@@ -209,8 +221,8 @@ impl Mm {
         const FILE: u64 = 1 << 61;
         const EXCLUSIVE: u64 = 1 << 56;
         let _vmas = self.vmas.read();
-        let Some(slot) = table::lookup(self.root(), addr) else { return 0 };
-        match table::state(slot.load()) {
+        let Some((_, pte)) = table::find(self.root(), addr) else { return 0 };
+        match table::state(pte) {
             State::Page(pfn) => {
                 let meta = frame(pfn);
                 let mut entry = PRESENT;
@@ -220,9 +232,11 @@ impl Mm {
                 if meta.maps() == 1 {
                     entry |= EXCLUSIVE;
                 }
-                entry | if with_frames { table::part(pfn, addr).raw() } else { 0 }
+                entry | if with_frames { table::part(pte, addr).raw() } else { 0 }
             }
-            State::Special(pfn) => PRESENT | if with_frames { pfn.raw() } else { 0 },
+            State::Special(_) => {
+                PRESENT | if with_frames { table::part(pte, addr).raw() } else { 0 }
+            }
             State::Empty | State::Migrating(_) => 0,
         }
     }

@@ -1,18 +1,28 @@
 //! Moving what lies on the wrong nodes of a range: pages are found and moved batch by batch.
 
-use crate::env;
 use crate::migrate::{BATCH, Candidate, Outcome};
 use crate::mm::Mm;
 use crate::table::{self, State};
+use crate::transparent::SPLIT_TO_MOVE;
 use crate::vma::Vma;
+use crate::{HUGE, PAGE, env};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use frames::fallible::{Grow, TryMap};
-use frames::frame;
 use frames::meta::Reason;
+use frames::{Kind, compound, frame};
 use hal::Pfn;
 use numa::NodeId;
 use numa::policy::Placement;
+
+/// Where a page goes: asked of its area, address, and present node, and whether it is a huge one.
+pub(crate) trait Target:
+    FnMut(&Vma, u64, NodeId, bool) -> Option<Placement<'static>>
+{
+}
+
+impl<F: FnMut(&Vma, u64, NodeId, bool) -> Option<Placement<'static>>> Target for F {}
 
 /// What a sweep has found so far.
 #[derive(Default)]
@@ -34,9 +44,9 @@ impl Sweep {
     /// A page at `addr` of `vma`: whether to move it. Pages of several processes only if `all`.
     fn look(
         &mut self,
-        (vma, addr, pfn): (&Vma, u64, Pfn),
+        (vma, addr, pfn, huge): (&Vma, u64, Pfn, bool),
         all: bool,
-        target: &mut impl FnMut(&Vma, u64, NodeId) -> Option<Placement<'static>>,
+        target: &mut impl Target,
     ) {
         if vma.reserves(frame(pfn)) {
             return;
@@ -46,7 +56,7 @@ impl Sweep {
             self.failed += 1;
             return;
         }
-        let Some(to) = target(vma, addr, frame(pfn).node()) else { return };
+        let Some(to) = target(vma, addr, frame(pfn).node(), huge) else { return };
         if all || !elsewhere {
             // Pages of several processes are left alone without counting.
             if elsewhere {
@@ -58,7 +68,7 @@ impl Sweep {
                 self.met.insert(pfn);
                 self.elsewhere.push(addr);
             }
-            self.room = if vma.is_huge() { 0 } else { self.room - 1 };
+            self.room = if huge { 0 } else { self.room - 1 };
             self.batch.push(Candidate { addr, pfn, to });
         }
     }
@@ -67,20 +77,21 @@ impl Sweep {
 impl Mm {
     /// Moves the pages of `[start, end)` for which `target` gives a place, in batches; how many
     /// could not be moved. Pages of several processes only if `all`.
-    pub fn move_misplaced(
+    pub(crate) fn move_misplaced(
         &self,
         start: u64,
         end: u64,
         all: bool,
         reason: Reason,
-        mut target: impl FnMut(&Vma, u64, NodeId) -> Option<Placement<'static>>,
+        mut target: impl Target,
     ) -> u64 {
         let mut sweep = Sweep::default();
         let mut at = Some(start);
         // Who is killed does not learn how far it came.
         while let Some(from) = at.filter(|_| !env::killed()) {
             at = self.collect(&mut sweep, (from, end), all, &mut target);
-            sweep.failed += self.migrate_with_retries(core::mem::take(&mut sweep.batch), reason);
+            let batch = core::mem::take(&mut sweep.batch);
+            sweep.failed += self.migrate_with_retries(batch, reason, &mut target);
             if !sweep.elsewhere.is_empty() {
                 let _vmas = self.vmas.read();
                 for pfn in sweep.elsewhere.drain(..).filter_map(|addr| self.frame_at(addr)) {
@@ -100,21 +111,36 @@ impl Mm {
         sweep: &mut Sweep,
         (start, end): (u64, u64),
         all: bool,
-        target: &mut impl FnMut(&Vma, u64, NodeId) -> Option<Placement<'static>>,
+        target: &mut impl Target,
     ) -> Option<u64> {
         let vmas = self.vmas.read();
         sweep.room = BATCH;
         let mut next = None;
         for vma in vmas.range(start, end) {
             let (from, to) = (vma.start.max(start), vma.end.min(end));
-            table::for_each(self.root(), from, to, |addr, slot| {
-                if sweep.room == 0 {
-                    next = Some(addr);
-                } else if let State::Page(pfn) = table::state(slot.load()) {
-                    sweep.look((vma, addr, pfn), all, target);
-                }
-                next.is_none()
-            });
+            let mut broken = None;
+            let mut at = from;
+            while at < to && next.is_none() {
+                table::for_each_entry(self.root(), at, to, |addr, pte| {
+                    let huge = table::is_huge(pte);
+                    if sweep.room == 0 {
+                        next = Some(addr);
+                    } else if let State::Page(pfn) = table::state(pte) {
+                        if huge && !vma.is_huge() && !compound::is_whole(pfn) {
+                            broken = Some(addr);
+                            return false;
+                        }
+                        sweep.look((vma, addr, pfn, huge), all, target);
+                    }
+                    next.is_none()
+                });
+                // What is in parts already moves in parts; where there is no memory for a table it
+                // stays.
+                let Some(addr) = broken.take() else { break };
+                let split = self.split_huge(addr);
+                sweep.failed += u64::from(split.is_err());
+                at = if split.is_ok() { addr.max(from) } else { addr + HUGE };
+            }
             if next.is_some() {
                 break;
             }
@@ -123,7 +149,12 @@ impl Mm {
     }
 
     /// Moves the candidates; those that are busy are tried again a few times, as Linux does.
-    fn migrate_with_retries(&self, mut candidates: Vec<Candidate<'_>>, reason: Reason) -> u64 {
+    fn migrate_with_retries(
+        &self,
+        mut candidates: Vec<Candidate<'static>>,
+        reason: Reason,
+        target: &mut impl Target,
+    ) -> u64 {
         const TRIES: u32 = 10;
         for _ in 0..TRIES {
             if candidates.is_empty() {
@@ -131,11 +162,58 @@ impl Mm {
             }
             let outcomes = self.migrate(&candidates, reason);
             let mut outcomes = outcomes.into_iter();
-            candidates.retain(|_| outcomes.next() != Some(Outcome::Moved));
+            candidates.retain(|c| match outcomes.next() {
+                Some(Outcome::Moved) => false,
+                Some(Outcome::NoMemory) if compound::is_whole(c.pfn) => {
+                    !self.move_parts(c.addr, reason, target)
+                }
+                _ => true,
+            });
             // A page that was unmapped or moved meanwhile is no failure.
             candidates.retain(|c| self.still_maps(c.addr, c.pfn));
         }
         candidates.len() as u64
+    }
+
+    /// Splits the transparent huge page at `addr`, for which there is no place as a whole, and moves
+    /// its parts; whether all that `target` wants elsewhere are there.
+    pub(crate) fn move_parts(&self, addr: u64, reason: Reason, target: &mut impl Target) -> bool {
+        let mut all = true;
+        for chunk in 0..HUGE / PAGE / BATCH as u64 {
+            let mut parts = Vec::new();
+            {
+                let vmas = self.vmas.read();
+                let Some(vma) = vmas.find(addr) else { return true };
+                if chunk == 0 {
+                    if self.split_huge(addr).is_err() {
+                        return false;
+                    }
+                    SPLIT_TO_MOVE.fetch_add(1, Ordering::Relaxed);
+                }
+                for i in 0..BATCH as u64 {
+                    let at = addr + (chunk * BATCH as u64 + i) * PAGE;
+                    let Some(pfn) = self.frame_at(at).filter(|_| vma.end > at) else { continue };
+                    if let Some(to) = target(vma, at, frame(pfn).node(), false) {
+                        parts.push(Candidate { addr: at, pfn, to });
+                    }
+                }
+            }
+            all &= self.migrate(&parts, reason).iter().all(|outcome| *outcome == Outcome::Moved);
+        }
+        all
+    }
+
+    /// Whether a huge page that can move as a whole lies at `addr`: a transparent one that is in
+    /// parts already is split. The tree is locked. Answers as [`Mm::split_across`].
+    pub(crate) fn in_huge_page(&self, addr: u64) -> abi::Result<bool> {
+        let Some((_, pte)) = table::find(self.root(), addr) else { return Ok(false) };
+        let broken = |pfn| !matches!(frame(pfn).kind(), Kind::HugeTlb | Kind::AnonHuge);
+        match table::state(pte) {
+            State::Page(pfn) if table::is_huge(pte) && broken(pfn) => {
+                self.split_huge(addr).map(|()| false)
+            }
+            _ => Ok(table::is_huge(pte)),
+        }
     }
 
     fn still_maps(&self, addr: u64, pfn: Pfn) -> bool {
@@ -145,7 +223,7 @@ impl Mm {
 
     /// The frame at `addr`, if a page is there and not on its way.
     fn frame_at(&self, addr: u64) -> Option<Pfn> {
-        match table::state(table::lookup(self.root(), addr)?.load()) {
+        match table::state_at(self.root(), addr) {
             State::Page(pfn) => Some(pfn),
             _ => None,
         }

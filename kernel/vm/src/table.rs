@@ -57,30 +57,41 @@ pub fn state(pte: Pte) -> State {
     }
 }
 
-/// The leaf slot of `addr`, if its tables exist: of the second level where a huge page is.
+/// The leaf slot of `addr`, if its tables exist, and what it holds: of the second level where a huge
+/// page is.
+///
+/// A slot of the second level may get a table at any time (a transparent huge page is split), unless
+/// its page-table lock is held: whoever does not hold it looks at this entry, and not at the slot.
 #[inline]
-pub fn lookup(root: Pfn, addr: u64) -> Option<Slot> {
+pub fn find(root: Pfn, addr: u64) -> Option<(Slot, Pte)> {
     let va = VirtAddr::new(addr);
     let mut table = root;
     for level in [4, 3, 2] {
         let slot = Slot::of(table, index(va, level));
         let pte = slot.load();
         if level == 2 && is_huge(pte) {
-            return Some(slot);
+            return Some((slot, pte));
         }
         if !pte.present() {
             return None;
         }
         table = pte.frame();
     }
-    Some(Slot::of(table, index(va, 1)))
+    let slot = Slot::of(table, index(va, 1));
+    Some((slot, slot.load()))
 }
 
-/// The frame behind `addr` in the page at `head`, which a leaf entry of `addr` names.
+/// What the leaf entry of `addr` stands for.
 #[inline]
-pub fn part(head: Pfn, addr: u64) -> Pfn {
-    let frames = 1u64 << frames::frame(head).order();
-    Pfn::new(head.raw() + ((addr / PAGE) & (frames - 1)))
+pub fn state_at(root: Pfn, addr: u64) -> State {
+    find(root, addr).map_or(State::Empty, |(_, pte)| state(pte))
+}
+
+/// The frame behind `addr`, whose leaf entry is `pte`.
+#[inline]
+pub fn part(pte: Pte, addr: u64) -> Pfn {
+    let frames = if is_huge(pte) { HUGE / PAGE } else { 1 };
+    Pfn::new(pte.frame().raw() + ((addr / PAGE) & (frames - 1)))
 }
 
 /// The slot of the second level of `addr`, making tables as [`lookup_or_make`] does. None without
@@ -92,8 +103,8 @@ pub fn huge_slot(root: Pfn, addr: u64, made: impl FnMut()) -> Option<Slot> {
     (is_huge(pte) || !pte.present()).then_some(slot)
 }
 
-/// The leaf slot of `addr`, making tables on the CPU's own node. None without memory. `made` is
-/// told each new table.
+/// The leaf slot of `addr`, making tables on the CPU's own node. None without memory, and where
+/// there is a huge page. `made` is told each new table.
 #[inline]
 pub fn lookup_or_make(root: Pfn, addr: u64, made: impl FnMut()) -> Option<Slot> {
     let table = table_at(root, addr, 1, made)?;
@@ -112,7 +123,9 @@ fn table_at(root: Pfn, addr: u64, lowest: u32, mut made: impl FnMut()) -> Option
         }
         let slot = Slot::of(table, index(va, level));
         let pte = slot.load();
-        table = if pte.present() {
+        table = if level == 2 && is_huge(pte) {
+            return None;
+        } else if pte.present() {
             pte.frame()
         } else {
             let new = place::kernel_frame(Kind::PageTable)?;
@@ -125,6 +138,9 @@ fn table_at(root: Pfn, addr: u64, lowest: u32, mut made: impl FnMut()) -> Option
                 }
                 Err(there) => {
                     frames::free_one(new);
+                    if level == 2 && is_huge(there) {
+                        return None;
+                    }
                     there.frame()
                 }
             }
@@ -157,17 +173,30 @@ pub fn next_table(root: Pfn, mut at: u64, end: u64) -> u64 {
 }
 
 /// Calls `f` for every leaf slot in `[start, end)` whose table exists, by address; stops when `f`
-/// returns false. A huge page is one slot, at the address where the page begins.
+/// returns false. A huge page is one slot, at the address where the page begins. The page-table lock
+/// is held, or no huge page is split meanwhile.
+#[inline(always)]
 pub fn for_each(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Slot) -> bool) {
+    walk(root, start, end, |at, slot, _| f(at, slot));
+}
+
+/// As [`for_each`], with what each slot held at one moment: needs no lock beside the area tree's.
+pub fn for_each_entry(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Pte) -> bool) {
+    walk(root, start, end, |at, slot, huge| f(at, huge.unwrap_or_else(|| slot.load())));
+}
+
+/// Walks leaf slots; `f` also gets the entry of a huge page as it was found.
+#[inline(always)]
+fn walk(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Slot, Option<Pte>) -> bool) {
     let mut at = start;
     'next: while at < end {
         let va = VirtAddr::new(at);
         let mut table = root;
-        let mut huge = false;
+        let mut huge = None;
         for level in [4u32, 3, 2] {
             let pte = Slot::of(table, index(va, level)).load();
             if level == 2 && is_huge(pte) {
-                huge = true;
+                huge = Some(pte);
                 break;
             }
             if !pte.present() {
@@ -178,7 +207,7 @@ pub fn for_each(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Slot) ->
             table = pte.frame();
         }
         let begin = at & !(HUGE - 1);
-        let (mut slot, step, stop) = if huge {
+        let (mut slot, step, stop) = if huge.is_some() {
             at = begin;
             (index(va, 2), HUGE, begin + HUGE)
         } else {
@@ -186,7 +215,7 @@ pub fn for_each(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Slot) ->
         };
         // The only call of `f`, so that it is part of this loop.
         while at < stop {
-            if !f(at, Slot::of(table, slot)) {
+            if !f(at, Slot::of(table, slot), huge) {
                 return;
             }
             at += step;

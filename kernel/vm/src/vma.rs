@@ -41,7 +41,7 @@ bitflags! {
         /// madvise SEQUENTIAL, RANDOM (kept and shown; there is no read-ahead to steer).
         const SEQUENTIAL = 1 << 13;
         const RANDOM = 1 << 14;
-        /// madvise HUGEPAGE, NOHUGEPAGE (shown; pages are 4 KiB).
+        /// madvise HUGEPAGE, NOHUGEPAGE.
         const HUGE = 1 << 15;
         const NO_HUGE = 1 << 16;
         /// A shared mapping that can be written: counts against write seals.

@@ -30,6 +30,7 @@ mod sched;
 mod signal;
 mod sys;
 mod task;
+mod thp;
 mod vdso;
 
 use harness::Suite;
@@ -43,6 +44,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "mempolicy", places: true, groups: mempolicy::GROUPS },
     Suite { name: "migrate", places: true, groups: migrate::GROUPS },
     Suite { name: "hugetlb", places: true, groups: hugetlb::GROUPS },
+    Suite { name: "thp", places: true, groups: thp::GROUPS },
     Suite { name: "placement", places: true, groups: &[placement::TESTS] },
     Suite { name: "replayed", places: true, groups: &[replayed::TESTS] },
     Suite { name: "affinity", places: false, groups: &[affinity::TESTS] },

@@ -115,6 +115,24 @@ impl<'a> Placement<'a> {
         self.order.within(self.within)
     }
 
+    /// The nodes to try for a transparent huge page, best first. Where the policy leaves the choice
+    /// to the node that distances count from, a huge page elsewhere is worse than small ones there,
+    /// unless the caller would wait for memory (`waits`): Linux's alloc_pages_mpol().
+    #[inline]
+    pub fn nodes_for_huge(&self, waits: bool) -> impl Iterator<Item = NodeId> + Clone + use<'a> {
+        let here = match self.reason {
+            Reason::Interleave | Reason::WeightedInterleave | Reason::PreferredMany => false,
+            Reason::Bind => self.within.contains(self.start),
+            _ => true,
+        };
+        let (within, beyond) = if here && !waits {
+            (self.within & NodeMask::single(self.start), NodeMask::EMPTY)
+        } else {
+            (self.within, self.beyond)
+        };
+        self.order.within(within).chain(self.order.within(beyond))
+    }
+
     /// The node to try first, against which hits and misses are counted. None when no node may be
     /// tried at all.
     #[must_use]

@@ -5,6 +5,7 @@ use crate::proc::put;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use core::fmt::{self, Write};
+use core::sync::atomic::Ordering;
 use fs::pseudo::{Records, Text};
 use numa::policy::Policy;
 use vm::Mm;
@@ -89,6 +90,7 @@ fn with_policy(who: &Who) -> Result<Found> {
 struct Sums {
     pages: u64,
     anon: u64,
+    anon_huge: u64,
     referenced: u64,
     lazy_free: u64,
     shared_clean: u64,
@@ -119,6 +121,7 @@ impl Sums {
         Self {
             pages: p.pages,
             anon: p.anon,
+            anon_huge: p.huge,
             referenced: p.referenced,
             lazy_free: p.lazy_free,
             shared_clean: p.shared_clean,
@@ -136,6 +139,7 @@ impl Sums {
     fn add(&mut self, other: &Self) {
         self.pages += other.pages;
         self.anon += other.anon;
+        self.anon_huge += other.anon_huge;
         self.referenced += other.referenced;
         self.lazy_free += other.lazy_free;
         self.shared_clean += other.shared_clean;
@@ -176,7 +180,7 @@ impl Sums {
             ("Anonymous", self.anon),
             ("KSM", 0),
             ("LazyFree", self.lazy_free),
-            ("AnonHugePages", 0),
+            ("AnonHugePages", self.anon_huge),
             ("ShmemPmdMapped", 0),
             ("FilePmdMapped", 0),
             ("Shared_Hugetlb", self.shared_huge / vm::PAGE),
@@ -238,7 +242,9 @@ fn smaps_of(mm: &Mm, vma: &Vma, out: &mut Text) -> fmt::Result {
     let size = vma.page_size() / 1024;
     writeln!(out, "KernelPageSize: {size:>8} kB\nMMUPageSize:    {size:>8} kB")?;
     Sums::of(vma, &mm.count_pages(vma)).write(false, out);
-    out.bytes(b"THPeligible:           0\n");
+    let disabled = mm.no_huge_pages.load(Ordering::Relaxed);
+    let eligible = u8::from(vm::transparent::is_eligible(vma, disabled));
+    put!(out, "THPeligible:    {eligible:>8}\n");
     flag_words(vma, out);
     Ok(())
 }

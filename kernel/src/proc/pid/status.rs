@@ -100,7 +100,8 @@ fn memory(mm: &Mm, out: &mut Text) {
     ] {
         put!(out, "{name}:\t{value:>8} kB\n");
     }
-    out.bytes(b"CoreDumping:\t0\nTHP_enabled:\t0\nuntag_mask:\t0xffffffffffffffff\n");
+    let huge = u8::from(!mm.no_huge_pages.load(Ordering::Relaxed));
+    put!(out, "CoreDumping:\t0\nTHP_enabled:\t{huge}\nuntag_mask:\t0xffffffffffffffff\n");
 }
 
 fn signals(process: &Process, task: Option<&TaskRef>, out: &mut Text) {

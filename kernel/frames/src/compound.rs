@@ -1,0 +1,154 @@
+//! Transparent huge pages: blocks of 2 MiB of private memory.
+//!
+//! A block is mapped by entries of the second level. While it is whole, each of them holds one
+//! reference to its head, and is one of its maps. Broken up, which is for good, it is 512 single
+//! frames, each of which has the references and maps that the block had: an entry of the second level
+//! that still stands then holds one reference to each of them. So such an entry becomes 512 small
+//! ones without any counting, other address spaces go on mapping the block as a whole, and frames
+//! are freed one by one when the last entry of each is gone.
+//!
+//! References that entries hold (and who has taken one out of an entry) are only counted here, under
+//! one of a few locks that the block chooses: whether it is whole does not change meanwhile. Nobody
+//! else may hold a reference to a whole block.
+
+use crate::hugetlb;
+use crate::meta::{Kind, flag, frame};
+use crate::{Page, Usage};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use hal::Pfn;
+use numa::NodeId;
+use sync::{SpinGuard, SpinLock};
+
+/// log2 of a block's frames.
+pub const ORDER: u32 = hugetlb::ORDER;
+/// Frames of a block.
+pub const FRAMES: u64 = hugetlb::FRAMES;
+
+/// Blocks broken up, ever (thp_split_page).
+pub static BROKEN: AtomicU64 = AtomicU64::new(0);
+
+/// A lock on a cache line of its own.
+#[repr(align(64))]
+struct Lock(SpinLock<()>);
+
+const LOCKS: usize = 64;
+static BLOCKS: [Lock; LOCKS] = [const { Lock(SpinLock::new(())) }; LOCKS];
+
+fn lock(head: Pfn) -> SpinGuard<'static, ()> {
+    BLOCKS[(head.raw() >> ORDER) as usize % LOCKS].0.lock()
+}
+
+/// The frames of a block.
+fn frames(head: Pfn) -> impl Iterator<Item = Pfn> {
+    (head.raw()..head.raw() + FRAMES).map(Pfn::new)
+}
+
+/// A block from exactly `node`, whole, with one reference that is to become an entry's; contents
+/// undefined.
+pub fn alloc(node: NodeId) -> Option<Page> {
+    let head = crate::alloc(node, ORDER, Kind::AnonHuge, Usage::User)?;
+    frame(head).set(flag::PRIVATE);
+    Some(Page::from_alloc(head))
+}
+
+/// True for a block that has not been broken up. The caller has a reference.
+#[inline]
+pub fn is_whole(head: Pfn) -> bool {
+    frame(head).kind() == Kind::AnonHuge
+}
+
+/// True when the block is whole and one entry has it alone.
+pub fn is_alone(head: Pfn) -> bool {
+    let _lock = lock(head);
+    is_whole(head) && frame(head).refs() == 1
+}
+
+/// Does `f` to the head of a whole block, or to each frame of one that was broken up.
+fn each(head: Pfn, mut f: impl FnMut(Pfn)) {
+    if is_whole(head) { f(head) } else { frames(head).for_each(f) }
+}
+
+/// One more entry maps it: a reference and a map.
+pub fn enter(head: Pfn) {
+    let _lock = lock(head);
+    each(head, |pfn| {
+        frame(pfn).get();
+        frame(pfn).add_map();
+    });
+}
+
+/// A fork shares it: one more entry maps it, and nobody may write to it without a look.
+pub fn share(head: Pfn) {
+    let _lock = lock(head);
+    each(head, |pfn| {
+        frame(pfn).get();
+        frame(pfn).add_map();
+        frame(pfn).set(flag::FORKED);
+    });
+}
+
+/// One entry less maps it, in which the hardware had noted `flags`; the reference is still there.
+pub fn unmap(head: Pfn, flags: u32) {
+    let _lock = lock(head);
+    each(head, |pfn| {
+        if flags != 0 {
+            frame(pfn).set(flags);
+        }
+        frame(pfn).remove_map();
+    });
+}
+
+/// An entry that was unmapped maps it again, with the reference that it had.
+pub fn map(head: Pfn) {
+    let _lock = lock(head);
+    each(head, |pfn| frame(pfn).add_map());
+}
+
+/// Gives the reference of an entry back.
+pub fn put(head: Pfn) {
+    let whole = {
+        let _lock = lock(head);
+        let whole = is_whole(head);
+        if whole && !frame(head).put() {
+            return;
+        }
+        whole
+    };
+    if whole {
+        crate::free(head);
+    } else {
+        frames(head).for_each(|pfn| drop(Page::from_raw(pfn)));
+    }
+}
+
+/// Takes all references of a whole block away if there are exactly `expected` (see
+/// [`crate::Frame::freeze`]).
+pub fn freeze(head: Pfn, expected: u32) -> bool {
+    let _lock = lock(head);
+    is_whole(head) && frame(head).freeze(expected)
+}
+
+/// Breaks it up, if it is whole. The caller has the reference of an entry.
+pub fn break_up(head: Pfn) {
+    let _lock = lock(head);
+    if !is_whole(head) {
+        return;
+    }
+    let meta = frame(head);
+    let (node, refs, maps, why) = (meta.node(), meta.refs(), meta.maps(), meta.why());
+    let flags = meta.flags() & (flag::DIRTY | flag::LAZY_FREE | flag::REFERENCED | flag::FORKED);
+    let (owner, index) = meta.owner();
+    for (pfn, offset) in frames(head).zip(0..) {
+        let part = frame(pfn);
+        part.set_state(Kind::Anon, 0, node);
+        if flags != 0 {
+            part.set(flags);
+        }
+        part.set_maps(maps);
+        part.set_why(why);
+        part.set_owner(owner, index + offset);
+        part.set_refs(refs);
+    }
+    crate::node::recount(node, Kind::AnonHuge, Kind::Anon, FRAMES);
+    BROKEN.fetch_add(1, Relaxed);
+}

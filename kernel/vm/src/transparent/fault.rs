@@ -1,0 +1,174 @@
+//! Faults in memory that may have huge pages.
+
+use super::{ALLOCATED, FELL_BACK, USE_ZERO_PAGE, ZERO_PAGES, ZERO_PAGES_REFUSED, defrag};
+use super::{may_have, position};
+use crate::fault::{Access, FaultError, begin_private, entry_bits, written};
+use crate::mm::Mm;
+use crate::place::{self, At};
+use crate::table::{self, SPECIAL, State};
+use crate::vma::{Vma, VmaFlags};
+use crate::{HUGE, VmaTree};
+use core::sync::atomic::{AtomicU64, Ordering};
+use frames::meta::flag;
+use frames::{Kind, Page, Usage, compound, frame};
+use hal::paging::{Pte, Slot};
+use hal::{Pfn, VirtAddr};
+use numa::policy::Placement;
+
+/// The head of the huge page of zeroes; 0 while there is none.
+static ZERO: AtomicU64 = AtomicU64::new(0);
+
+/// The huge page of zeroes, behind private memory that was only read: made by the first who needs it,
+/// and then kept. None without memory.
+fn zero_page() -> Option<Pfn> {
+    let there = ZERO.load(Ordering::Acquire);
+    if there != 0 {
+        return Some(Pfn::new(there));
+    }
+    if frames::faults::should_fail(frames::faults::Want::Frame) {
+        return None;
+    }
+    let nodes = place::placement(None, At::Turn).nodes();
+    let mut blocks =
+        nodes.filter_map(|node| frames::alloc(node, compound::ORDER, Kind::Kernel, Usage::User));
+    let Some(head) = blocks.next() else {
+        ZERO_PAGES_REFUSED.fetch_add(1, Ordering::Relaxed);
+        return None;
+    };
+    hal::phys::zero_frames(head, compound::FRAMES);
+    match ZERO.compare_exchange(0, head.raw(), Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => {
+            ZERO_PAGES.fetch_add(1, Ordering::Relaxed);
+            Some(head)
+        }
+        Err(first) => {
+            frames::free(head);
+            Some(Pfn::new(first))
+        }
+    }
+}
+
+/// True for the frame of a zero page: the huge one's head or the small one.
+pub(crate) fn is_zero(pfn: Pfn) -> bool {
+    pfn == crate::fault::zero_page() || pfn.raw() == ZERO.load(Ordering::Relaxed)
+}
+
+/// A whole block from the first of `nodes` that has one, contents undefined.
+fn take(placement: &Placement<'_>, nodes: impl Iterator<Item = numa::NodeId>) -> Option<Page> {
+    if frames::faults::should_fail(frames::faults::Want::Frame) {
+        return None;
+    }
+    let page = nodes.into_iter().find_map(compound::alloc)?;
+    place::note(&page, placement);
+    Some(page)
+}
+
+/// A block to move to: of what the policy allows, as by a caller that would wait for memory.
+pub(crate) fn take_for_migration(placement: &Placement<'_>) -> Option<Page> {
+    take(placement, placement.nodes_for_huge(true))
+}
+
+impl Mm {
+    /// Serves a first touch of `addr`, which has no table of small pages yet, with a huge page: true
+    /// when that was done. The area tree is read-locked.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn fault_in_huge(&self, vmas: &VmaTree, vma: &Vma, addr: u64, write: bool) -> bool {
+        let start = addr & !(HUGE - 1);
+        let fits = start >= vma.start && start + HUGE <= vma.end;
+        if !fits || !may_have(vma, self.no_huge_pages.load(Ordering::Relaxed)) {
+            return false;
+        }
+        // Without memory for a table there will be none for the small page either: it will say so.
+        let Ok(slot) = self.huge_slot(start) else { return false };
+        if slot.load().0 != 0 {
+            return table::is_huge(slot.load());
+        }
+        begin_private(vmas, vma);
+        let bits = entry_bits(vma) | Pte::ACCESSED | Pte::LARGE;
+        if !write && USE_ZERO_PAGE.load(Ordering::Relaxed) {
+            let Some(zero) = zero_page() else {
+                FELL_BACK.fetch_add(1, Ordering::Relaxed);
+                return false;
+            };
+            let _lock = self.pt_lock(start);
+            let new = Pte::new(zero, bits | SPECIAL);
+            return slot.replace(Pte::EMPTY, new).map_or_else(table::is_huge, |()| true);
+        }
+        let placement = place::placement(vma.policy.as_deref(), At::Offset(position(vma, start)));
+        let waits = defrag().waits(vma.flags.contains(VmaFlags::HUGE));
+        let Some(page) = take(&placement, placement.nodes_for_huge(waits)) else {
+            FELL_BACK.fetch_add(1, Ordering::Relaxed);
+            return false;
+        };
+        page.frame().set_owner(self.id(), vma.index(start));
+        page.zero();
+        ALLOCATED.fetch_add(1, Ordering::Relaxed);
+        let _lock = self.pt_lock(start);
+        let now = slot.load();
+        if now.0 != 0 {
+            return table::is_huge(now);
+        }
+        page.frame().add_map();
+        self.count_transparent(page.pfn(), 1);
+        // Dirty and as writable as the area, whatever the access was, as on Linux.
+        slot.store(Pte::new(page.into_raw(), bits | written(vma)));
+        true
+    }
+
+    /// Serves a fault at `addr`, which lies in a huge page whose entry was `pte`; what it answers is
+    /// [`Mm::fault_in`]'s. The area tree is read-locked.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn fault_on_huge(
+        &self,
+        vmas: &VmaTree,
+        vma: &Vma,
+        addr: u64,
+        access: Access,
+        (slot, pte): (Slot, Pte),
+    ) -> Result<Option<Pfn>, FaultError> {
+        let pfn = match table::state(pte) {
+            State::Migrating(pfn) => return Ok(Some(pfn)),
+            State::Page(pfn) if access.write && !pte.has(Pte::WRITABLE) => pfn,
+            State::Special(_) if access.write => {
+                return self.write_small(vmas, vma, addr, access);
+            }
+            // Somebody else was quicker, is splitting it, or this CPU's translation is stale.
+            _ => {
+                hal::paging::flush_page(VirtAddr::new(addr));
+                return Ok(None);
+            }
+        };
+        {
+            let _lock = self.pt_lock(addr);
+            if slot.load() != pte {
+                return Ok(None);
+            }
+            if compound::is_alone(pfn) {
+                frame(pfn).clear(flag::FORKED);
+                let bits = entry_bits(vma) | Pte::ACCESSED | Pte::LARGE | written(vma);
+                slot.store(Pte::new(pfn, bits));
+                hal::paging::flush_page(VirtAddr::new(addr));
+                return Ok(None);
+            }
+        }
+        self.write_small(vmas, vma, addr, access)
+    }
+
+    /// Splits the huge page that others share, too, and serves the write by a small page.
+    fn write_small(
+        &self,
+        vmas: &VmaTree,
+        vma: &Vma,
+        addr: u64,
+        access: Access,
+    ) -> Result<Option<Pfn>, FaultError> {
+        self.split_huge(addr).map_err(|_| FaultError::NoMemory)?;
+        let Some((slot, pte)) = table::find(self.root(), addr) else { return Ok(None) };
+        if table::is_huge(pte) {
+            return Ok(None);
+        }
+        self.fault_on_small(vmas, vma, addr, access, (slot, pte))
+    }
+}
