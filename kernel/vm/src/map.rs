@@ -5,7 +5,7 @@ use crate::mm::Mm;
 use crate::object::{MemObject, ObjectKind};
 use crate::tree::Mapped;
 use crate::vma::{Backing, Label, MappedFile, Vma, VmaFlags, same_policy};
-use crate::{PAGE, VmaTree};
+use crate::{HUGE, PAGE, VmaTree};
 use abi::flags::Prot;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
@@ -85,7 +85,10 @@ impl Mm {
             What::Object { object, .. } => object.page_size(),
             _ => PAGE,
         };
-        let addr = self.find_place(vmas, place, len, align)?;
+        let addr = match &what {
+            What::Anon => self.find_anon_place(vmas, place, len)?,
+            _ => self.find_place(vmas, place, len, align)?,
+        };
         if vmas.len() > MAX_AREAS {
             return Err(Errno::ENOMEM);
         }
@@ -310,6 +313,14 @@ impl Mm {
                     .ok_or(Errno::ENOMEM)
             }
         }
+    }
+
+    /// Where `len` bytes of private memory go: as on Linux those that make whole huge pages begin at
+    /// the boundary of one, if nobody wishes otherwise and there is such a place.
+    pub(crate) fn find_anon_place(&self, vmas: &VmaTree, place: Place, len: u64) -> Result<u64> {
+        let huge = place == Place::Hint(0) && len.is_multiple_of(HUGE);
+        let at = if huge { self.find_place(vmas, place, len, HUGE).ok() } else { None };
+        at.map_or_else(|| self.find_place(vmas, place, len, PAGE), Ok)
     }
 
     /// True when an area that ends at `end` would sit in the gap below a growing area.

@@ -139,6 +139,9 @@ impl Mm {
             None if how.keep_old => {
                 self.find_place(&vmas, Place::Hint(how.hint), new_len, align)?
             }
+            None if vma.object().is_none() => {
+                self.find_anon_place(&vmas, Place::Hint(0), new_len)?
+            }
             None => self.find_place(&vmas, Place::Hint(0), new_len, align)?,
         };
         let vma = vmas.find(old).ok_or(Errno::EFAULT)?;

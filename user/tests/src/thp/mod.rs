@@ -35,6 +35,7 @@ impl Settings {
         set("enabled", enabled);
         set("defrag", defrag);
         disable(false);
+        near_memory();
         Self(before)
     }
 
@@ -48,6 +49,17 @@ impl Drop for Settings {
     fn drop(&mut self) {
         self.0.iter().for_each(|(name, value)| set(name, value));
     }
+}
+
+/// Keeps this process on CPUs that have memory near, if there are any: without advice a huge page
+/// comes from nowhere else.
+fn near_memory() {
+    let nodes = crate::numa::nodes();
+    let mut mask = [0u64; 16];
+    for (cpu, _) in crate::numa::cpu_nodes().iter().filter(|(_, node)| nodes.contains(node)) {
+        mask[cpu / 64] |= 1 << (cpu % 64);
+    }
+    let _ = crate::child::set_affinity(0, &mask);
 }
 
 /// PR_SET_THP_DISABLE.

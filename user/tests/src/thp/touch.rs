@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = tests![
     a_process_may_do_without_and_its_children_too,
     areas_say_whether_they_may_have_them,
     shared_memory_has_none,
+    large_memory_begins_at_a_huge_page,
     locked_memory_is_there_in_huge_pages,
     memory_counts_where_it_lies,
 ];
@@ -193,6 +194,30 @@ fn areas_say_whether_they_may_have_them() {
     assert_eq!(smaps(at + PAGE, ["THPeligible"]), [0]);
     let at = mmap(0, 8 * HUGE, RW, PRIVATE | libc::MAP_STACK, -1, 0).unwrap();
     assert_eq!(smaps(at, ["THPeligible"]), [0], "MAP_STACK");
+}
+
+fn large_memory_begins_at_a_huge_page() {
+    // Whatever the settings are.
+    crate::memory::map(1);
+    for pages in 1..4 {
+        let at = mmap(0, pages * HUGE, RW, PRIVATE, -1, 0).unwrap();
+        assert_eq!(at % HUGE, 0, "{at:#x}");
+        let next = mmap(0, pages * HUGE, RW, PRIVATE, -1, 0).unwrap();
+        assert_eq!(next + pages * HUGE, at, "beside each other");
+        // One that is in the way of its growing moves to such a place, too.
+        let grown = crate::memory::mremap(
+            next,
+            pages * PAGES,
+            (pages + 1) * PAGES,
+            libc::MREMAP_MAYMOVE,
+            0,
+        );
+        assert_eq!(grown.unwrap() % HUGE, 0);
+    }
+    // A wish is a wish.
+    let wish = mmap(0, 2 * HUGE, RW, PRIVATE, -1, 0).unwrap() + PAGE;
+    munmap(wish - PAGE, 2 * PAGES).unwrap();
+    assert_eq!(mmap(wish, HUGE, RW, PRIVATE, -1, 0), Ok(wish));
 }
 
 fn shared_memory_has_none() {
