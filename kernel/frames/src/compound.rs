@@ -152,3 +152,38 @@ pub fn break_up(head: Pfn) {
     crate::node::recount(node, Kind::AnonHuge, Kind::Anon, FRAMES);
     BROKEN.fetch_add(1, Relaxed);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_of_a_broken_block_has_what_the_block_had() {
+        // The last frames of the arena.
+        let head = Pfn::new(511 << ORDER);
+        let meta = frame(head);
+        meta.set_state(Kind::AnonHuge, ORDER, NodeId::new(0));
+        meta.set(flag::PRIVATE | flag::DIRTY);
+        meta.set_refs(1);
+        meta.set_maps(1);
+        assert!(is_alone(head));
+        share(head);
+        enter(head);
+        unmap(head, flag::REFERENCED);
+        assert!(is_whole(head) && !is_alone(head) && !freeze(head, 2));
+        break_up(head);
+        break_up(head);
+        assert!(!is_whole(head));
+        let all = |refs, maps| {
+            frames(head).all(|pfn| frame(pfn).refs() == refs && frame(pfn).maps() == maps)
+        };
+        assert!(all(3, 2));
+        let kept = flag::DIRTY | flag::FORKED | flag::REFERENCED;
+        assert!(frames(head).all(|pfn| frame(pfn).flags() == kept && frame(pfn).order() == 0));
+        put(head);
+        enter(head);
+        unmap(head, 0);
+        put(head);
+        assert!(all(2, 2) && !freeze(head, 2));
+    }
+}

@@ -50,6 +50,11 @@ pub fn zero_frames(first: Pfn, count: u64) {
     unsafe { core::ptr::write_bytes(p, 0, count as usize * PAGE_SIZE / 8) }
 }
 
+/// True when the frame holds nothing but zeroes.
+pub fn is_zero(pfn: Pfn) -> bool {
+    bytes(pfn).chunks_exact(16).all(|chunk| chunk == [0; 16])
+}
+
 /// Copies `count` frames from `src` on to those from `dst` on. See [`copy`].
 pub fn copy_frames(dst: Pfn, src: Pfn, count: u64) {
     let (to, from) = (ptr::<u64>(dst.addr()), ptr::<u64>(src.addr()));

@@ -91,6 +91,24 @@ impl Case<'_> {
         assert_eq!(ours, model, "{:?} {:?} of {:?}", self.mode, self.nodes, self.allowed);
         assert_eq!(placement.first().map(NodeId::index), model.first().copied());
         self.check_reasons(&placement, &model);
+        self.check_huge(&placement, &model);
+    }
+
+    /// A huge page is had near or not at all where nothing but nearness decides.
+    fn check_huge(&self, placement: &Placement<'_>, model: &[usize]) {
+        let start = self.home.unwrap_or(self.local);
+        let bound = self.nodes.iter().any(|n| self.allowed.contains(n));
+        let near = match self.mode {
+            Mode::Default | Mode::Local => Some(self.local),
+            Mode::Preferred => Some(self.nodes[0]),
+            Mode::Bind if bound => Some(start).filter(|start| model.contains(start)),
+            Mode::Bind => Some(start),
+            Mode::PreferredMany | Mode::Interleave | Mode::WeightedInterleave => None,
+        };
+        let found = |waits| placement.nodes_for_huge(waits).map(NodeId::index).collect::<Vec<_>>();
+        let alone = |near: usize| model.iter().copied().filter(|n| *n == near).collect();
+        assert_eq!(found(false), near.map_or(model.to_vec(), alone), "{:?}", self.mode);
+        assert_eq!(found(true), model, "{:?}", self.mode);
     }
 
     fn check_reasons(&self, placement: &Placement<'_>, model: &[usize]) {

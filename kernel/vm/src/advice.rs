@@ -150,12 +150,20 @@ impl Mm {
                     (Advice::DontNeed | Advice::DontNeedLocked, _) if vma.is_huge() => {
                         self.zap_huge(vma, from, to & !(HUGE - 1));
                     }
-                    (Advice::DontNeed | Advice::DontNeedLocked | Advice::Free, _) => {
+                    (Advice::DontNeed | Advice::DontNeedLocked, _) => {
                         self.split_across(from)?;
                         self.split_across(to)?;
-                        match advice {
-                            Advice::Free => self.mark_lazy(from, to),
-                            _ => self.zap(from, to),
+                        self.zap(from, to);
+                    }
+                    (Advice::Free | Advice::Cold | Advice::PageOut, _) => {
+                        // Of a huge page that others share nothing is said.
+                        for at in [from, to].into_iter().filter(|at| !at.is_multiple_of(HUGE)) {
+                            if self.has_huge_alone(at) {
+                                self.split_and_trim(at)?;
+                            }
+                        }
+                        if advice == Advice::Free {
+                            self.mark_lazy(from, to);
                         }
                     }
                     (Advice::Remove, Some(object)) => {

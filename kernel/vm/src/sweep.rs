@@ -185,7 +185,7 @@ impl Mm {
                 let vmas = self.vmas.read();
                 let Some(vma) = vmas.find(addr) else { return true };
                 if chunk == 0 {
-                    if self.split_huge(addr).is_err() {
+                    if self.split_and_trim(addr).is_err() {
                         return false;
                     }
                     SPLIT_TO_MOVE.fetch_add(1, Ordering::Relaxed);

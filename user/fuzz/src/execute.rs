@@ -140,6 +140,10 @@ pub fn run(number: usize, op: &Op, line: &mut Line) {
         Kind::Affinity => affinity(number, a, line),
         Kind::Maps => observe::maps(line),
         Kind::Pool => pool::set(a[0], a[1], line),
+        Kind::Thp => {
+            let without = u64::from(a[0] == 0);
+            line.outcome(sys!(libc::SYS_prctl, libc::PR_SET_THP_DISABLE, without, 0, 0, 0));
+        }
     }
 }
 

@@ -80,6 +80,8 @@ kinds! {
     /// the pool of huge pages: what (0 all of it, 1 by the task's policy, 2 overcommit, 10 and above
     /// node N - 10), pages
     Pool = "pool", 2;
+    /// transparent huge pages for this worker's process: 1 with, 0 without
+    Thp = "thp", 1;
     /// what /proc/self/maps and numa_maps say of the arena
     Maps = "maps", 0;
 }

@@ -18,7 +18,7 @@ const CHILD: u64 = 1 << (libc::SIGCHLD - 1);
 
 /// Prepares the machine and this process; once, before the first sequence.
 pub fn prepare() -> Result<(), String> {
-    // One page is one page and stays where it was put.
+    // One page is one page, unless a sequence says otherwise, and stays where it was put.
     sys!(libc::SYS_prctl, libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
     let _ = std::fs::write("/proc/sys/kernel/numa_balancing", "0");
     if !block::create() {

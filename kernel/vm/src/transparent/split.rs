@@ -2,11 +2,11 @@
 
 use super::SPLIT;
 use crate::mm::Mm;
-use crate::table::{self, NO_ACCESS, State};
+use crate::table::{self, NO_ACCESS, SPECIAL, State};
 use crate::{HUGE, PAGE, place, tlb};
 use abi::{Errno, Result};
 use core::sync::atomic::Ordering;
-use frames::{Kind, compound};
+use frames::{Kind, Page, compound, frame};
 use hal::Pfn;
 use hal::paging::{Pte, Slot};
 
@@ -20,7 +20,18 @@ impl Mm {
 
     /// Splits the transparent huge page at `addr`, if there is one. Answers as
     /// [`Mm::split_across`].
+    #[inline]
     pub(crate) fn split_huge(&self, addr: u64) -> Result<()> {
+        self.split(addr, false)
+    }
+
+    /// As [`Mm::split_huge`]; of a page that nobody else maps those parts are given back that hold
+    /// nothing but zeroes, as Linux does where it splits the page itself and not its mapping alone.
+    pub(crate) fn split_and_trim(&self, addr: u64) -> Result<()> {
+        self.split(addr, true)
+    }
+
+    fn split(&self, addr: u64, trim: bool) -> Result<()> {
         let is_transparent = |pte: Pte| {
             let pool = match table::state(pte) {
                 State::Page(pfn) | State::Migrating(pfn) => {
@@ -36,6 +47,8 @@ impl Mm {
         }
         let table = place::kernel_frame(Kind::PageTable).ok_or(Errno::ENOMEM)?;
         let start = addr & !(HUGE - 1);
+        let mut zeroes = [0u64; (compound::FRAMES / 64) as usize];
+        let mut head = None;
         let split = {
             let _lock = self.pt_lock(start);
             match table::find(self.root(), start) {
@@ -44,13 +57,19 @@ impl Mm {
                     Err(Errno::EAGAIN)
                 }
                 Some((slot, pte)) => {
-                    self.fill_table(start, slot, pte, table);
+                    let zeroes = trim.then_some(&mut zeroes[..]);
+                    head = Some(pte.frame());
+                    self.fill_table(start, (slot, pte), table, zeroes);
                     Ok(true)
                 }
                 None => Ok(false),
             }
         };
         if split == Ok(true) {
+            let head = head.map_or(0, Pfn::raw);
+            let parts =
+                (0..compound::FRAMES).filter(|i| zeroes[*i as usize / 64] >> (i % 64) & 1 == 1);
+            parts.for_each(|i| drop(Page::from_raw(Pfn::new(head + i))));
             self.tables.fetch_add(1, Ordering::Relaxed);
             SPLIT.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -59,9 +78,16 @@ impl Mm {
         split.map(|_| ())
     }
 
-    /// Puts `table` in the place of `pte`, with entries that stand for the same. The page-table lock
-    /// is held.
-    fn fill_table(&self, start: u64, slot: Slot, pte: Pte, table: Pfn) {
+    /// Puts `table` in the place of `pte`, with entries that stand for the same. Entries of parts that
+    /// are all zero are the zero page's, if the caller is ready to give those parts back: their bits in
+    /// `zeroes` are set. The page-table lock is held.
+    fn fill_table(
+        &self,
+        start: u64,
+        (slot, pte): (Slot, Pte),
+        table: Pfn,
+        zeroes: Option<&mut [u64]>,
+    ) {
         let head = pte.frame();
         let small = |i: u64, bits: u64| match table::state(pte) {
             State::Special(_) => Pte::new(crate::fault::zero_page(), bits),
@@ -76,12 +102,29 @@ impl Mm {
         } else {
             pte
         };
-        if let State::Page(head) = table::state(was) {
-            compound::break_up(head);
-        }
         let bits = was.bits() & !Pte::LARGE;
         for i in 0..compound::FRAMES {
             Slot::of(table, i as usize).store(small(i, bits));
+        }
+        if let State::Page(head) = table::state(was) {
+            let alone = compound::is_alone(head);
+            compound::break_up(head);
+            if let Some(zeroes) = zeroes.filter(|_| alone) {
+                let zero = Pte::new(
+                    crate::fault::zero_page(),
+                    SPECIAL | bits & !(Pte::WRITABLE | Pte::DIRTY),
+                );
+                for i in 0..compound::FRAMES {
+                    let part = Pfn::new(head.raw() + i);
+                    // Nobody can write to it at present.
+                    if hal::phys::is_zero(part) {
+                        self.count_mapped(part, false, -1);
+                        frame(part).remove_map();
+                        Slot::of(table, i as usize).store(zero);
+                        zeroes[i as usize / 64] |= 1 << (i % 64);
+                    }
+                }
+            }
         }
         slot.store(Pte::new(table, Pte::PRESENT | Pte::WRITABLE | Pte::USER));
     }
@@ -137,5 +180,19 @@ impl Mm {
             State::Migrating(_) | State::Empty => return Err(Errno::EAGAIN),
         }
         Ok(())
+    }
+}
+
+impl Mm {
+    /// Whether a huge page that nobody else maps lies at `addr`. The tree is locked.
+    pub(crate) fn has_huge_alone(&self, addr: u64) -> bool {
+        let _lock = self.pt_lock(addr);
+        match table::find(self.root(), addr) {
+            Some((_, pte)) if table::is_huge(pte) => match table::state(pte) {
+                State::Page(pfn) => frame(pfn).kind() == Kind::AnonHuge && compound::is_alone(pfn),
+                _ => false,
+            },
+            _ => false,
+        }
     }
 }

@@ -13,6 +13,7 @@ mod process;
 mod sched;
 mod spread;
 mod stall;
+mod thp;
 mod wakeup;
 
 use crate::clock::Samples;
@@ -43,6 +44,7 @@ pub fn all() -> Vec<Op> {
         perf::OPS,
         files::OPS,
         hugetlb::OPS,
+        thp::OPS,
     ];
     areas.iter().flat_map(|ops| ops.iter()).map(|own| op(own.name, own.run)).collect()
 }

@@ -1,5 +1,6 @@
 //! Operations on memory: mapping, changing, touching.
 
+use super::thp::Thp;
 use super::{Maker, Range};
 use crate::arena::{self, PAGE};
 use crate::ops::Kind;
@@ -63,7 +64,8 @@ impl Maker<'_> {
         // A shared mapping without a file has a number, too, whatever descriptor is named.
         let shared = flags & 0x23 == 0x21;
         let modulus = if shared { 0 } else { 1 };
-        self.ranges.push(Range { at, pages, unit: 1 });
+        let unit = self.unit();
+        self.ranges.push(Range { at, pages, unit });
         self.push(worker, Kind::Mmap, &[at, bytes, prot, flags, object, offset, modulus]);
     }
 
@@ -71,7 +73,9 @@ impl Maker<'_> {
         let range = self.within();
         let stride = self.random.of(&[1, 1, 1, 2, 5]) * range.unit;
         let pages = (range.pages / stride).max(1);
-        let pages = if self.spend(pages) { pages } else { 1 };
+        // Each may bring a huge page in.
+        let cost = if self.thp == Thp::None { pages } else { pages * stride };
+        let pages = if self.spend(cost) { pages } else { 1 };
         let how = self.random.of(&[0, 0, 1]);
         let value = self.random.below(1000);
         self.push(worker, Kind::Touch, &[range.at, pages, stride, how, value]);
@@ -97,7 +101,9 @@ impl Maker<'_> {
         let flags = self.random.of(&[0, 0, 1, 1, 3, 3, 3, 5, 7, 2, 4, 8, u64::MAX]);
         let to = self.fresh();
         if flags & 2 != 0 && new < 1 << 40 {
-            self.ranges.push(Range { at: to, pages: new.div_ceil(PAGE).max(1), unit: 1 });
+            let unit = self.unit();
+            let pages = new.div_ceil(PAGE).max(1).next_multiple_of(unit);
+            self.ranges.push(Range { at: to, pages, unit });
         }
         self.push(worker, Kind::Mremap, &[at, bytes, new, flags, to]);
     }
@@ -122,6 +128,7 @@ impl Maker<'_> {
             17 => 24,
             18 => self.random.of(&[0, 1, 2, 3]),
             19 => self.random.of(&[14, 15]),
+            20 if self.thp != Thp::None => self.random.of(&[14, 14, 15]),
             20 => self.random.of(&[16, 17]),
             21 => 20,
             22 => self.random.of(&[5, 6, 7, 26, 50, 99, u64::MAX]),

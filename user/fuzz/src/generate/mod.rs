@@ -10,6 +10,7 @@ mod memory;
 mod objects;
 mod people;
 mod policies;
+mod thp;
 
 use crate::arena::{self, PAGE};
 use crate::block::OBJECTS;
@@ -17,6 +18,7 @@ use crate::machine::Machine;
 use crate::ops::{Kind, Op, WORKERS};
 use crate::random::Random;
 use crate::starts::Starts;
+use thp::Thp;
 
 /// Operations of a sequence, at least and at most.
 const LENGTHS: (u64, u64) = (12, 64);
@@ -70,6 +72,8 @@ struct Maker<'a> {
     threads: bool,
     /// Whether it has a pool of huge pages.
     huge: bool,
+    /// Whether it has transparent huge pages.
+    thp: Thp,
     /// Pages that may still be touched before a node could run out of memory.
     budget: u64,
     starts: Starts,
@@ -81,6 +85,7 @@ impl<'a> Maker<'a> {
         let forks = random.chance(1, 3);
         let threads = random.chance(1, 4);
         let huge = random.chance(1, 4);
+        let thp = if huge { Thp::None } else { Thp::any(&mut random) };
         let mut alive = [false; WORKERS];
         alive[0] = true;
         Self {
@@ -90,9 +95,10 @@ impl<'a> Maker<'a> {
             objects: [None; OBJECTS],
             alive,
             // Linux counts reservations wrongly while a child has its parent's huge pages.
-            forks: forks && !huge,
+            forks: forks && !huge && thp != Thp::Whole,
             threads,
             huge,
+            thp,
             // An eighth of the smallest node, in pages.
             budget: machine.least_memory() * 256 / 8,
             starts: Starts::default(),
@@ -109,6 +115,9 @@ impl<'a> Maker<'a> {
         }
         if self.huge {
             self.fill_pool();
+        }
+        if self.thp != Thp::None {
+            self.push(0, Kind::Thp, &[1]);
         }
         self.map(0);
         while (self.ops.len() as u64) < length {
@@ -136,6 +145,8 @@ impl<'a> Maker<'a> {
             30..42 => self.mbind(worker),
             42..49 => self.setpol(worker),
             49..52 => self.getpol(worker),
+            // Linux moves all that was one page once, wherever the parts are by now.
+            52..60 if self.thp == Thp::Parts => self.madvise(worker),
             52..57 => self.movepages(worker),
             57..60 => self.migrate(worker),
             60..64 => self.mremap(worker),
@@ -150,6 +161,7 @@ impl<'a> Maker<'a> {
             94..97 => self.pin(worker),
             97..98 => self.affinity(worker),
             98 if self.huge => self.pool(worker),
+            98 if self.thp != Thp::None => self.allow_thp(worker),
             _ => self.push(worker, Kind::Maps, &[]),
         }
     }
@@ -157,6 +169,9 @@ impl<'a> Maker<'a> {
     // ---- Addresses and lengths.
 
     fn pages(&mut self) -> u64 {
+        if let Some(pages) = self.pages_thp() {
+            return pages;
+        }
         match self.random.below(20) {
             0..5 => 1,
             5..13 => 1 + self.random.below(16),
@@ -168,6 +183,9 @@ impl<'a> Maker<'a> {
 
     /// A place for something new: beside or within something old, or anywhere.
     fn fresh(&mut self) -> u64 {
+        if let Some(at) = self.fresh_thp() {
+            return at;
+        }
         if !self.ranges.is_empty() && self.random.chance(1, 2) {
             let range = self.old();
             let offset = match self.random.below(4) {
@@ -186,7 +204,7 @@ impl<'a> Maker<'a> {
 
     fn old(&mut self) -> Range {
         if self.ranges.is_empty() {
-            return Range { at: arena::at(0, 64), pages: 16, unit: 1 };
+            return Range { at: arena::at(0, 512), pages: 512, unit: self.unit() };
         }
         // The latest ones are the most likely to be there still.
         let last = self.ranges.len() as u64;
@@ -199,7 +217,7 @@ impl<'a> Maker<'a> {
     /// A range that was mapped, a part of it, or a bit more.
     fn within(&mut self) -> Range {
         let range = self.old();
-        if range.unit > 1 && self.random.chance(3, 4) {
+        if range.unit > 1 && (self.thp == Thp::Whole || self.random.chance(3, 4)) {
             return self.within_huge(range);
         }
         match self.random.below(8) {
@@ -237,6 +255,7 @@ impl<'a> Maker<'a> {
     }
 
     fn spend(&mut self, pages: u64) -> bool {
+        let pages = if self.thp == Thp::None { pages } else { pages.next_multiple_of(thp::HUGE) };
         let enough = pages <= self.budget;
         self.budget -= if enough { pages } else { 0 };
         enough

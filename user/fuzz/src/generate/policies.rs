@@ -1,6 +1,7 @@
 //! Operations on policies and on where pages are.
 
 use super::Maker;
+use super::thp::Thp;
 use crate::ops::{Kind, WORKERS};
 
 const STATIC: u64 = 1 << 15;
@@ -69,6 +70,7 @@ impl Maker<'_> {
             18 => 6,
             _ => self.random.of(&[8, 16, 7, u64::MAX, 1 << 32]),
         };
+        let flags = if self.thp == Thp::Parts { flags & 1 } else { flags };
         self.push(worker, Kind::Mbind, &[at, bytes, mode, mask, shape, maxnode, flags]);
     }
 

@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = tests![
     protect_and_unmap_in_the_middle,
     move_and_grow,
     a_page_is_copied_on_write,
+    a_huge_page_is_touched_split_and_moved,
     a_long_way_apart,
     advise,
     lock,
@@ -40,6 +41,44 @@ fn map_and_touch() {
         })?;
         munmap(at, ONE)?;
         Ok(())
+    });
+}
+
+/// Without memory for a huge page there are small ones; without a table for its parts it stays whole.
+fn a_huge_page_is_touched_split_and_moved() {
+    use crate::thp::{HUGE, PAGES, Settings};
+    let _settings = Settings::always();
+    let nodes = nodes();
+    each_fails(&[], |turn| {
+        let at = crate::thp::map(2);
+        let touched = turn.call(|| {
+            get(at + HUGE);
+            put(at, 1);
+            Ok(())
+        });
+        touched?;
+        let steps = crate::child::Steps::new();
+        let child = crate::child::spawn(|| steps.await_(1));
+        let result = turn.call(|| {
+            put(at, 1);
+            mprotect(at + 4 * PAGE, 4, libc::PROT_READ)?;
+            put(at + HUGE, 1);
+            madvise(at + HUGE + PAGE, 4, libc::MADV_DONTNEED)?;
+            munmap(at + 8 * PAGE, 2)
+        });
+        steps.reach(1);
+        assert_eq!(crate::child::join(child), 0);
+        steps.end();
+        verify_alive(at);
+        munmap(at, 2 * PAGES)?;
+        result?;
+        let at = crate::thp::map(1);
+        put(at, 1);
+        let to = *nodes.last().unwrap();
+        let result = turn.call(|| mbind(at, PAGES, BIND, &[to], MOVE));
+        verify_alive(at);
+        munmap(at, PAGES)?;
+        result.map(drop)
     });
 }
 

@@ -59,7 +59,9 @@ fn on_a_node_without_memory_it_must_be_asked_for() {
         assert!(!came_whole(at));
         let near = nearest(node, &with_memory);
         assert!(near.contains(&(node_at(at) as usize)));
-        let advised = placed(|at| drop(madvise(at, PAGES, libc::MADV_HUGEPAGE)));
+        let advised = placed(|at| {
+            madvise(at, PAGES, libc::MADV_HUGEPAGE).unwrap();
+        });
         assert!(near.contains(&advised), "{advised}");
     });
 }
@@ -69,7 +71,9 @@ fn a_policy_places_all_of_it() {
     let nodes = at_least(2);
     for &node in &nodes {
         for mode in [PREFERRED, BIND, PREFERRED_MANY, INTERLEAVE, WEIGHTED] {
-            let found = placed(|at| drop(mbind(at, PAGES, mode, &[node], 0).unwrap()));
+            let found = placed(|at| {
+                mbind(at, PAGES, mode, &[node], 0).unwrap();
+            });
             assert_eq!(found, node, "mode {mode}");
         }
     }

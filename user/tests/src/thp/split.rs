@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = tests![
     a_part_is_protected,
     a_part_is_given_back,
     a_part_is_freed_lazily,
+    advice_on_a_part_gives_back_what_is_zero,
     a_part_has_a_policy_of_its_own,
     a_part_is_moved_away,
     a_whole_page_keeps_its_size_when_it_is_moved,
@@ -112,6 +113,36 @@ fn a_part_is_freed_lazily() {
     madvise(at + 4 * PAGE, 4, libc::MADV_FREE).unwrap();
     verify(at, 4, 6);
     assert_eq!(smaps(at, ["Rss", "AnonHugePages", "LazyFree"]), [KIB, 0, 16]);
+}
+
+fn advice_on_a_part_gives_back_what_is_zero() {
+    let _settings = Settings::always();
+    for advice in [libc::MADV_COLD, libc::MADV_PAGEOUT, libc::MADV_FREE] {
+        let at = map(1);
+        put(at + 3 * PAGE, 1);
+        put(at + 9 * PAGE, 0);
+        if huge_kib(at) != KIB {
+            crate::harness::skip!("no huge page was free");
+        }
+        madvise(at, PAGES, libc::MADV_COLD).unwrap();
+        assert_eq!(smaps(at, ["AnonHugePages", "Rss"]), [KIB, KIB], "as a whole");
+        madvise(at + 100 * PAGE, 1, advice).unwrap();
+        assert_eq!(smaps(at, ["AnonHugePages", "Rss"]), [0, 4], "{advice}");
+        let found = nodes_at(at, PAGES);
+        assert!(found.iter().enumerate().all(|(i, node)| (i == 3) == (*node >= 0)), "{found:?}");
+        assert_eq!((get(at + 3 * PAGE), get(at + 4 * PAGE)), (1, 0));
+        put(at + 4 * PAGE, 2);
+        assert_eq!(smaps(at, ["Rss"]), [8]);
+        // What others have, too, is left alone.
+        let at = filled(20);
+        let steps = Steps::new();
+        let child = spawn(|| steps.await_(1));
+        madvise(at + 100 * PAGE, 1, advice).unwrap();
+        assert_eq!(huge_kib(at), KIB, "{advice}");
+        steps.reach(1);
+        assert_eq!(join(child), 0);
+        verify(at, PAGES, 20);
+    }
 }
 
 fn a_part_has_a_policy_of_its_own() {
