@@ -9,6 +9,7 @@ use core::sync::atomic::Ordering;
 use frames::{Kind, Page, compound, frame};
 use hal::Pfn;
 use hal::paging::{Pte, Slot};
+use hal::user::USER_END;
 
 impl Mm {
     /// Splits the huge page across `addr`, if one begins before it. Huge pages of the pool are left
@@ -32,6 +33,10 @@ impl Mm {
     }
 
     fn split(&self, addr: u64, trim: bool) -> Result<()> {
+        // Whoever asks may name an address without an area: the kernel's own huge pages stay.
+        if addr >= USER_END {
+            return Ok(());
+        }
         let is_transparent = |pte: Pte| {
             let pool = match table::state(pte) {
                 State::Page(pfn) | State::Migrating(pfn) => {

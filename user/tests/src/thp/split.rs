@@ -11,6 +11,7 @@ use crate::numa::{BIND, at_least, mbind, node_at, nodes_at, vmstat};
 pub const TESTS: &[Test] = tests![
     a_part_is_unmapped,
     a_part_is_protected,
+    addresses_of_the_kernel_are_not_split,
     a_part_is_given_back,
     a_part_is_freed_lazily,
     advice_on_a_part_gives_back_what_is_zero,
@@ -84,6 +85,25 @@ fn a_part_is_protected() {
     put(at, get(at));
     assert_eq!(huge_kib(at), KIB);
     verify(at, PAGES, 3);
+}
+
+fn addresses_of_the_kernel_are_not_split() {
+    let _settings = Settings::always();
+    let enomem = Err(crate::sys::Errno(libc::ENOMEM));
+    // Ranges that end or begin within what the kernel may map by huge pages.
+    for at in [0x7fff_ffff_f000, 0x8000_0000_0000, 0xffff_8000_0010_0000usize] {
+        for pages in [1, 3, PAGES] {
+            assert_eq!(madvise(at, pages, libc::MADV_HUGEPAGE), enomem, "{at:#x}");
+            assert_eq!(madvise(at, pages, libc::MADV_DONTFORK), enomem, "{at:#x}");
+            assert_eq!(madvise(at, pages, libc::MADV_COLD), enomem, "{at:#x}");
+            assert_eq!(mprotect(at, pages, libc::PROT_READ), enomem, "{at:#x}");
+            assert!(mbind(at, pages, BIND, &crate::numa::nodes(), 0).is_err(), "{at:#x}");
+            assert!(sys!(libc::SYS_mlock, at, pages * PAGE).is_err(), "{at:#x}");
+            let _ = munmap(at, pages);
+        }
+    }
+    let at = filled(30);
+    verify(at, PAGES, 30);
 }
 
 fn a_part_is_given_back() {
