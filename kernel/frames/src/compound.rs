@@ -58,6 +58,8 @@ pub fn is_whole(head: Pfn) -> bool {
 }
 
 /// True when the block is whole and one entry has it alone.
+#[cold]
+#[inline(never)]
 pub fn is_alone(head: Pfn) -> bool {
     let _lock = lock(head);
     is_whole(head) && frame(head).refs() == 1
@@ -69,6 +71,8 @@ fn each(head: Pfn, mut f: impl FnMut(Pfn)) {
 }
 
 /// One more entry maps it: a reference and a map.
+#[cold]
+#[inline(never)]
 pub fn enter(head: Pfn) {
     let _lock = lock(head);
     each(head, |pfn| {
@@ -78,6 +82,8 @@ pub fn enter(head: Pfn) {
 }
 
 /// A fork shares it: one more entry maps it, and nobody may write to it without a look.
+#[cold]
+#[inline(never)]
 pub fn share(head: Pfn) {
     let _lock = lock(head);
     each(head, |pfn| {
@@ -88,6 +94,8 @@ pub fn share(head: Pfn) {
 }
 
 /// One entry less maps it, in which the hardware had noted `flags`; the reference is still there.
+#[cold]
+#[inline(never)]
 pub fn unmap(head: Pfn, flags: u32) {
     let _lock = lock(head);
     each(head, |pfn| {
@@ -99,12 +107,16 @@ pub fn unmap(head: Pfn, flags: u32) {
 }
 
 /// An entry that was unmapped maps it again, with the reference that it had.
+#[cold]
+#[inline(never)]
 pub fn map(head: Pfn) {
     let _lock = lock(head);
     each(head, |pfn| frame(pfn).add_map());
 }
 
 /// Gives the reference of an entry back.
+#[cold]
+#[inline(never)]
 pub fn put(head: Pfn) {
     let whole = {
         let _lock = lock(head);
@@ -123,12 +135,16 @@ pub fn put(head: Pfn) {
 
 /// Takes all references of a whole block away if there are exactly `expected` (see
 /// [`crate::Frame::freeze`]).
+#[cold]
+#[inline(never)]
 pub fn freeze(head: Pfn, expected: u32) -> bool {
     let _lock = lock(head);
     is_whole(head) && frame(head).freeze(expected)
 }
 
 /// Breaks it up, if it is whole. The caller has the reference of an entry.
+#[cold]
+#[inline(never)]
 pub fn break_up(head: Pfn) {
     let _lock = lock(head);
     if !is_whole(head) {

@@ -333,10 +333,8 @@ fn point_at_new(spaces: &[&Arc<Mm>], page: &Moving) {
 #[inline(always)]
 fn copy(old: Pfn, new: &Page, reason: Reason) {
     let (from, to) = (frame(old), new.frame());
-    if from.kind() == Kind::HugeTlb {
+    if from.kind() == Kind::HugeTlb || from.kind() == Kind::AnonHuge {
         copy_huge(old, new);
-    } else if from.kind() == Kind::AnonHuge {
-        copy_block(old, new);
     } else {
         hal::phys::copy(new.pfn(), old);
         let (owner, index) = from.owner();
@@ -349,22 +347,20 @@ fn copy(old: Pfn, new: &Page, reason: Reason) {
     to.set_why(why);
 }
 
-/// The same of a page of the pool, which has other properties.
+/// The same of a huge page: what the pool knows of one of its own.
 #[cold]
+#[inline(never)]
 fn copy_huge(old: Pfn, new: &Page) {
     new.copy_from(old);
+    if frame(old).kind() == Kind::AnonHuge {
+        let (owner, index) = frame(old).owner();
+        new.frame().set_owner(owner, index);
+        let kept = flag::DIRTY | flag::REFERENCED | flag::LAZY_FREE | flag::FORKED;
+        new.frame().set(frame(old).flags() & kept);
+        return;
+    }
     hugetlb::moved(old, new.pfn());
     new.frame().set(frame(old).flags() & (flag::DIRTY | flag::REFERENCED | flag::PRIVATE));
-}
-
-/// The same of a transparent huge page.
-#[cold]
-fn copy_block(old: Pfn, new: &Page) {
-    new.copy_from(old);
-    let (owner, index) = frame(old).owner();
-    new.frame().set_owner(owner, index);
-    let kept = flag::DIRTY | flag::REFERENCED | flag::LAZY_FREE | flag::FORKED;
-    new.frame().set(frame(old).flags() & kept);
 }
 
 /// Copies the page and points everybody to the copy; or puts it back.

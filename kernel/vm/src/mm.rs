@@ -340,6 +340,7 @@ impl Mm {
 
     /// As [`Mm::release`], of an entry of the second level.
     #[cold]
+    #[inline(never)]
     fn release_huge(&self, pte: Pte) -> Option<Taken> {
         let noted = [(Pte::DIRTY, flag::DIRTY), (Pte::ACCESSED, flag::REFERENCED)];
         let noted = noted.iter().filter(|(bit, _)| pte.has(*bit)).fold(0, |all, (_, f)| all | f);
@@ -470,18 +471,24 @@ impl Taken {
     /// Gives an entry of a batch back.
     #[inline(always)]
     pub(crate) fn give_back(entry: Pfn) {
-        drop(Self(entry));
+        if entry.raw() & Self::BLOCK == 0 {
+            drop(Page::from_raw(entry));
+        } else {
+            Self::put_block(entry);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_block(entry: Pfn) {
+        compound::put(Pfn::new(entry.raw() & !Self::BLOCK));
     }
 }
 
 impl Drop for Taken {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.0.raw() & Self::BLOCK == 0 {
-            drop(Page::from_raw(self.0));
-        } else {
-            compound::put(Pfn::new(self.0.raw() & !Self::BLOCK));
-        }
+        Self::give_back(self.0);
     }
 }
 

@@ -177,6 +177,8 @@ impl Mm {
 
     /// Splits the transparent huge page at `addr`, for which there is no place as a whole, and moves
     /// its parts; whether all that `target` wants elsewhere are there.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn move_parts(&self, addr: u64, reason: Reason, target: &mut impl Target) -> bool {
         let mut all = true;
         for chunk in 0..HUGE / PAGE / BATCH as u64 {

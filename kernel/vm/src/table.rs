@@ -81,6 +81,21 @@ pub fn find(root: Pfn, addr: u64) -> Option<(Slot, Pte)> {
     Some((slot, slot.load()))
 }
 
+/// True where the entry of the second level for `addr` is that of a huge page.
+#[inline]
+pub fn is_huge_at(root: Pfn, addr: u64) -> bool {
+    let va = VirtAddr::new(addr);
+    let mut table = root;
+    for level in [4, 3] {
+        let pte = Slot::of(table, index(va, level)).load();
+        if !pte.present() {
+            return false;
+        }
+        table = pte.frame();
+    }
+    is_huge(Slot::of(table, index(va, 2)).load())
+}
+
 /// What the leaf entry of `addr` stands for.
 #[inline]
 pub fn state_at(root: Pfn, addr: u64) -> State {
@@ -172,31 +187,42 @@ pub fn next_table(root: Pfn, mut at: u64, end: u64) -> u64 {
     end
 }
 
+/// Calls `f` with what each leaf slot in `[start, end)` held at one moment, as [`for_each`] does. Needs
+/// no lock beside the area tree's: where a table is, one stays.
+pub fn for_each_entry(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Pte) -> bool) {
+    let mut at = next_table(root, start, end);
+    while at < end {
+        let begin = at & !(HUGE - 1);
+        let stop = end.min(begin + HUGE);
+        let mut on = true;
+        match find(root, at) {
+            Some((_, pte)) if is_huge(pte) => on = f(begin, pte),
+            Some(_) => for_each(root, at, stop, |at, slot| {
+                on = f(at, slot.load());
+                on
+            }),
+            None => {}
+        }
+        if !on {
+            return;
+        }
+        at = next_table(root, stop, end);
+    }
+}
+
 /// Calls `f` for every leaf slot in `[start, end)` whose table exists, by address; stops when `f`
 /// returns false. A huge page is one slot, at the address where the page begins. The page-table lock
 /// is held, or no huge page is split meanwhile.
-#[inline(always)]
 pub fn for_each(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Slot) -> bool) {
-    walk(root, start, end, |at, slot, _| f(at, slot));
-}
-
-/// As [`for_each`], with what each slot held at one moment: needs no lock beside the area tree's.
-pub fn for_each_entry(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Pte) -> bool) {
-    walk(root, start, end, |at, slot, huge| f(at, huge.unwrap_or_else(|| slot.load())));
-}
-
-/// Walks leaf slots; `f` also gets the entry of a huge page as it was found.
-#[inline(always)]
-fn walk(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Slot, Option<Pte>) -> bool) {
     let mut at = start;
     'next: while at < end {
         let va = VirtAddr::new(at);
         let mut table = root;
-        let mut huge = None;
+        let mut huge = false;
         for level in [4u32, 3, 2] {
             let pte = Slot::of(table, index(va, level)).load();
             if level == 2 && is_huge(pte) {
-                huge = Some(pte);
+                huge = true;
                 break;
             }
             if !pte.present() {
@@ -207,7 +233,7 @@ fn walk(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Slot, Option<Pte
             table = pte.frame();
         }
         let begin = at & !(HUGE - 1);
-        let (mut slot, step, stop) = if huge.is_some() {
+        let (mut slot, step, stop) = if huge {
             at = begin;
             (index(va, 2), HUGE, begin + HUGE)
         } else {
@@ -215,7 +241,7 @@ fn walk(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Slot, Option<Pte
         };
         // The only call of `f`, so that it is part of this loop.
         while at < stop {
-            if !f(at, Slot::of(table, slot), huge) {
+            if !f(at, Slot::of(table, slot)) {
                 return;
             }
             at += step;

@@ -64,6 +64,8 @@ fn take(placement: &Placement<'_>, nodes: impl Iterator<Item = numa::NodeId>) ->
 }
 
 /// A block to move to: of what the policy allows, as by a caller that would wait for memory.
+#[cold]
+#[inline(never)]
 pub(crate) fn take_for_migration(placement: &Placement<'_>) -> Option<Page> {
     take(placement, placement.nodes_for_huge(true))
 }

@@ -15,6 +15,7 @@ impl Mm {
     /// Splits the huge page across `addr`, if one begins before it. Huge pages of the pool are left
     /// alone. ENOMEM without memory for the table; EAGAIN while the page moves. The area tree is
     /// locked.
+    #[inline]
     pub(crate) fn split_across(&self, addr: u64) -> Result<()> {
         if addr.is_multiple_of(HUGE) { Ok(()) } else { self.split_huge(addr) }
     }
@@ -23,20 +24,22 @@ impl Mm {
     /// [`Mm::split_across`].
     #[inline]
     pub(crate) fn split_huge(&self, addr: u64) -> Result<()> {
+        // Whoever asks may name an address without an area: the kernel's own huge pages stay.
+        if addr >= USER_END || !table::is_huge_at(self.root(), addr) {
+            return Ok(());
+        }
         self.split(addr, false)
     }
 
     /// As [`Mm::split_huge`]; of a page that nobody else maps those parts are given back that hold
     /// nothing but zeroes, as Linux does where it splits the page itself and not its mapping alone.
     pub(crate) fn split_and_trim(&self, addr: u64) -> Result<()> {
-        self.split(addr, true)
+        if addr >= USER_END { Ok(()) } else { self.split(addr, true) }
     }
 
+    #[cold]
+    #[inline(never)]
     fn split(&self, addr: u64, trim: bool) -> Result<()> {
-        // Whoever asks may name an address without an area: the kernel's own huge pages stay.
-        if addr >= USER_END {
-            return Ok(());
-        }
         let is_transparent = |pte: Pte| {
             let pool = match table::state(pte) {
                 State::Page(pfn) | State::Migrating(pfn) => {
