@@ -9,7 +9,7 @@ use crate::{HUGE, PAGE, env};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use frames::fallible::{Grow, TryMap};
+use frames::fallible::{Grow, TryMap, TryVec};
 use frames::meta::Reason;
 use frames::{Kind, compound, frame};
 use hal::Pfn;
@@ -195,8 +195,11 @@ impl Mm {
                 for i in 0..BATCH as u64 {
                     let at = addr + (chunk * BATCH as u64 + i) * PAGE;
                     let Some(pfn) = self.frame_at(at).filter(|_| vma.end > at) else { continue };
-                    if let Some(to) = target(vma, at, frame(pfn).node(), false) {
-                        parts.push(Candidate { addr: at, pfn, to });
+                    let Some(to) = target(vma, at, frame(pfn).node(), false) else { continue };
+                    // Without memory for the list the rest stays.
+                    if parts.try_push(Candidate { addr: at, pfn, to }).is_err() {
+                        all = false;
+                        break;
                     }
                 }
             }
