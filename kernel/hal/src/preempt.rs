@@ -40,3 +40,17 @@ pub fn disable() {}
 /// Undoes one [`disable`]; reschedules when it was the last and a reschedule is wanted.
 #[cfg(not(target_os = "none"))]
 pub fn enable() {}
+
+/// True when somebody else wants this CPU: what holds a spinning lock for long looks now and then,
+/// and lets go of it.
+#[cfg(target_os = "none")]
+#[inline(always)]
+pub fn is_wanted() -> bool {
+    crate::x86::percpu::preempt_state().1
+}
+
+/// True when somebody else wants this CPU.
+#[cfg(not(target_os = "none"))]
+pub fn is_wanted() -> bool {
+    false
+}

@@ -97,7 +97,7 @@ impl Mm {
         while at < vma.end && outcome.is_ok() {
             let stop = vma.end.min((at & !((1 << 21) - 1)) + (1 << 21));
             let _lock = self.pt_lock(at);
-            table::for_each(self.root(), at, stop, |addr, slot| {
+            let next = table::for_each_in_turns(self.root(), at, stop, |addr, slot| {
                 let old = slot.load();
                 if table::is_huge(old) {
                     outcome = self.copy_huge(child, addr, (slot, old), protected);
@@ -143,7 +143,7 @@ impl Mm {
                 target.store(entry);
                 true
             });
-            at = table::next_table(self.root(), stop, vma.end);
+            at = table::next_table(self.root(), next, vma.end);
         }
         outcome
     }

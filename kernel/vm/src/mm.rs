@@ -377,16 +377,14 @@ impl Mm {
     /// zero page's too, which is no page to be dropped.
     pub fn take_pages(&self, start: u64, end: u64, pages: &mut Batch) -> (bool, u64) {
         let mut known = false;
-        let mut full = None;
         let mut at = table::next_table(self.root, start, end);
         while at < end {
             // One lock covers 2 MiB.
             let stop = end.min((at & !((1 << 21) - 1)) + (1 << 21));
             let lock = self.pt_lock(at);
-            table::for_each(self.root, at, stop, |addr, slot| {
+            let next = table::for_each_in_turns(self.root, at, stop, |_, slot| {
                 if slot.load().0 != 0 {
                     if pages.is_full() {
-                        full = Some(addr);
                         return false;
                     }
                     let pte = slot.swap(Pte::EMPTY);
@@ -399,12 +397,12 @@ impl Mm {
                 true
             });
             drop(lock);
-            if full.is_some() {
+            at = table::next_table(self.root, next, end);
+            if next < stop && pages.is_full() {
                 break;
             }
-            at = table::next_table(self.root, stop, end);
         }
-        (known || !pages.is_empty(), full.unwrap_or(end))
+        (known || !pages.is_empty(), at)
     }
 
     /// Unmaps the pages of `[start, end)`, flushes, and frees them.
@@ -549,14 +547,12 @@ impl Mm {
         let mut at = table::next_table(self.root, start, end);
         while at < end {
             let stop = end.min((at & !((1 << 21) - 1)) + (1 << 21));
-            let mut next = None;
             let lock = self.pt_lock(at);
-            table::for_each(self.root, at, stop, |addr, slot| {
+            let next = table::for_each_in_turns(self.root, at, stop, |_, slot| {
                 if let State::Page(pfn) = table::state(slot.load())
                     && wanted(pfn)
                 {
                     if pages.is_full() {
-                        next = Some(addr);
                         return false;
                     }
                     let pte = slot.swap(Pte::EMPTY);
@@ -569,14 +565,12 @@ impl Mm {
                 true
             });
             drop(lock);
-            match next {
-                Some(next) => {
-                    tlb::shootdown(self, from, next, false);
-                    pages.empty(Taken::give_back);
-                    (from, at) = (next, next);
-                }
-                None => at = table::next_table(self.root, stop, end),
+            if pages.is_full() {
+                tlb::shootdown(self, from, next, false);
+                pages.empty(Taken::give_back);
+                from = next;
             }
+            at = table::next_table(self.root, next, end);
         }
         if !pages.is_empty() {
             tlb::shootdown(self, from, end, false);

@@ -126,7 +126,7 @@ impl Mm {
         while at < end {
             let stop = end.min((at & !((1 << 21) - 1)) + (1 << 21));
             let _lock = self.pt_lock(at);
-            table::for_each(self.root(), at, stop, |_, slot| {
+            let next = table::for_each_in_turns(self.root(), at, stop, |_, slot| {
                 let old = slot.load();
                 match table::state(old) {
                     State::Page(pfn) => {
@@ -157,7 +157,7 @@ impl Mm {
                 }
                 true
             });
-            at = table::next_table(self.root(), stop, end);
+            at = table::next_table(self.root(), next, end);
         }
         if changed {
             tlb::shootdown(self, start, end, false);

@@ -20,7 +20,7 @@ impl Mm {
                 // One lock covers 2 MiB.
                 let stop = vma.end.min((at & !((1 << 21) - 1)) + (1 << 21));
                 let _lock = self.pt_lock(at);
-                table::for_each(self.root(), at, stop, |_, slot| {
+                let next = table::for_each_in_turns(self.root(), at, stop, |_, slot| {
                     let pte = slot.load();
                     if let State::Page(pfn) = table::state(pte)
                         && (if frame(pfn).is_private() { private } else { objects })
@@ -31,7 +31,7 @@ impl Mm {
                     }
                     true
                 });
-                at = table::next_table(self.root(), stop, vma.end);
+                at = table::next_table(self.root(), next, vma.end);
             }
         }
         tlb::shootdown(self, 0, USER_END, false);

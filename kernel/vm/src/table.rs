@@ -213,7 +213,26 @@ pub fn for_each_entry(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Pt
 /// Calls `f` for every leaf slot in `[start, end)` whose table exists, by address; stops when `f`
 /// returns false. A huge page is one slot, at the address where the page begins. The page-table lock
 /// is held, or no huge page is split meanwhile.
-pub fn for_each(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Slot) -> bool) {
+pub fn for_each(root: Pfn, start: u64, end: u64, f: impl FnMut(u64, Slot) -> bool) {
+    walk::<false>(root, start, end, f);
+}
+
+/// As [`for_each`], but after each 32 slots it stops also when somebody else wants this CPU: nobody
+/// is to wait while all of a table is gone through under its lock. Where to go on; `end` when through.
+pub fn for_each_in_turns(root: Pfn, start: u64, end: u64, f: impl FnMut(u64, Slot) -> bool) -> u64 {
+    walk::<true>(root, start, end, f)
+}
+
+/// Walks leaf slots. Where to go on, as [`for_each_in_turns`] (with TURNS) and [`for_each`] (without)
+/// stop.
+#[inline(always)]
+fn walk<const TURNS: bool>(
+    root: Pfn,
+    start: u64,
+    end: u64,
+    mut f: impl FnMut(u64, Slot) -> bool,
+) -> u64 {
+    const TURN: u64 = 32 * PAGE;
     let mut at = start;
     'next: while at < end {
         let va = VirtAddr::new(at);
@@ -239,15 +258,25 @@ pub fn for_each(root: Pfn, start: u64, end: u64, mut f: impl FnMut(u64, Slot) ->
         } else {
             (index(va, 1), PAGE, end.min(begin + HUGE))
         };
-        // The only call of `f`, so that it is part of this loop.
-        while at < stop {
-            if !f(at, Slot::of(table, slot)) {
-                return;
+        loop {
+            let turn = if TURNS { stop.min(at + TURN) } else { stop };
+            // The only call of `f`, so that it is part of this loop.
+            while at < turn {
+                if !f(at, Slot::of(table, slot)) {
+                    return at;
+                }
+                at += step;
+                slot += 1;
             }
-            at += step;
-            slot += 1;
+            if !TURNS || at >= stop {
+                break;
+            }
+            if hal::preempt::is_wanted() {
+                return at;
+            }
         }
     }
+    end
 }
 
 /// Takes out the tables on the way to `[start, end)` that serve only addresses in
