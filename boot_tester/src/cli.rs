@@ -120,7 +120,7 @@ pub struct MachineOptions {
 }
 
 /// What goes into the guest beside the program.
-#[derive(Args, Clone)]
+#[derive(Args, Clone, Default)]
 pub struct GuestOptions {
     /// Add a file, a program with its libraries, or a directory (at its own path, unless GUEST is given)
     #[arg(long, value_name = "HOST[:GUEST]")]
@@ -138,6 +138,12 @@ pub struct GuestOptions {
     /// Set a variable for the program, or pass it on by its name alone
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub env: Vec<OsString>,
+    /// Let the program run on these CPUs only: in a control group that has them (0-3,8)
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Let the program use memory of these nodes only: in a control group that has them
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
     /// Deterministic time: one instruction is one nanosecond, and the same run counts the same
     #[arg(long)]
     pub icount: bool,

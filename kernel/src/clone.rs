@@ -27,6 +27,8 @@ pub struct CloneArgs {
     pub parent_tid: u64,
     pub child_tid: u64,
     pub pidfd: u64,
+    /// The control group to begin in; None for the maker's.
+    pub cgroup: Option<cgroup::Id>,
 }
 
 const NAMESPACES: u64 = g::CLONE_NEWNS as u64
@@ -76,6 +78,7 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
         return Err(Errno::EAGAIN);
     }
     // What can be refused comes before the child has an id and memory.
+    let mut birth = crate::cgroup::birth::Birth::begin(args.cgroup)?;
     let mut files = parent.files.lock().clone();
     if !has(f, g::CLONE_FILES) {
         files = arc(files.duplicate()?)?;
@@ -113,6 +116,7 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     let params = child_params(&handle);
     // Each lock for its own copy only: in the expression below they would all be held to its end.
     let affinity = *parent.affinity.lock();
+    let asked_affinity = *parent.asked_affinity.lock();
     let numa = parent.numa.lock().clone();
     let creds = parent.creds.lock().clone();
     let comm = *parent.comm.lock();
@@ -137,6 +141,7 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
         comm,
         kernel_thread: false,
     });
+    *child.asked_affinity.lock() = asked_affinity;
     child.nice_when_fair.store(parent.nice_when_fair.load(Ordering::Relaxed), Ordering::Relaxed);
     let slack = parent.timer_slack.load(Ordering::Relaxed);
     child.timer_slack.store(slack, Ordering::Relaxed);
@@ -179,14 +184,19 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     {
         let _tree = table::TREE.lock();
         // A stop or the end of the group misses no thread.
-        if parent.signals.attention.load(Ordering::SeqCst) & (KILL | STOP) != 0 {
+        let joined = if parent.signals.attention.load(Ordering::SeqCst) & (KILL | STOP) != 0 {
+            Err(Errno::ERESTARTNOINTR)
+        } else {
+            birth.join(&child)
+        };
+        if let Err(error) = joined {
             drop(_tree);
             abandon(&child);
             if let Some(fd) = pidfd {
                 // Another thread may have closed it already.
                 let _ = parent.files.lock().clone().close(fd);
             }
-            return Err(Errno::ERESTARTNOINTR);
+            return Err(error);
         }
         process.place.lock().threads.join(child.clone());
         if !thread {
@@ -212,6 +222,7 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
         }
         table::add_task(&child);
     }
+    birth.settle(&child);
     if !thread {
         crate::time::itimer::on_start(&child);
     }
@@ -329,6 +340,7 @@ fn blank_process(pid: i32, signals: ProcessSignals) -> Process {
         child_events: WaitQueue::new(),
         thread_events: WaitQueue::new(),
         dead_threads: SpinLock::new(Use::default()),
+        cgroup_at_end: AtomicU64::new(cgroup::ROOT),
         remains: SpinLock::new(None),
         reaped_children: SpinLock::new(Use::default()),
         start_time: hal::time::now(),

@@ -114,6 +114,7 @@ fn release_memory() {
 /// Takes the thread out of its group; true when it was the last.
 fn leave_group(process: &Arc<Process>, task: &TaskRef) -> bool {
     let _tree = table::TREE.lock();
+    crate::cgroup::end::leave(task);
     {
         let _irq = hal::irq::IrqOff::new();
         crate::sched::charge_kernel(task);

@@ -7,6 +7,7 @@ extern crate alloc;
 
 mod access;
 mod boot;
+mod cgroup;
 mod chain;
 mod clone;
 mod console;

@@ -31,6 +31,7 @@ pub fn prepare() {
     crate::proc::register();
     crate::sys::register();
     crate::shares::register();
+    crate::cgroup::register();
     let root = crate::boot::init::root();
     if let Some((info, firmware)) = BOOT.get()
         && let Some((at, len)) = info.initramfs

@@ -89,6 +89,7 @@ fn reap(parent: &Process, child: &Arc<Process>, used: Use) {
         drop(gone);
     }
     table::remove_process(child.pid);
+    crate::cgroup::end::forget_leader(child);
     if let Some(kept) = child.kept.lock().take() {
         kept::discard(kept);
     }

@@ -109,6 +109,7 @@ fn write_image(init: &Path, image: &Path) -> Result<()> {
         traffic: false,
         modules: Vec::new(),
         shares: Vec::new(),
+        group: Vec::new(),
         fetch: Vec::new(),
         programs: vec![Program {
             path: "/bin/busybox".into(),

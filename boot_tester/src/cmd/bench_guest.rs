@@ -123,6 +123,7 @@ impl Bench {
             traffic: false,
             modules: Vec::new(),
             shares: Vec::new(),
+            group: Vec::new(),
             fetch: Vec::new(),
             programs: vec![Program { path: GUEST_PATH.into(), args, name: String::new() }],
         };

@@ -140,6 +140,7 @@ impl Fuzzer {
             traffic: false,
             modules: Vec::new(),
             shares: Vec::new(),
+            group: Vec::new(),
             fetch: Vec::new(),
             programs: vec![Program {
                 path: GUEST_PATH.into(),

@@ -7,6 +7,7 @@ mod bench_probe;
 mod bench_report;
 pub mod check;
 pub mod cpus;
+mod cpuset;
 pub mod doctor;
 pub mod fuzz;
 mod fuzz_calls;

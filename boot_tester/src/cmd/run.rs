@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::missing;
 use super::perf::{self, Perf};
 use super::prepare;
+use super::{cpuset, missing};
 use crate::build;
 use crate::cleanup::WorkDir;
 use crate::cli::{GuestOptions, MachineOptions, RunOptions, ShellOptions};
@@ -136,6 +136,7 @@ fn start(
     let progress = Progress::new(machine.verbose);
     prepare::check_append(&machine.append)?;
     let topology = prepare::topology(machine)?;
+    let group = cpuset::settings(guest, &topology)?;
     let mut counting = traffic::Wish::of(&wishes.traffic, &topology)?;
     let kernel = Choice::parse(&machine.kernel)?;
     if let Some(counting) = counting.as_mut().filter(|_| kernel.is_linux()) {
@@ -155,6 +156,7 @@ fn start(
         fetched: fetched(wishes, machine.verbose && !shares.is_empty()),
         modules: if shares.is_empty() { Vec::new() } else { kernel.modules(&progress)? },
         shares: &shares,
+        group,
     };
     write_image(&image, guest, mode, command, wishes, &parts, &progress)?;
     let size = image.metadata().context(image.display())?.len();
@@ -281,6 +283,8 @@ struct Parts<'a> {
     /// Kernel modules on this machine.
     modules: Vec<PathBuf>,
     shares: &'a [Share],
+    /// Files of the program's control group and what is written to them.
+    group: Vec<(String, String)>,
 }
 
 /// The guest's files that come back at the end.
@@ -399,6 +403,7 @@ fn write_image(
         traffic: wishes.traffic.how().is_some(),
         modules,
         shares: parts.shares.iter().map(|own| (own.tag.clone(), own.dir.clone())).collect(),
+        group: parts.group.clone(),
         fetch: parts.fetched.clone(),
         programs: vec![program],
     };

@@ -49,6 +49,8 @@ pub struct RunFile {
     pub modules: Vec<PathBuf>,
     /// Shared directories to mount: their tags, and where.
     pub shares: Vec<(String, PathBuf)>,
+    /// Files of the program's control group and what is written to them; none: no group.
+    pub group: Vec<(String, String)>,
     /// Files of the guest that come back when the program has ended.
     pub fetch: Vec<PathBuf>,
     pub programs: Vec<Program>,
@@ -80,6 +82,9 @@ impl RunFile {
         }
         for (tag, path) in &self.shares {
             let _ = writeln!(text, "share {tag} {}", encode(path.as_os_str()));
+        }
+        for (file, value) in &self.group {
+            let _ = writeln!(text, "group {file}={}", encode(OsStr::new(value)));
         }
         for path in &self.fetch {
             let _ = writeln!(text, "fetch {}", encode(path.as_os_str()));
@@ -130,6 +135,7 @@ mod tests {
             traffic: false,
             modules: vec!["/m/0.ko".into()],
             shares: vec![("share0".into(), "/a b".into())],
+            group: vec![("cpuset.mems".into(), "0,2".into())],
             fetch: Vec::new(),
             programs: vec![Program {
                 path: "/bin/x".into(),
@@ -139,7 +145,8 @@ mod tests {
         };
         assert_eq!(
             file.text(),
-            "mode pipe\ncwd /root\nenv A=b%20c\nmodule /m/0.ko\nshare share0 /a%20b\nprogram /bin/x\narg x\narg a%0ab%25\narg \n"
+            "mode pipe\ncwd /root\nenv A=b%20c\nmodule /m/0.ko\nshare share0 /a%20b\n\
+             group cpuset.mems=0,2\nprogram /bin/x\narg x\narg a%0ab%25\narg \n"
         );
     }
 }

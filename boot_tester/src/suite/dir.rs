@@ -169,6 +169,7 @@ impl Suite for DirSuite {
             traffic: false,
             modules: Vec::new(),
             shares: Vec::new(),
+            group: Vec::new(),
             fetch: Vec::new(),
             programs,
         };

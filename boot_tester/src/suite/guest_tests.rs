@@ -67,6 +67,7 @@ impl Suite for GuestTests {
             traffic: false,
             modules: Vec::new(),
             shares: Vec::new(),
+            group: Vec::new(),
             fetch: Vec::new(),
             programs: vec![Program { path: GUEST_PATH.into(), args, name: String::new() }],
         };

@@ -396,6 +396,7 @@ impl Kit {
             traffic: true,
             modules: Vec::new(),
             shares: Vec::new(),
+            group: Vec::new(),
             fetch: traffic::GUEST_FILES.map(PathBuf::from).to_vec(),
             programs: vec![Program {
                 path: GUEST_PATH.into(),

@@ -10,8 +10,9 @@ use crate::inode::Inode;
 use abi::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use frames::fallible::{arc_slice, ready_arc, ready_box, ready_table};
+use frames::fallible::{TryVec, arc_slice, ready_arc, ready_box, ready_table};
 use hashbrown::HashMap;
 use sync::{Mutex, MutexGuard, SpinLock};
 
@@ -217,6 +218,26 @@ impl Dentry {
         if let Some(dir) = &self.dir {
             let gone = dir.children.lock().remove(&name);
             drop(gone);
+        }
+    }
+
+    /// The directories in it that are in its cache. What there is no memory for is left out.
+    pub fn cached_directories(&self) -> Vec<Arc<Dentry>> {
+        let Some(dir) = &self.dir else { return Vec::new() };
+        let children = dir.children.lock();
+        let directories = children.values().filter(|child| child.is_dir());
+        Vec::gather(directories.cloned()).unwrap_or_default()
+    }
+
+    /// Forgets a name that is in the cache, if its file system has nothing or something else there.
+    pub fn forget_if_gone(&self, name: &[u8]) {
+        let Some(dir) = &self.dir else { return };
+        let _names = dir.names.lock();
+        let cached = dir.children.lock().get(name).cloned();
+        if let Some(child) = cached
+            && !self.inode.lookup(name).is_ok_and(|now| Arc::ptr_eq(&now, child.inode()))
+        {
+            self.forget(&child);
         }
     }
 

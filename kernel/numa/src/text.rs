@@ -16,6 +16,8 @@ pub enum ParseListError {
     Syntax,
     /// A well-formed number that is past the mask's limit.
     Range,
+    /// One that is past 32 bits.
+    Overflow,
 }
 
 /// A mask in the hexadecimal form, `bits` bits wide: the highest word has as many digits as its
@@ -70,7 +72,8 @@ fn number(text: &str, limit: usize) -> Result<usize, ParseListError> {
     }
     match text.parse() {
         Ok(n) if n < limit => Ok(n),
-        _ => Err(ParseListError::Range),
+        Ok(n) if n <= u32::MAX as usize => Err(ParseListError::Range),
+        _ => Err(ParseListError::Overflow),
     }
 }
 

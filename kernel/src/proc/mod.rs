@@ -5,7 +5,7 @@
 //! /proc/sys; [`own`] what only this kernel tells; the other files are one idea each.
 //!
 //! A file that is not here is one that could not tell the truth, or whose subject does not exist
-//! (network tables, control groups).
+//! (network tables).
 
 mod contention;
 mod counters;
@@ -99,6 +99,7 @@ fn make() -> Result<Arc<Super>> {
 /// Files that everybody may read.
 const FILES: &[(&str, Show)] = &[
     ("buddyinfo", zones::buddyinfo),
+    ("cgroups", crate::cgroup::of_all),
     ("cmdline", system::cmdline),
     ("consoles", devices::consoles),
     ("cpuinfo", cpuinfo::show),

@@ -5,12 +5,57 @@ use super::{Hints, balance, cpu, domains, reschedule};
 use crate::task::{TaskRef, current};
 use ::sched::{Enqueue, Evicted};
 use abi::{Errno, Result};
+use core::sync::atomic::Ordering;
 use hal::preempt::PreemptGuard;
 use numa::CpuMask;
 
 /// The CPUs that `task` may use.
 pub fn get(task: &TaskRef) -> CpuMask {
     *task.affinity.lock()
+}
+
+/// sched_setaffinity(2): restricts `task` to those CPUs of `mask` that its cpuset has (EINVAL when it
+/// has none of them). The mask is remembered: it counts again when the cpuset changes.
+pub fn set_asked(task: &TaskRef, mask: CpuMask) -> Result<()> {
+    if task.cgroup.load(Ordering::Relaxed) == ::cgroup::ROOT {
+        set(task, mask)?;
+        *task.asked_affinity.lock() = Some(mask);
+        // Unless it was moved meanwhile: whoever moved it has not seen this mask.
+        if task.cgroup.load(Ordering::Relaxed) == ::cgroup::ROOT {
+            return Ok(());
+        }
+    }
+    let mut allowed = crate::cgroup::cpuset::cpus_allowed(task);
+    loop {
+        let within = allowed.map_or(mask, |allowed| mask & allowed);
+        let present = crate::boot::cpus::online();
+        if !within.intersects(&present) {
+            return Err(Errno::EINVAL);
+        }
+        *task.asked_affinity.lock() = Some(mask);
+        set(task, within)?;
+        // The cpuset may have changed since: whoever changed it has not seen this mask.
+        let now = crate::cgroup::cpuset::cpus_allowed(task);
+        if now == allowed {
+            return Ok(());
+        }
+        allowed = now;
+        if let Some(cpus) = now
+            && !mask.intersects(&cpus)
+        {
+            set(task, cpus)?;
+            return Err(Errno::EINVAL);
+        }
+    }
+}
+
+/// Restricts `task` to its cpuset's `cpus`, and among them to those that its user asked for, if there
+/// is any.
+pub fn confine(task: &TaskRef, cpus: CpuMask) {
+    let asked = *task.asked_affinity.lock();
+    let within = asked.map(|asked| asked & cpus).filter(|mask| !mask.is_empty());
+    // A cpuset has at least one CPU that is there.
+    let _done = set(task, within.unwrap_or(cpus));
 }
 
 /// Restricts `task` to `mask`, of which only CPUs that are there count (EINVAL when none is). When

@@ -1,7 +1,7 @@
 //! The way back to user mode: handlers, default actions, and the restart of interrupted calls.
 
 use super::action::{self, Action, flag};
-use super::attention::{KILL, MEMORY, RESTORE_MASK, RSEQ, SIGNAL, STOP};
+use super::attention::{FREEZE, INTERRUPTS, KILL, MEMORY, RESTORE_MASK, RSEQ, SIGNAL, STOP};
 use super::info::SigInfo;
 use super::pending::Queued;
 use super::set::{HARMLESS, STOPS, SYNCHRONOUS, SigSet, bit, sig};
@@ -75,6 +75,10 @@ fn next_handled(frame: &TrapFrame) -> Option<(SigInfo, Action)> {
         }
         if bits & STOP != 0 {
             stop::take_part();
+            continue;
+        }
+        if bits & FREEZE != 0 {
+            crate::cgroup::freeze::take_part();
             continue;
         }
         let Some(info) = take_deliverable(&task) else {
@@ -158,7 +162,7 @@ pub fn deliver(frame: &mut TrapFrame) {
     if task.signals.attention.load(Ordering::SeqCst) & RSEQ != 0 {
         crate::rseq::on_return(frame);
     }
-    if task.signals.attention.load(Ordering::SeqCst) & (KILL | STOP | SIGNAL | RESTORE_MASK) == 0 {
+    if task.signals.attention.load(Ordering::SeqCst) & (INTERRUPTS | RESTORE_MASK) == 0 {
         return;
     }
     let handled = next_handled(frame);

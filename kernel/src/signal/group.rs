@@ -39,6 +39,7 @@ pub fn end_other_threads() -> Result<()> {
     if !task.is_leader() {
         let _tree = table::TREE.lock();
         let old = task.tid();
+        crate::cgroup::end::forget_leader(process);
         table::remove_task(old);
         {
             let mut place = process.place.lock();

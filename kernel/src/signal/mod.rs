@@ -55,8 +55,10 @@ pub mod attention {
     pub const RSEQ: u32 = 16;
     /// It has used the reserve of memory, which is to be filled up.
     pub const MEMORY: u32 = 32;
+    /// Its control group is frozen: it stands still.
+    pub const FREEZE: u32 = 64;
     /// These end an interruptible sleep.
-    pub const INTERRUPTS: u32 = SIGNAL | KILL | STOP;
+    pub const INTERRUPTS: u32 = SIGNAL | KILL | STOP | FREEZE;
 }
 
 /// What the CPU said about the last fault, for the signal frame.

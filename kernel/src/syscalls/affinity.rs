@@ -38,7 +38,7 @@ fn setaffinity(c: &mut Ctx<'_>, pid: i32, len: u32, mask: VirtAddr) -> Result<()
     for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
         *word = u64::from_le_bytes(chunk.try_into().unwrap_or_default());
     }
-    sched::affinity::set(&task, CpuMask::from_words(&words))
+    sched::affinity::set_asked(&task, CpuMask::from_words(&words))
 }
 
 /// The number of bytes written: as many words as the machine's CPU numbers need.

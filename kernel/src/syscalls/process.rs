@@ -58,6 +58,7 @@ fn clone(
         child_tid,
         // clone(2) has no argument of its own for it.
         pidfd: parent_tid,
+        cgroup: None,
     };
     let both = u64::from(g::CLONE_PIDFD | g::CLONE_PARENT_SETTID);
     if args.flags & both == both {
@@ -79,6 +80,9 @@ fn clone3(c: &mut Ctx<'_>, at: VirtAddr, size: usize) -> Result<i32> {
     const V0: usize = 64;
     /// CLONE_CLEAR_SIGHAND. Beside it only the flags of clone(2) are known.
     const CLEAR_SIGHAND: u64 = 1 << 32;
+    const INTO_CGROUP: u64 = 1 << 33;
+    /// With the descriptor of a group.
+    const V2: usize = 88;
     if size > vm::PAGE as usize {
         return Err(Errno::E2BIG);
     }
@@ -107,7 +111,7 @@ fn clone3(c: &mut Ctx<'_>, at: VirtAddr, size: usize) -> Result<i32> {
         tls,
         set_tid,
         set_tid_size,
-        _cgroup,
+        cgroup,
     ] = words;
     let thread_like = flags & u64::from(g::CLONE_THREAD | g::CLONE_PARENT) != 0;
     if flags & 0xff != 0
@@ -115,7 +119,8 @@ fn clone3(c: &mut Ctx<'_>, at: VirtAddr, size: usize) -> Result<i32> {
         || thread_like && exit_signal != 0
         || (stack == 0) != (stack_size == 0)
         || flags & u64::from(g::CLONE_DETACHED) != 0
-        || flags & !(u64::from(u32::MAX) | CLEAR_SIGHAND) != 0
+        || flags & !(u64::from(u32::MAX) | CLEAR_SIGHAND | INTO_CGROUP) != 0
+        || flags & INTO_CGROUP != 0 && (cgroup > i32::MAX as u64 || size < V2)
         || flags & CLEAR_SIGHAND != 0 && flags & u64::from(g::CLONE_SIGHAND) != 0
     {
         return Err(Errno::EINVAL);
@@ -123,6 +128,13 @@ fn clone3(c: &mut Ctx<'_>, at: VirtAddr, size: usize) -> Result<i32> {
     if set_tid != 0 || set_tid_size != 0 {
         return Err(Errno::EINVAL);
     }
+    let group = if flags & INTO_CGROUP == 0 {
+        None
+    } else {
+        let file = c.file(cgroup as i32)?;
+        let creds = c.task.credentials();
+        Some(crate::cgroup::birth::target(&file, &creds.fs)?)
+    };
     let stack = if stack == 0 { 0 } else { stack.checked_add(stack_size).ok_or(Errno::EINVAL)? };
     let args = CloneArgs {
         flags,
@@ -132,6 +144,7 @@ fn clone3(c: &mut Ctx<'_>, at: VirtAddr, size: usize) -> Result<i32> {
         parent_tid,
         child_tid,
         pidfd,
+        cgroup: group,
     };
     make_clone(args, c.frame)
 }

@@ -110,7 +110,14 @@ pub struct Task {
     pub(crate) entity: IrqLock<Option<Entity<TaskRef>>>,
     /// Whether it sleeps, is on a CPU, and which.
     pub(crate) standing: Standing,
+    /// The CPUs it may run on: of what its user asked for, those that its cpuset has.
     pub(crate) affinity: IrqLock<CpuMask>,
+    /// What sched_setaffinity(2) asked for, if it was ever called.
+    pub(crate) asked_affinity: IrqLock<Option<CpuMask>>,
+    /// It stands still with its control group.
+    pub is_frozen: AtomicBool,
+    /// Its control group. Written with `table::TREE` locked.
+    pub cgroup: AtomicU64,
     pub numa: SpinLock<TaskNuma>,
     own_mm: Own<Option<Arc<Mm>>>,
     pub(crate) fpu: Own<FpuState>,
@@ -248,6 +255,9 @@ impl Task {
             entity: IrqLock::new(Some(Entity::new(new.params))),
             standing: Standing::new(hal::percpu::cpu()),
             affinity: IrqLock::new(new.affinity),
+            asked_affinity: IrqLock::new(None),
+            is_frozen: AtomicBool::new(false),
+            cgroup: AtomicU64::new(cgroup::ROOT),
             numa: SpinLock::new(new.numa),
             own_mm: Own::new(new.mm),
             fpu: Own::new(new.fpu),

@@ -172,6 +172,8 @@ pub struct Process {
     /// Threads that wait for others of the group to be gone (exec, exit of the leader).
     pub thread_events: WaitQueue,
     pub dead_threads: SpinLock<Use>,
+    /// The control group in which the first thread ended; the root's while it lives.
+    pub cgroup_at_end: AtomicU64,
     /// Of a zombie's last thread.
     pub remains: SpinLock<Option<Remains>>,
     pub reaped_children: SpinLock<Use>,

@@ -213,6 +213,36 @@ impl Mm {
         }
     }
 
+    /// The policies of all areas follow a change of the nodes that the process may use. What there is
+    /// no memory for stays as it is: nodes that may not be used are left out in any case.
+    pub fn rebind(&self, allowed: NodeMask) {
+        let mut vmas = self.vmas.write();
+        let mut last: Option<(Arc<Policy>, Arc<Policy>)> = None;
+        let mut at = 0;
+        loop {
+            let with_policy = |vma: &&Vma| vma.policy.is_some();
+            let next = vmas.range(at, hal::user::USER_END).find(with_policy);
+            let Some((start, end)) = next.map(|vma| (vma.start, vma.end)) else { return };
+            at = end;
+            let Some(vma) = vmas.exactly(start, end) else { continue };
+            let Some(old) = vma.policy.clone() else { continue };
+            // Parts of what was one area share their policy.
+            let known = last.as_ref().filter(|(from, _)| Arc::ptr_eq(from, &old));
+            let new = match known {
+                Some((_, new)) => Ok(new.clone()),
+                None => {
+                    let mut policy = *old;
+                    policy.rebind(allowed);
+                    arc(policy)
+                }
+            };
+            if let Ok(new) = new {
+                vma.policy = Some(new.clone());
+                last = Some((old, new));
+            }
+        }
+    }
+
     /// migrate_pages(2): moves all pages on nodes of `from` to those of `to`, keeping ranks; pages
     /// left behind.
     pub fn migrate_nodes(&self, from: NodeMask, far: FarNodes, to: NodeMask, all: bool) -> u64 {

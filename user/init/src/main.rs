@@ -20,6 +20,7 @@ mod batch;
 mod control;
 mod cpus;
 mod device;
+mod group;
 mod loopback;
 mod mounts;
 mod observe;
@@ -52,6 +53,7 @@ fn main() {
     match args.next().as_deref().and_then(std::ffi::OsStr::to_str) {
         Some(observe::OBSERVED_ARG0) => observe::become_observed(args, false),
         Some(observe::MEASURED_ARG0) => observe::become_observed(args, true),
+        Some(group::GROUPED_ARG0) => group::become_grouped(args),
         Some(session::LEADER_ARG0) => session::lead(args),
         Some(session::PROGRAM_ARG0) => session::become_program(args),
         Some(cpus::SPIN_ARG0) => cpus::spin(),
@@ -78,10 +80,11 @@ fn run_guest(entry: u64) -> Result<(), String> {
     if words.contains(&"proxima.online=all") {
         cpus::online_all()?;
     }
-    let spec = match fs::read_to_string(SPEC) {
+    let mut spec = match fs::read_to_string(SPEC) {
         Ok(text) => Spec::parse(&text)?,
         Err(_) => return session::console_shell(),
     };
+    group::make(&mut spec)?;
     let Some(ports) = ports::Ports::open() else {
         // Booted by hand, without the host tool's four ports.
         return session::on_console(&spec);

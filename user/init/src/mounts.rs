@@ -16,6 +16,7 @@ const SAFE: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 const MOUNTS: &[Mount] = &[
     ("proc", "/proc", "proc", SAFE.union(MountFlags::NOEXEC), ""),
     ("sysfs", "/sys", "sysfs", SAFE.union(MountFlags::NOEXEC), ""),
+    ("cgroup2", "/sys/fs/cgroup", "cgroup2", SAFE.union(MountFlags::NOEXEC), ""),
     ("devtmpfs", "/dev", "devtmpfs", MountFlags::NOSUID, "mode=0755"),
     ("devpts", "/dev/pts", "devpts", MountFlags::NOSUID, "mode=0620,ptmxmode=0666"),
     ("tmpfs", "/dev/shm", "tmpfs", SAFE, "mode=1777"),

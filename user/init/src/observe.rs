@@ -54,6 +54,8 @@ pub fn become_observed(args: impl Iterator<Item = std::ffi::OsString>, measured:
         eprintln!("init: {GATE}: {error}");
         std::process::exit(126);
     }
+    // Before it is counted, and before its memory is looked at.
+    crate::group::enter();
     if measured {
         traffic::start();
     }

@@ -4,9 +4,9 @@
 //! ASCII, spaces at either end, or a percent sign. Keys that hold for the whole file: `mode`,
 //! `env NAME=VALUE`, `cwd`, `winsize ROWS COLUMNS`, `timeout SECONDS` (batch, per program),
 //! `nonce` (batch), `placement` (pipe mode), `traffic` (pipe and direct mode), `module PATH` (a kernel
-//! module to load), `share TAG PATH` (a directory of the host to mount), `fetch PATH` (a file to send to
-//! the host at the end). `program PATH` begins a program, and its `arg`s (the first is argv[0]) and in
-//! batch mode its `name` follow.
+//! module to load), `share TAG PATH` (a directory of the host to mount), `group FILE=VALUE` (the
+//! program's control group), `fetch PATH` (a file to send to the host at the end). `program PATH`
+//! begins a program, and its `arg`s (the first is argv[0]) and in batch mode its `name` follow.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -46,6 +46,8 @@ pub struct Spec {
     pub modules: Vec<OsString>,
     /// Directories of the host, by their tags, and where to mount them.
     pub shares: Vec<(String, OsString)>,
+    /// Files of the program's control group and what is to be written to them.
+    pub group: Vec<(String, String)>,
     /// Files to send to the host when the program has ended.
     pub fetch: Vec<OsString>,
     pub programs: Vec<Program>,
@@ -64,6 +66,7 @@ impl Spec {
             traffic: false,
             modules: Vec::new(),
             shares: Vec::new(),
+            group: Vec::new(),
             fetch: Vec::new(),
             programs: Vec::new(),
         };
@@ -113,6 +116,11 @@ impl Spec {
             "share" => {
                 let (tag, path) = value.split_once(' ')?;
                 self.shares.push((tag.to_string(), os(decode(path)?)));
+            }
+            "group" => {
+                let (file, value) = value.split_once('=')?;
+                let value = String::from_utf8(decode(value)?).ok()?;
+                self.group.push((file.into(), value));
             }
             "fetch" => self.fetch.push(os(decode(value)?)),
             "program" => {

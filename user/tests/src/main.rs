@@ -6,6 +6,7 @@
 
 mod affinity;
 mod boot;
+mod cgroup;
 mod child;
 mod crowds;
 mod exhaustion;
@@ -48,6 +49,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "placement", places: true, groups: &[placement::TESTS] },
     Suite { name: "replayed", places: true, groups: &[replayed::TESTS] },
     Suite { name: "affinity", places: false, groups: &[affinity::TESTS] },
+    Suite { name: "cgroup", places: true, groups: cgroup::GROUPS },
     Suite { name: "sched", places: false, groups: sched::GROUPS },
     Suite { name: "perf", places: false, groups: perf::GROUPS },
     Suite { name: "pmu", places: false, groups: perf::pmu::GROUPS },

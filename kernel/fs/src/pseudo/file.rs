@@ -31,7 +31,7 @@ impl Text {
         &self.bytes
     }
     /// ENOMEM when a part of it was refused.
-    fn whole(&self) -> Result<()> {
+    pub fn whole(&self) -> Result<()> {
         if self.refused { Err(Errno::ENOMEM) } else { Ok(()) }
     }
     /// Adds bytes that need not be text.

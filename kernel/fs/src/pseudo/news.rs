@@ -29,17 +29,22 @@ impl News {
     }
 
     /// What has been seen by whoever opens the file now.
-    pub(super) fn seen(&self) -> u64 {
+    pub fn seen(&self) -> u64 {
         self.count.load(Acquire)
+    }
+
+    /// Has whoever polls told of changes.
+    pub fn watch(&self, table: &mut PollTable) {
+        match self.waiters.get_or_try_init(|| -> Result<_> { arc(WaitQueue::new()) }) {
+            Ok(waiters) => table.watch(waiters),
+            Err(_) => table.refuse(),
+        }
     }
 
     /// Whether it has changed since `seen`, which is then up to date.
     pub(super) fn poll(&self, seen: &AtomicU64, table: Option<&mut PollTable>) -> Option<PollMask> {
         if let Some(table) = table {
-            match self.waiters.get_or_try_init(|| -> Result<_> { arc(WaitQueue::new()) }) {
-                Ok(waiters) => table.watch(waiters),
-                Err(_) => table.refuse(),
-            }
+            self.watch(table);
         }
         let now = self.seen();
         (seen.swap(now, AcqRel) != now).then_some(PollMask::ERR | PollMask::PRI)

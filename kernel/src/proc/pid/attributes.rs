@@ -57,17 +57,30 @@ pub fn personality(who: &Who, out: &mut Text) -> Result<()> {
     Ok(())
 }
 
-/// The cpuset: the root's, there are no others.
+/// The control group of a task, or the one in which it ended.
+fn group_of(who: &Who) -> Result<cgroup::Id> {
+    let (process, task) = who.living()?;
+    let at_end = || process.cgroup_at_end.load(Ordering::Relaxed);
+    Ok(task.map_or_else(at_end, |task| task.cgroup.load(Ordering::Relaxed)))
+}
+
+/// The group whose cpuset counts for it.
 pub fn cpuset(who: &Who, out: &mut Text) -> Result<()> {
-    who.find()?;
-    out.bytes(b"/\n");
+    let group = group_of(who)?;
+    let owner = crate::cgroup::groups().cpuset_group(group);
+    crate::cgroup::path_of(owner, out)?;
+    out.bytes(b"\n");
     Ok(())
 }
 
-/// The control group: the root's.
+/// The control group, in the one hierarchy that there is; nothing before that was mounted.
 pub fn cgroup(who: &Who, out: &mut Text) -> Result<()> {
-    who.find()?;
-    out.bytes(b"0::/\n");
+    let group = group_of(who)?;
+    if crate::cgroup::is_visible() {
+        out.bytes(b"0::");
+        crate::cgroup::path_of(group, out)?;
+        out.bytes(b"\n");
+    }
     Ok(())
 }
 

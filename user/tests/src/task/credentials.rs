@@ -23,7 +23,7 @@ pub const TESTS: &[Test] = tests![
     no_new_privileges_is_one_way,
 ];
 
-const NOBODY: u32 = 65534;
+pub const NOBODY: u32 = 65534;
 const SYS_NICE: u64 = 1 << 23;
 const KILL: u64 = 1 << 5;
 
