@@ -86,6 +86,7 @@ impl Defrag {
     }
 
     /// Whether a fault in an area, which MADV_HUGEPAGE named or not, would wait for memory.
+    #[cfg(target_os = "none")]
     const fn waits(self, advised: bool) -> bool {
         match self {
             Self::Always => true,
@@ -159,6 +160,7 @@ pub fn is_eligible(vma: &Vma, disabled: bool) -> bool {
 
 /// Where the huge page at `addr` stands for interleaving: counted in huge pages from its area's
 /// begin, each rounded down by itself, as on Linux.
+#[cfg(target_os = "none")]
 pub(crate) fn position(vma: &Vma, addr: u64) -> u64 {
     vma.pgoff / frames::compound::FRAMES + (addr - vma.start) / HUGE
 }
