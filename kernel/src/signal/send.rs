@@ -1,9 +1,9 @@
 //! Sending signals: permission, what is ignored, which thread takes it.
 
-use super::attention::{INTERRUPTS, KILL, SIGNAL};
+use super::attention::{FREEZE, INTERRUPTS, KILL, SIGNAL};
 use super::info::{SigInfo, code};
 use super::pending::{Pushed, Queued, Receiver};
-use super::set::{SYNCHRONOUS, bit, sig};
+use super::set::{DUMPS, HARMLESS, STOPS, SYNCHRONOUS, bit, sig};
 use super::{Group, action, stop};
 use crate::sched;
 use crate::task::process::{Event, limit};
@@ -121,10 +121,7 @@ fn post_locked(
         return Ok(Sent::Ignored);
     }
     if signal == sig::KILL {
-        process.exit_status.store(sig::KILL, Ordering::Release);
-        process.exiting.store(true, Ordering::Release);
-        let place = process.place.lock();
-        place.threads.iter().for_each(kill_thread);
+        end_process(process, sig::KILL);
         return Ok(Sent::Pending);
     }
     let queue = thread.map_or(&process.signals.pending, |t| &t.signals.pending);
@@ -139,9 +136,24 @@ fn post_locked(
     };
     if let Some(taker) = taker {
         taker.signals.ask(SIGNAL);
-        nudge(&taker);
+        let freezes = taker.signals.attention.load(Ordering::SeqCst) & FREEZE != 0;
+        let ends =
+            action.handler == action::DEFAULT && (HARMLESS | STOPS | DUMPS) & bit(signal) == 0;
+        if freezes && ends && process.pid != 1 {
+            // It would look at the signal only when it is let go on.
+            end_process(process, signal);
+        } else {
+            nudge(&taker);
+        }
     }
     Ok(Sent::Pending)
+}
+
+/// Ends the process with the status of `signal`: its group of threads is locked.
+fn end_process(process: &Process, signal: i32) {
+    process.exit_status.store(signal, Ordering::Release);
+    process.exiting.store(true, Ordering::Release);
+    process.place.lock().threads.iter().for_each(kill_thread);
 }
 
 /// True when `thread` would take `signal` now.

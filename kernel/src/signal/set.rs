@@ -11,8 +11,10 @@ pub const FIRST_RT: i32 = 32;
 /// Signal numbers.
 pub mod sig {
     pub const HUP: i32 = 1;
+    pub const QUIT: i32 = 3;
     pub const ILL: i32 = 4;
     pub const TRAP: i32 = 5;
+    pub const ABRT: i32 = 6;
     pub const BUS: i32 = 7;
     pub const FPE: i32 = 8;
     pub const KILL: i32 = 9;
@@ -46,6 +48,9 @@ pub const UNBLOCKABLE: SigSet = bit(sig::KILL) | bit(sig::STOP);
 pub const STOPS: SigSet = bit(sig::STOP) | bit(sig::TSTP) | bit(sig::TTIN) | bit(sig::TTOU);
 /// Do nothing by default.
 pub const HARMLESS: SigSet = bit(sig::CHLD) | bit(sig::CONT) | bit(sig::URG) | bit(sig::WINCH);
+/// End the process with a core dump by default.
+pub const DUMPS: SigSet =
+    SYNCHRONOUS | bit(sig::QUIT) | bit(sig::ABRT) | bit(sig::XCPU) | bit(sig::XFSZ);
 /// Caused by an instruction: delivered before others.
 pub const SYNCHRONOUS: SigSet =
     bit(sig::SEGV) | bit(sig::BUS) | bit(sig::ILL) | bit(sig::TRAP) | bit(sig::FPE) | bit(sig::SYS);

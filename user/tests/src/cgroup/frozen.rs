@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = tests![
     frozen_tasks_make_no_progress,
     sleepers_freeze_and_sleep_on,
     frozen_tasks_are_killed,
+    a_fatal_signal_ends_a_frozen_task,
     groups_below_freeze_too,
     who_moves_freezes_or_goes_on,
     who_is_born_in_a_frozen_group_waits,
@@ -134,6 +135,24 @@ fn frozen_tasks_are_killed() {
     assert_eq!(join(b), 128 + libc::SIGKILL);
     group.until_empty();
     assert_eq!(group.read("cgroup.freeze"), "1");
+}
+
+fn a_fatal_signal_ends_a_frozen_task() {
+    let group = Group::new("fatal");
+    let (ends, _) = counter();
+    let (dumps, at) = counter();
+    group.take(ends);
+    group.take(dumps);
+    group.freeze(true);
+    group.until_frozen();
+    // What would leave a core dump waits, and so does the rest that is not the end.
+    sys::kill(dumps, libc::SIGCONT).unwrap();
+    sys::kill(dumps, libc::SIGQUIT).unwrap();
+    sys::kill(ends, libc::SIGTERM).unwrap();
+    assert_eq!(join(ends), 128 + libc::SIGTERM);
+    stands_still(at);
+    group.freeze(false);
+    assert_eq!(join(dumps), 128 + libc::SIGQUIT);
 }
 
 fn groups_below_freeze_too() {
