@@ -5,4 +5,6 @@ fn main() {
     println!("cargo:rustc-link-arg=--no-dynamic-linker");
     println!("cargo:rustc-link-arg=-zmax-page-size=4096");
     println!("cargo:rerun-if-changed=kernel.ld");
+    // Another checkout may use the same target directory.
+    println!("cargo:rerun-if-env-changed=CARGO_MANIFEST_DIR");
 }

@@ -23,6 +23,7 @@ pub fn completions(shell: Shell) -> Result<u8> {
 pub fn man(dir: &Path) -> Result<u8> {
     fs::create_dir_all(dir).context(dir.display())?;
     clap_mangen::generate_to(Cli::command(), dir).context(dir.display())?;
+    println!("manual pages are in {0}: man -l {0}/proxima.1", dir.display());
     Ok(0)
 }
 

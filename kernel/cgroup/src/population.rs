@@ -43,14 +43,15 @@ impl<D: Watched> Tree<D> {
         }
     }
 
-    /// A task that has ended goes on naming the group until it is reaped.
+    /// A task that has ended goes on naming the group until it is reaped, and one that is about to be
+    /// made counts in it.
     pub fn hold(&mut self, id: Id) {
         if let Some(group) = self.any_mut(id).filter(|_| id != ROOT) {
             group.held += 1;
         }
     }
 
-    /// It was reaped.
+    /// It was reaped, or made.
     pub fn release(&mut self, id: Id) {
         if let Some(group) = self.any_mut(id).filter(|_| id != ROOT) {
             group.held = group.held.saturating_sub(1);

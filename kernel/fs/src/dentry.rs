@@ -221,6 +221,14 @@ impl Dentry {
         }
     }
 
+    /// Lets go of the cached files of a directory that was removed: they hold it, and it them.
+    pub(crate) fn forget_files(&self) {
+        if let Some(dir) = &self.dir {
+            let files = core::mem::take(&mut *dir.children.lock());
+            drop(files);
+        }
+    }
+
     /// The directories in it that are in its cache. What there is no memory for is left out.
     pub fn cached_directories(&self) -> Vec<Arc<Dentry>> {
         let Some(dir) = &self.dir else { return Vec::new() };

@@ -29,6 +29,8 @@ impl Birth {
             groups
                 .charge_pid(counted)
                 .inspect_err(|_| super::end::tell_refused(&groups, counted))?;
+            // A removed group is still there to give its count back.
+            groups.hold(counted);
         }
         Ok(Self { counted, into, seen, joined: false })
     }
@@ -46,7 +48,9 @@ impl Birth {
             if to != self.counted {
                 // The maker has moved meanwhile.
                 groups.count_pid(to);
+                groups.hold(to);
                 groups.uncount_pid(self.counted);
+                groups.release(self.counted);
                 self.counted = to;
             }
             groups.enter(to);
@@ -77,9 +81,14 @@ impl Birth {
 
 impl Drop for Birth {
     fn drop(&mut self) {
-        if !self.joined && self.counted != ROOT {
-            groups().uncount_pid(self.counted);
+        if self.counted == ROOT {
+            return;
         }
+        let mut groups = groups();
+        if !self.joined {
+            groups.uncount_pid(self.counted);
+        }
+        groups.release(self.counted);
     }
 }
 

@@ -198,7 +198,10 @@ impl FileOps for Opened {
     fn write(&self, file: &File, src: &mut dyn Source, _at: u64) -> Result<usize> {
         let store = self.file.entry.store.ok_or(Errno::EINVAL)?;
         let mut data = filled(0, src.left().min(PAGE_SIZE))?;
-        let n = if data.is_empty() { 0 } else { src.get(&mut data)? };
+        if data.is_empty() {
+            return Ok(0);
+        }
+        let n = src.get(&mut data)?;
         // As a string of C: what is behind a zero is not looked at.
         let end = data[..n].iter().position(|byte| *byte == 0).unwrap_or(n);
         let text = core::str::from_utf8(&data[..end]).map_err(|_| Errno::EINVAL)?;

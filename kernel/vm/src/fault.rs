@@ -6,7 +6,7 @@ use crate::place::{self, At};
 use crate::table::{self, MIGRATION, NO_ACCESS, SPECIAL, State};
 use crate::vma::{Backing, Vma, VmaFlags};
 use crate::{HUGE, PAGE, VmaTree, env, tlb};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 use frames::meta::flag;
 use frames::{Kind, Page, frame};
 use hal::paging::{Pte, Slot};
@@ -59,7 +59,43 @@ pub fn zero_page() -> Pfn {
 static MIGRATIONS: [WaitQueue; 16] = [const { WaitQueue::new() }; 16];
 
 fn migration_queue(pfn: Pfn) -> &'static WaitQueue {
-    &MIGRATIONS[pfn.raw() as usize % MIGRATIONS.len()]
+    // Huge pages begin at multiples of 512.
+    &MIGRATIONS[(pfn.raw() ^ pfn.raw() >> 9) as usize % MIGRATIONS.len()]
+}
+
+/// Faults that waited for a page's migration and met the next one.
+static OVERTAKEN: AtomicU32 = AtomicU32::new(0);
+/// Migrations wait here until there are none.
+static CAUGHT_UP: WaitQueue = WaitQueue::new();
+
+/// Such a fault, until it is served.
+struct Overtaken(());
+
+impl Overtaken {
+    fn new() -> Self {
+        OVERTAKEN.fetch_add(1, Ordering::SeqCst);
+        Self(())
+    }
+}
+
+impl Drop for Overtaken {
+    fn drop(&mut self) {
+        if OVERTAKEN.fetch_sub(1, Ordering::SeqCst) == 1 {
+            CAUGHT_UP.wake_all();
+        }
+    }
+}
+
+/// Before a migration: who moves a page again and again must not keep it from those who use it. Waits
+/// 10 ms at most; no lock is held.
+pub(crate) fn let_the_overtaken_go() {
+    const PATIENCE: u64 = 10_000_000;
+    if OVERTAKEN.load(Ordering::Relaxed) > 0 {
+        let deadline = Some(hal::time::now() + PATIENCE);
+        let none = || (OVERTAKEN.load(Ordering::SeqCst) == 0).then_some(());
+        // However it ends, the migration goes on.
+        let _outcome = CAUGHT_UP.wait_interruptible(deadline, none);
+    }
 }
 
 /// Wakes everybody who waits for `pfn`'s migration.
@@ -114,7 +150,12 @@ impl Mm {
             return Err(FaultError::NoAccess);
         }
         // A huge page is not copied as a whole.
-        self.split_huge(addr).map_err(|_| FaultError::NoMemory)?;
+        match self.split_huge(addr) {
+            Ok(()) => {}
+            // It is under migration, as an entry may also be that is looked at below.
+            Err(abi::Errno::EAGAIN) => return Ok(()),
+            Err(_) => return Err(FaultError::NoMemory),
+        }
         let slot = self.slot(addr).map_err(|_| FaultError::NoMemory)?;
         begin_private(vmas, vma);
         let pte = slot.load();
@@ -128,37 +169,54 @@ impl Mm {
     /// Makes the page at `addr` fit for `access`.
     pub fn fault(&self, addr: u64, access: Access) -> Result<(), FaultError> {
         let addr = addr & !(PAGE - 1);
+        match self.fault_once(addr, access)? {
+            None => Ok(()),
+            Some(pfn) => self.fault_after_migration(addr, access, pfn),
+        }
+    }
+
+    /// As [`Mm::fault`]; the page to wait for when it is under migration.
+    #[inline(always)]
+    fn fault_once(&self, addr: u64, access: Access) -> Result<Option<Pfn>, FaultError> {
         loop {
-            let wait = {
-                let vmas = self.vmas.read();
-                match vmas.find(addr) {
-                    Some(vma) => self.fault_in(&vmas, vma, addr, access)?,
-                    None => {
-                        let grows = vmas
-                            .first_above(addr)
-                            .is_some_and(|v| v.flags.contains(VmaFlags::GROWS_DOWN));
-                        drop(vmas);
-                        if !grows || !self.grow_stack(addr) {
-                            return Err(FaultError::NoArea);
-                        }
-                        continue;
-                    }
-                }
-            };
-            match wait {
-                None => return Ok(()),
-                // Wait without any lock, so that the migration can take them.
-                Some(pfn) => {
-                    crate::env::page_event(|| crate::env::PageEvent::Waited {
-                        addr,
-                        node: frame(pfn).node(),
-                    });
-                    migration_queue(pfn).wait_until(|| {
-                        let moving = table::state_at(self.root(), addr) == State::Migrating(pfn);
-                        (!moving).then_some(())
-                    });
-                }
+            let vmas = self.vmas.read();
+            if let Some(vma) = vmas.find(addr) {
+                return self.fault_in(&vmas, vma, addr, access);
             }
+            let grows =
+                vmas.first_above(addr).is_some_and(|v| v.flags.contains(VmaFlags::GROWS_DOWN));
+            drop(vmas);
+            if !grows || !self.grow_stack(addr) {
+                return Err(FaultError::NoArea);
+            }
+        }
+    }
+
+    /// Waits for the migration of the page without any lock, so that it can take them, and serves the
+    /// fault then. Who comes to wait a second time goes before further migrations.
+    #[cold]
+    #[inline(never)]
+    fn fault_after_migration(
+        &self,
+        addr: u64,
+        access: Access,
+        mut pfn: Pfn,
+    ) -> Result<(), FaultError> {
+        let mut overtaken = None;
+        loop {
+            crate::env::page_event(|| crate::env::PageEvent::Waited {
+                addr,
+                node: frame(pfn).node(),
+            });
+            migration_queue(pfn).wait_until(|| {
+                let moving = table::state_at(self.root(), addr) == State::Migrating(pfn);
+                (!moving).then_some(())
+            });
+            match self.fault_once(addr, access)? {
+                None => return Ok(()),
+                Some(next) => pfn = next,
+            }
+            overtaken.get_or_insert_with(Overtaken::new);
         }
     }
 

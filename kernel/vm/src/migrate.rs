@@ -78,6 +78,7 @@ struct Moving {
 impl Mm {
     /// Moves the candidates (at most [`BATCH`], all of this address space); what became of each.
     pub fn migrate(&self, candidates: &[Candidate<'_>], reason: Reason) -> Vec<Outcome> {
+        crate::fault::let_the_overtaken_go();
         let mut outcomes = alloc::vec![Outcome::Busy; candidates.len()];
         let Some(me) = self.handle() else { return outcomes };
         // In the order of their ids, so that two migrations never wait for each other.

@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = tests![
     a_new_program_leaves_nothing_of_the_old,
     names_that_are_not_kept_cost_nothing,
     ready_files_that_are_taken_out_of_an_epoll_cost_nothing,
+    removed_groups_give_everything_back,
 ];
 
 /// What /proc/proxima/frames says of each node.
@@ -262,6 +263,22 @@ fn ready_files_that_are_taken_out_of_an_epoll_cost_nothing() {
         sys!(libc::SYS_epoll_ctl, epoll, libc::EPOLL_CTL_ADD, file, at).unwrap();
         sys!(libc::SYS_epoll_ctl, epoll, libc::EPOLL_CTL_DEL, file, at).unwrap();
     }
+    let after = slabs();
+    assert!(after < before + 100, "{before} frames of objects, then {after}");
+}
+
+/// Files of theirs that were opened go with them.
+fn removed_groups_give_everything_back() {
+    let look = |times| {
+        for _ in 0..times {
+            std::fs::create_dir("/sys/fs/cgroup/short").unwrap();
+            drop(std::fs::File::open("/sys/fs/cgroup/short/cgroup.procs").unwrap());
+            std::fs::remove_dir("/sys/fs/cgroup/short").unwrap();
+        }
+    };
+    look(10);
+    let before = slabs();
+    look(2_000);
     let after = slabs();
     assert!(after < before + 100, "{before} frames of objects, then {after}");
 }

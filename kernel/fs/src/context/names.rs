@@ -215,6 +215,8 @@ impl Caller<'_> {
         let inner = child.lock_names()?;
         dir.dentry.inode().rmdir(&name, child.inode())?;
         dir.dentry.forget(&child);
+        // A control group's files go with it, without being removed one by one.
+        child.forget_files();
         drop(inner);
         drop(names);
         Ok(())

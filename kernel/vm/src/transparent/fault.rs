@@ -166,7 +166,12 @@ impl Mm {
         addr: u64,
         access: Access,
     ) -> Result<Option<Pfn>, FaultError> {
-        self.split_huge(addr).map_err(|_| FaultError::NoMemory)?;
+        match self.split_huge(addr) {
+            Ok(()) => {}
+            // It is under migration: the access is repeated, and waits.
+            Err(abi::Errno::EAGAIN) => return Ok(None),
+            Err(_) => return Err(FaultError::NoMemory),
+        }
         let Some((slot, pte)) = table::find(self.root(), addr) else { return Ok(None) };
         if table::is_huge(pte) {
             return Ok(None);

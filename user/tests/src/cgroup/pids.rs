@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = tests![
     the_limit_of_a_group_above_counts_and_tells,
     who_moves_in_is_not_refused,
     the_peak_stays,
+    what_was_removed_during_a_fork_counts_nobody,
 ];
 
 fn limits_are_read_and_shown() {
@@ -86,4 +87,38 @@ fn the_peak_stays() {
     steps.reach(1);
     pids.into_iter().for_each(|pid| assert_eq!(join(pid), 0));
     assert_eq!((group.read("pids.current"), group.read("pids.peak")), ("0".into(), "3".into()));
+}
+
+fn what_was_removed_during_a_fork_counts_nobody() {
+    let group = Group::new("going");
+    group.write("cgroup.subtree_control", "+pids").unwrap();
+    let steps = Steps::new();
+    let forker = spawn(|| {
+        // So that a fork takes its time.
+        let at = crate::memory::map(2048);
+        crate::memory::touch(at, 2048);
+        steps.reach(1);
+        loop {
+            run(|| ());
+        }
+    });
+    steps.await_(1);
+    let mut last: Option<Group> = None;
+    for turn in 0..200 {
+        let child = group.child(&format!("turn{turn}"));
+        child.take(forker);
+        if let Some(last) = last.replace(child) {
+            while last.rmdir().is_err() {
+                std::thread::yield_now();
+            }
+        }
+    }
+    sys::kill(forker, libc::SIGKILL).unwrap();
+    join(forker);
+    group.until_empty();
+    drop(last);
+    while group.read("pids.current") != "0" {
+        // Children whose parent was killed are reaped by init.
+        std::thread::yield_now();
+    }
 }

@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = tests![
     a_copied_one_moves_in_parts,
     what_was_split_moves_by_the_page,
     moving_does_not_disturb_who_writes,
+    who_moves_it_all_the_time_keeps_nobody_from_it,
 ];
 
 /// Huge pages with contents on a node.
@@ -195,4 +196,30 @@ fn moving_does_not_disturb_who_writes() {
         put(done, 1);
     });
     assert_eq!(huge_kib(at), 2 * KIB);
+}
+
+fn who_moves_it_all_the_time_keeps_nobody_from_it() {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    let _settings = Settings::always();
+    let nodes = at_least(2);
+    let at = on_node(1, nodes[0], 9);
+    let (moves, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Each has come through between other moves than the one before.
+            let mut last = 0;
+            while done.load(SeqCst) < 20 {
+                put(at + 5 * PAGE, 1);
+                let now = moves.load(SeqCst);
+                if now != last {
+                    last = now;
+                    done.fetch_add(1, SeqCst);
+                }
+            }
+        });
+        while done.load(SeqCst) < 20 {
+            let to = nodes[moves.fetch_add(1, SeqCst) % 2];
+            let _moved = move_pages(0, &[at], Some(&[to as i32]), MOVE);
+        }
+    });
 }
