@@ -72,11 +72,6 @@ impl Steps {
         }
     }
 
-    /// Gives its page back.
-    pub fn end(self) {
-        crate::memory::munmap(self.0, 1).unwrap();
-    }
-
     pub fn now(self) -> u32 {
         word(self.0).load(SeqCst)
     }
