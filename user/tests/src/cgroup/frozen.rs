@@ -139,8 +139,11 @@ fn frozen_tasks_are_killed() {
 
 fn a_fatal_signal_ends_a_frozen_task() {
     let group = Group::new("fatal");
-    let (ends, _) = counter();
+    let (ends, also_at) = counter();
     let (dumps, at) = counter();
+    // Whoever is still on the way out of fork may have its signals blocked.
+    until_it_counts(also_at);
+    until_it_counts(at);
     group.take(ends);
     group.take(dumps);
     group.freeze(true);
