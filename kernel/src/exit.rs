@@ -62,6 +62,9 @@ pub fn exit_thread(status: i32) -> ! {
     let handle = task.handle();
     release_memory();
     handle.files.lock().clone_from(&crate::files::no_files());
+    // Where it worked may be unmounted as soon as its end is known.
+    let context = core::mem::replace(&mut *handle.fs.lock(), crate::files::no_fs());
+    drop(context);
     crate::perf::on_exit();
     crate::traffic::ended();
     let last = leave_group(&process, &handle);

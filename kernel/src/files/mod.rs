@@ -9,7 +9,7 @@ use abi::{Errno, Result};
 use alloc::string::String;
 use alloc::sync::Arc;
 use frames::fallible::lossy;
-use fs::{FdTable, File, MapTarget};
+use fs::{FdTable, File, FsContext, MapTarget};
 use sync::Once;
 use vm::map::What;
 use vm::{MappedFile, MemObject};
@@ -63,6 +63,12 @@ pub fn map_target(c: &Ctx<'_>, fd: i32, prot: Prot, shared: bool, off: u64) -> R
             })
         }
     }
+}
+
+/// Directories of tasks that have ended: the root of all.
+pub fn no_fs() -> Arc<FsContext> {
+    static NONE: Once<Arc<FsContext>> = Once::new();
+    NONE.get_or_init(|| Arc::new(FsContext::new(crate::boot::init::root()))).clone()
 }
 
 /// The descriptor table of tasks that have ended, and of the kernel's own: empty.
