@@ -342,13 +342,15 @@ fn others_reach_into_it() {
 }
 
 fn threads_fault_while_it_is_split() {
+    /// Pages from one that a thread writes to, to its next.
+    const STEP: usize = 61;
     let _settings = Settings::always();
     let at = map(4);
     std::thread::scope(|scope| {
         for thread in 0..3 {
             scope.spawn(move || {
                 for round in 0..40usize {
-                    for page in (thread..4 * PAGES).step_by(61) {
+                    for page in (thread..4 * PAGES).step_by(STEP) {
                         let byte = at + page * PAGE + 8 + thread;
                         put(byte, round as u8 | 1);
                         let found = get(byte);
@@ -360,8 +362,10 @@ fn threads_fault_while_it_is_split() {
         for round in 0..40 {
             let from = round * 37 % (3 * PAGES);
             madvise(at + from * PAGE, 100, libc::MADV_DONTNEED).unwrap();
-            mprotect(at + (from + 3) * PAGE, 10, libc::PROT_READ).unwrap();
-            mprotect(at + (from + 3) * PAGE, 10, RW).unwrap();
+            // Pages between those that the threads write to.
+            let unwritten = at + (from - from % STEP + 10) * PAGE;
+            mprotect(unwritten, 10, libc::PROT_READ).unwrap();
+            mprotect(unwritten, 10, RW).unwrap();
             madvise(at, 4 * PAGES, libc::MADV_DONTNEED).unwrap();
         }
     });
