@@ -1,7 +1,8 @@
 # The front door. `make run` and `make test` do everything, set-up included.
 
 CARGO ?= cargo
-PROXIMA := $(CARGO) run -q -p boot_tester --
+# From any directory.
+PROXIMA := $(CARGO) run -q --manifest-path $(CURDIR)/Cargo.toml -p boot_tester --
 PREFIX ?= /usr/local
 # Crates that build on the host; the kernel itself and the guest's programs have targets of their own.
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)

@@ -1,19 +1,13 @@
 #!/bin/sh
 # Runs the command lines of commands.txt as a newcomer would: with the tool, from a directory that is
-# not the checkout, on both kernels. Arguments: the command of the tool.
+# not the checkout, on both kernels. Arguments: the command of the tool, which must hold from there.
 #
 # A line a command, and in the end `N passed, N failed`. Exit code 1 if one failed. What the host has
 # no program for is left out.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-root=$(dirname "$here")
-# The tool's path must hold from anywhere.
-case $* in
-*cargo*) tool="$* --manifest-path $root/Cargo.toml" && tool=$(echo "$tool" | sed 's/ -- --manifest-path.*//') &&
-    tool="$tool --manifest-path $root/Cargo.toml --" ;;
-*) tool=$* ;;
-esac
+tool=$*
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"

@@ -8,12 +8,7 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-root=$(dirname "$here")
-# The tool's path must hold from anywhere.
-case $* in
-*cargo*) tool="$(echo "$*" | sed 's/ --$//') --manifest-path $root/Cargo.toml --" ;;
-*) tool=$* ;;
-esac
+tool=$*
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"

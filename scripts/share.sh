@@ -115,6 +115,31 @@ m[0] = 106
 print(m[:5], f.read())'
 CHECK
 
+# More than memory holds, of contents and of names; what is forgotten is there again when it is asked for.
+much="$work/much"
+mkdir -p "$much/names"
+(cd "$much/names" && seq -f "%06.0f-a-name-of-some-length" 70000 | xargs touch)
+for i in 1 2 3 4 5 6 7 8; do head -c 40000000 /dev/urandom >"$much/$i"; done
+truncate -s 2T "$much/vast" && printf vast | dd of="$much/vast" bs=1 seek=1T conv=notrunc 2>/dev/null
+cat >"$work/press.sh" <<'PRESS'
+cd "$1" || exit 1
+sum() { sha256sum [1-8]; }
+sum >/tmp/first && sum | cmp - /tmp/first && echo sums
+find names -type f -size 0 -printf '%i\n' | sort -u | wc -l
+stat -c '%s %b' vast
+dd if=vast bs=1 skip=1T count=4 2>/dev/null && echo
+./program && echo ran
+# What is cached makes room for what is not.
+dd if=/dev/zero of=/tmp/large bs=1M count=200 2>/dev/null && echo written
+head -c 160000000 /dev/zero | tail -c 160000000 | wc -c
+./program && sum | cmp - /tmp/first && echo again
+PRESS
+cp /bin/true "$much/program"
+(cd "$much" && {
+    echo sums && echo 70000 && stat -c '%s %b' vast && echo vast
+    echo ran && echo written && echo 160000000 && echo again
+}) >"$work/press"
+
 judge() { # what, whether it is so
     if [ "$2" = yes ]; then
         passed=$((passed + 1))
@@ -141,6 +166,10 @@ for kernel in $kernels; do
         $python --no-gather -- sh "$work/check.sh" "$deep" "$dir" >"$work/guest" 2>&1
     : >"$work/none"
     judge "$kernel: what is refused, mapped, and killed" "$(same "$work/none" "$work/guest")"
+    cd /
+    "$@" run --quiet --nodes 2 --memory 512M --kernel $kernel --share "$much" --with "$work/press.sh" \
+        -- sh "$work/press.sh" "$much" >"$work/guest" 2>&1
+    judge "$kernel: more than memory holds" "$(same "$work/press" "$work/guest")"
 done
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -1,6 +1,6 @@
-//! Memory is out: which process is ended for it, and who waits meanwhile.
+//! Memory is out: what is forgotten for it, which process is ended, and who waits meanwhile.
 //!
-//! The victim is the process with the highest `oom_score`, as on Linux: its memory and page tables,
+//! Files of the host that nobody has open go first. The victim is the process with the highest `oom_score`, as on Linux: its memory and page tables,
 //! moved by oom_score_adj. One is ended at a time; whoever wants memory waits until there is some,
 //! or until it is clear that this victim frees none (it may wait for a lock that the asker holds).
 
@@ -52,7 +52,8 @@ impl Relief for Killer {
     }
 }
 
-/// Ends a process if none is on its way out, and waits a moment for room. False when there is
+/// Forgets what can be had again, else ends a process if none is on its way out, and waits a moment
+/// for room. False when there is
 /// nobody to end, or the running task itself is to end.
 pub fn make_room(bytes: usize) -> bool {
     let pages = bytes as u64 / 4096;
@@ -66,7 +67,7 @@ pub fn make_room(bytes: usize) -> bool {
     }
     let mut found = true;
     if SEARCHING.compare_exchange(0, task.tid(), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-        found = has_room(pages) || end_somebody();
+        found = has_room(pages) || fs::p9::shrink(&|| has_room(pages)) || end_somebody();
         SEARCHING.store(0, Ordering::Release);
     }
     if !found || dying(&task) {

@@ -10,34 +10,32 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use frames::fallible::{TryVec, boxed};
-use frames::{Kind, Usage};
 use fs::p9::{self, Channel};
-use hal::virtio::{Device, RING_PAGES};
-use hal::{PhysAddr, phys};
-use sync::{IrqLock, Mutex, Once, WaitError, WaitQueue};
+use hal::dma::Block;
+use hal::virtio::{Device, Memory, RING_PAGES};
+use sync::{Mutex, Once, WaitError, WaitQueue};
 
 /// Vendor and kind of a virtio-9p device with a legacy interface, as configuration space has them.
 const VIRTIO_9P: u32 = 0x1009_1af4;
 /// An ISA interrupt that no device here has: its vector is free.
 pub const LINE: u8 = 11;
-/// 2^RING_ORDER pages for the queue and the request; 2^REPLY_ORDER for the reply.
+/// 2^order pages each: for the queue, a request, a reply.
 const RING_ORDER: u32 = 2;
+const REQUEST_ORDER: u32 = 0;
 const REPLY_ORDER: u32 = 6;
-const _: () = assert!(RING_PAGES < 1 << RING_ORDER && p9::LONGEST_REQUEST <= abi::PAGE_SIZE);
+const _: () = assert!(RING_PAGES <= 1 << RING_ORDER);
+const _: () = assert!(p9::LONGEST_REQUEST <= abi::PAGE_SIZE << REQUEST_ORDER);
 const _: () = assert!(p9::LONGEST_REPLY <= abi::PAGE_SIZE << REPLY_ORDER);
 
 /// A device that was started.
 struct Share {
     tag: Vec<u8>,
-    device: IrqLock<Device>,
-    request: PhysAddr,
-    reply: PhysAddr,
+    /// Whose turn it is locks it.
+    device: Mutex<Device>,
     mounted: AtomicBool,
     /// Somebody's turn.
     taken: AtomicBool,
     turns: WaitQueue,
-    /// A request was sent whose reply nobody has seen.
-    under_way: AtomicBool,
     replies: WaitQueue,
 }
 
@@ -80,9 +78,12 @@ fn start(function: &pci::Function) -> Result<Option<Share>> {
     if function.enable_msix(crate::interrupts::ISA + LINE).is_none() {
         return refused("it has no MSI-X");
     }
-    let ring = block(RING_ORDER)?;
-    let reply = block(REPLY_ORDER)?;
-    let Some(device) = Device::start(ports, ring) else {
+    let memory = Memory {
+        ring: block(RING_ORDER)?,
+        request: block(REQUEST_ORDER)?,
+        reply: block(REPLY_ORDER)?,
+    };
+    let Some(device) = Device::start(ports, memory) else {
         return refused("its queue is of another kind");
     };
     let byte = |at| device.config(at);
@@ -90,26 +91,18 @@ fn start(function: &pci::Function) -> Result<Option<Share>> {
     let tag = Vec::gather((0..len).map(|at| byte(2 + at)))?;
     Ok(Some(Share {
         tag,
-        device: IrqLock::new(device),
-        request: ring + RING_PAGES * vm::PAGE,
-        reply,
+        device: Mutex::new(device),
         mounted: AtomicBool::new(false),
         taken: AtomicBool::new(false),
         turns: WaitQueue::new(),
-        under_way: AtomicBool::new(false),
         replies: WaitQueue::new(),
     }))
 }
 
-/// 2^order zeroed pages, for good. ENOMEM.
-fn block(order: u32) -> Result<PhysAddr> {
+/// 2^order pages, for good. ENOMEM.
+fn block(order: u32) -> Result<Block> {
     let nodes = crate::machine().memory_nodes();
-    let first = nodes
-        .iter()
-        .find_map(|node| frames::alloc(node, order, Kind::Kernel, Usage::Kernel))
-        .ok_or(Errno::ENOMEM)?;
-    phys::zero_frames(first, 1 << order);
-    Ok(first.addr())
+    nodes.iter().find_map(|node| frames::dma::alloc(node, order)).ok_or(Errno::ENOMEM)
 }
 
 /// A device has replied (interrupt context).
@@ -142,17 +135,6 @@ fn killable<R>(sleep: impl FnOnce() -> core::result::Result<R, WaitError>) -> Re
     crate::signal::killable(&current(), sleep).map_err(|_| Errno::EINTR)
 }
 
-impl Mounted {
-    /// Waits for the reply to what is under way; its length.
-    fn await_reply(&self) -> Result<usize> {
-        let share = self.0;
-        let len =
-            killable(|| share.replies.wait_interruptible(None, || share.device.lock().reply()))?;
-        share.under_way.store(false, Ordering::Relaxed);
-        Ok((len as usize).min(p9::LONGEST_REPLY))
-    }
-}
-
 impl Channel for Mounted {
     fn claim(&self) -> Result<()> {
         let free = || (!self.0.taken.swap(true, Ordering::Acquire)).then_some(());
@@ -166,15 +148,15 @@ impl Channel for Mounted {
 
     fn call(&self, request: &[u8], take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let share = self.0;
-        if share.under_way.load(Ordering::Relaxed) {
-            self.await_reply()?;
+        let mut device = share.device.lock();
+        let done = |device: &Device| device.is_done().then_some(());
+        // What another one left under way.
+        killable(|| share.replies.wait_interruptible(None, || done(&device)))?;
+        device.reply();
+        if !device.send(request) {
+            return Err(Errno::EIO);
         }
-        let page = hal::Pfn::containing(share.request);
-        phys::bytes_mut(page)[..request.len()].copy_from_slice(request);
-        share.under_way.store(true, Ordering::Relaxed);
-        let (len, room) = (request.len() as u32, p9::LONGEST_REPLY as u32);
-        share.device.lock().send((share.request, len), (share.reply, room));
-        let len = self.await_reply()?;
-        take(phys::range(share.reply, len))
+        killable(|| share.replies.wait_interruptible(None, || done(&device)))?;
+        take(device.reply())
     }
 }

@@ -6,6 +6,7 @@
 //! * [`hugetlb`]: pools of huge pages, per node; [`compound`]: transparent ones.
 //! * [`heap`]: the kernel's own objects; [`fallible`]: those made for users.
 //! * [`faults`]: allocations that fail on request.
+//! * [`dma`]: frames for devices.
 //! * [`relief`]: what happens when it is out.
 //! * [`boot`]: memory before there is an allocator.
 //!
@@ -22,6 +23,7 @@ extern crate alloc;
 pub mod boot;
 pub mod buddy;
 pub mod compound;
+pub mod dma;
 pub mod fallible;
 pub mod faults;
 pub mod heap;

@@ -1,10 +1,12 @@
 //! Directory entries: the tree of names through which inodes are reached.
 //!
 //! A directory's entry caches those of its children; file systems whose names come and go by
-//! themselves opt out ([`Inode::cacheable`]). Entries are never evicted while their file system is
-//! in use: their number is bounded by its contents. Each directory entry carries the sleeping lock
+//! themselves opt out ([`Inode::cacheable`]). Entries stay while their file system is in use: their
+//! number is bounded by its contents. Where it is not, they can be forgotten ([`Inode::lru`]). Each directory entry carries the sleeping lock
 //! under which names in it are created and removed; the map itself is under a spinlock, so that a
 //! lookup that hits takes one short lock and no sleep.
+
+mod lru;
 
 use crate::inode::Inode;
 use abi::{Errno, Result};
@@ -14,6 +16,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use frames::fallible::{TryVec, arc_slice, ready_arc, ready_box, ready_table};
 use hashbrown::HashMap;
+pub use lru::Lru;
 use sync::{Mutex, MutexGuard, SpinLock};
 
 impl Drop for Dentry {
@@ -208,6 +211,10 @@ impl Dentry {
         let position = Position { parent: Some(self.clone()), name: room.0.clone() };
         let child = Self::build(inode, position, true);
         self.dir()?.children.lock().insert(room.0, child.clone());
+        if let Some(lru) = child.inode.lru() {
+            // Without room for the note it is never forgotten, that is all.
+            let _noted = lru.add(&child);
+        }
         Ok(child)
     }
 

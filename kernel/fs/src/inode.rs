@@ -6,6 +6,7 @@
 //! [`InodeBase`], so that permission checks are plain loads.
 
 use crate::creds::Creds;
+use crate::dentry::Lru;
 use crate::env;
 use crate::file::{File, FileOps, Place};
 use crate::locks::LockTable;
@@ -349,6 +350,12 @@ pub trait Inode: Any + Send + Sync {
     /// asks the inode. Such a directory cannot be changed by users.
     fn cacheable(&self) -> bool {
         true
+    }
+
+    /// Where its entries are noted that may be forgotten while nobody uses them: the file system can
+    /// be asked for the same again.
+    fn lru(&self) -> Option<&'static Lru> {
+        None
     }
 
     /// The entry `name`; ENOENT.

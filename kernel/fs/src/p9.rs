@@ -7,9 +7,9 @@
 //! policy puts them. A file that is mapped is fetched as a whole first, so that no page fault waits
 //! for the host.
 //!
-//! Contents are kept up to a quarter of memory. Beyond it reads ask the host each time, and mappings
-//! are refused (ENOMEM). Names and inodes are kept up to an eighth: beyond it there are no new ones
-//! (ENOMEM).
+//! Contents are kept up to a quarter of memory, names and inodes up to an eighth. Beyond it, and when
+//! memory is out, what nobody has open is forgotten, the oldest first. What is open stays: where that
+//! alone is too much, reads ask the host each time, and new mappings and names are refused (ENOMEM).
 //!
 //! No path leaves the shared directory: the server knows only names below it, one component at a
 //! time, and a symbolic link is followed here, in the guest's own tree of names.
@@ -19,6 +19,7 @@ mod message;
 mod node;
 mod session;
 
+use crate::dentry::Lru;
 use crate::mount::{FileSystem, Super};
 use crate::stat::{DevId, Statfs};
 use crate::tmpfs;
@@ -58,6 +59,8 @@ pub static FETCHED: AtomicU64 = AtomicU64::new(0);
 /// What is kept of all shares, and the part of memory that it may take.
 static CONTENTS: Kept = Kept { bytes: AtomicU64::new(0), part: 4 };
 static NAMES: Kept = Kept { bytes: AtomicU64::new(0), part: 8 };
+/// Entries of all shares.
+static ENTRIES: Lru = Lru::new();
 
 /// Bytes that are kept.
 struct Kept {
@@ -66,17 +69,41 @@ struct Kept {
 }
 
 impl Kept {
+    fn fits(&self, more: u64) -> bool {
+        let all = self.bytes.load(Relaxed).checked_add(more);
+        all.is_some_and(|all| all <= tmpfs::memory() / self.part)
+    }
+
+    /// Forgets old entries until `more` bytes fit; the work is in proportion to them. ENOMEM where
+    /// they do not.
+    fn make_room(&self, more: u64) -> Result<()> {
+        /// Entries that are looked at for each page, and besides.
+        const LOOKS: u64 = 64;
+        if !self.fits(more) {
+            ENTRIES.shrink(LOOKS + more / abi::PAGE_SIZE as u64, &|| self.fits(more));
+        }
+        if self.fits(more) { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+
     /// Counts `more` bytes. ENOMEM where they would be too many.
     fn add(&self, more: u64) -> Result<()> {
-        let limit = tmpfs::memory() / self.part;
-        let sum = |kept: u64| kept.checked_add(more).filter(|all| *all <= limit);
-        self.bytes.fetch_update(Relaxed, Relaxed, sum).map(drop).map_err(|_| Errno::ENOMEM)
+        self.make_room(more)?;
+        self.bytes.fetch_add(more, Relaxed);
+        Ok(())
     }
 
     /// So many are gone, or did not come about.
     fn take_back(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Relaxed);
     }
+}
+
+/// Forgets some of what nobody has open, for want of memory, until there is `enough`. True if
+/// something was forgotten. Does not wait.
+pub fn shrink(enough: &dyn Fn() -> bool) -> bool {
+    /// Entries that one task looks at before it says how it went.
+    const LOOKS: u64 = 4096;
+    ENTRIES.try_shrink(LOOKS, enough)
 }
 
 /// A mounted share.

@@ -9,6 +9,7 @@ use fs::context::{At, Lookup};
 use fs::mount::Mount;
 use fs::oflag;
 use fs::p9::{Channel, LONGEST_REPLY, mount};
+use std::sync::Arc;
 
 /// Kinds of requests (9P2000.L).
 mod message {
@@ -189,8 +190,7 @@ fn names_attributes_and_contents_are_the_servers() {
     let root = Mount::new(sb, "share", g::MS_RDONLY).unwrap().top();
     as_kernel(&root, |caller| {
         let look = |path: &[u8]| caller.lookup(At::Cwd, path, Lookup::FOLLOW);
-        let file = look(b"a/b.txt").unwrap();
-        let meta = file.metadata();
+        let meta = look(b"a/b.txt").unwrap().metadata();
         assert_eq!((meta.mode, meta.size, meta.nlink), (0o100_644, 5, 1));
         assert_eq!((meta.atime, meta.mtime), (5_000_000_006, 7_000_000_008));
         assert_eq!(look(b"a/none").err(), Some(Errno::ENOENT));
@@ -219,6 +219,21 @@ fn names_attributes_and_contents_are_the_servers() {
                 .unwrap();
         }
         assert_eq!(names, ["b.txt", "secret"]);
+        drop((secret, place, dir));
+        // What nobody uses is forgotten, and found again; what is open stays.
+        let unused = Arc::downgrade(look(b"a/secret").unwrap().inode());
+        let open = Arc::downgrade(file.inode());
+        assert!(!fs::p9::shrink(&|| true) && unused.upgrade().is_some());
+        assert!(fs::p9::shrink(&|| false));
+        assert!(unused.upgrade().is_none() && open.upgrade().is_some());
+        assert_eq!(file.read_kernel(&mut bytes, 0), Ok(5));
+        assert!(look(b"a/secret").is_ok());
+        drop(file);
+        // An entry goes once those below it have gone.
+        fs::p9::shrink(&|| false);
+        fs::p9::shrink(&|| false);
+        assert!(open.upgrade().is_none());
+        assert!(look(b"a/b.txt").is_ok());
     });
 }
 

@@ -12,6 +12,7 @@ extern crate alloc;
 
 pub mod addr;
 pub mod clock;
+pub mod dma;
 pub mod firmware;
 pub mod hmat;
 pub mod irq;

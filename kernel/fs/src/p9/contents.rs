@@ -36,15 +36,12 @@ impl Drop for Contents {
 }
 
 impl Contents {
-    /// Of a file of `size` bytes. EFBIG for what is too large to be remembered by piece, ENOMEM.
+    /// Of a file of `size` bytes. ENOMEM.
     pub fn new(size: u64) -> Result<Self> {
-        /// About a terabyte, and half a megabyte of bits.
+        /// About a terabyte, and half a megabyte of bits. Of what is larger nothing is kept.
         const MOST: u64 = 1 << 22;
         let pieces = size.div_ceil(PIECE);
-        if pieces > MOST {
-            return Err(Errno::EFBIG);
-        }
-        let words = pieces.div_ceil(64);
+        let words = if pieces > MOST { 0 } else { pieces.div_ceil(64) };
         let here = alloc::vec::Vec::gather((0..words).map(|_| AtomicU64::new(0)))?;
         let object = MemObject::of_cache()?;
         object.set_len(size)?;
@@ -59,7 +56,7 @@ impl Contents {
 
     fn has(&self, piece: u64) -> bool {
         let word = self.here.get((piece / 64) as usize);
-        word.is_none_or(|word| word.load(Ordering::Acquire) & (1 << (piece % 64)) != 0)
+        word.is_some_and(|word| word.load(Ordering::Acquire) & (1 << (piece % 64)) != 0)
     }
 
     /// Asks the server to open the file, once: EACCES, ENOENT if it is gone, and what else it says.
@@ -83,7 +80,10 @@ impl Contents {
 
     /// Fetches all that is missing. ENOMEM when it cannot be kept, EINTR for who is killed.
     pub fn fetch_all(&self, fs: &P9, path: &[u8]) -> Result<()> {
-        let pieces = self.object.len().div_ceil(PIECE);
+        let size = self.object.len();
+        // What does not fit as a whole is not begun.
+        CONTENTS.make_room(size.saturating_sub(self.kept.load(Relaxed)))?;
+        let pieces = size.div_ceil(PIECE);
         let mut next = 0;
         loop {
             while next < pieces && self.has(next) {
@@ -109,6 +109,7 @@ impl Contents {
         if self.has(piece) || start >= size {
             return Ok(());
         }
+        let Some(word) = self.here.get((piece / 64) as usize) else { return Err(Errno::ENOMEM) };
         let end = size.min(start + PIECE);
         let bytes = (end - start).next_multiple_of(PAGE);
         CONTENTS.add(bytes)?;
@@ -119,9 +120,7 @@ impl Contents {
             return Err(error);
         }
         self.kept.fetch_add(bytes, Relaxed);
-        if let Some(word) = self.here.get((piece / 64) as usize) {
-            word.fetch_or(1 << (piece % 64), Ordering::Release);
-        }
+        word.fetch_or(1 << (piece % 64), Ordering::Release);
         Ok(())
     }
 

@@ -142,6 +142,8 @@ pub struct Attributes {
     pub nlink: u32,
     pub rdev: DevId,
     pub size: u64,
+    /// Blocks of 512 bytes that it takes.
+    pub blocks: u64,
     pub atime: i64,
     pub mtime: i64,
     pub ctime: i64,
@@ -153,7 +155,7 @@ impl Attributes {
         let ino = reply.qid()?;
         let (mode, uid, gid) = (reply.u32()?, reply.u32()?, reply.u32()?);
         let (nlink, rdev, size) = (reply.u64()?, reply.u64()?, reply.u64()?);
-        let _blocks = (reply.u64()?, reply.u64()?);
+        let (_block_size, blocks) = (reply.u64()?, reply.u64()?);
         let mut time = || -> Result<i64> {
             let (seconds, ns) = (reply.u64()? as i64, reply.u64()? as i64);
             Ok(seconds.saturating_mul(1_000_000_000).saturating_add(ns))
@@ -166,6 +168,7 @@ impl Attributes {
             nlink: u32::try_from(nlink).unwrap_or(u32::MAX),
             rdev: DevId::decode(rdev),
             size: size.min(i64::MAX as u64),
+            blocks: blocks.min(i64::MAX as u64),
             atime: time()?,
             mtime: time()?,
             ctime: time()?,

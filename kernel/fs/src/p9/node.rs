@@ -2,7 +2,8 @@
 
 use super::contents::Contents;
 use super::message::Attributes;
-use super::{NAMES, P9, below};
+use super::{ENTRIES, NAMES, P9, below};
+use crate::dentry::Lru;
 use crate::file::{File, FileOps, Llseek, MapTarget};
 use crate::inode::{Entry, Inode, InodeBase, Link, NewNode, OpenArgs, Rename, SetAttr};
 use crate::object::MemObject;
@@ -25,6 +26,8 @@ type Names = BTreeMap<Box<[u8]>, (u64, FileType)>;
 /// An inode of a share.
 pub struct Node {
     base: InodeBase,
+    /// Blocks of 512 bytes that the host's file system has for it.
+    blocks: u64,
     fs: Arc<P9>,
     /// Its path below the share's root: components with slashes between.
     path: Box<[u8]>,
@@ -80,7 +83,7 @@ impl Node {
         };
         let bytes = NODE + (path.len() * 2 + own) as u64;
         NAMES.add(bytes)?;
-        arc(Self { base, fs, path, kind, kept: AtomicU64::new(bytes) })
+        arc(Self { base, blocks: a.blocks, fs, path, kind, kept: AtomicU64::new(bytes) })
     }
 
     /// The directory's names, asked for once. ENOTDIR, EACCES.
@@ -145,7 +148,11 @@ impl Inode for Node {
             Kind::Directory(_) => abi::PAGE_SIZE as u64,
             Kind::Special => 0,
         };
-        self.base.metadata(size, size.div_ceil(512))
+        self.base.metadata(size, self.blocks)
+    }
+
+    fn lru(&self) -> Option<&'static Lru> {
+        Some(&ENTRIES)
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
