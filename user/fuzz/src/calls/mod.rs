@@ -24,6 +24,8 @@ const LIFE: u64 = 4000;
 const PATIENCE: Duration = Duration::from_millis(60);
 /// A killed worker that is not gone by then is a hang of the kernel.
 const END: Duration = Duration::from_secs(30);
+/// Bytes of /proc/proxima/frames, and of a status file, at most.
+const TEXT: usize = 16384;
 /// Calls of a round that is only there to compare frames before and after it, and such rounds.
 const SETTLE: u64 = 20_000;
 const ROUNDS: usize = 5;
@@ -235,14 +237,23 @@ impl Supervisor {
     /// Frames by use, over all nodes, of the uses that a process's end gives back; without what
     /// this process and init have themselves.
     fn account(&self) -> BTreeMap<String, i64> {
-        let mut text = vec![0; 64 << 10];
-        let length = self.frames.as_ref().and_then(|file| file.read_at(&mut text, 0).ok());
-        let text = String::from_utf8_lossy(&text[..length.unwrap_or(0)]).into_owned();
         let mut account = BTreeMap::new();
-        if text.is_empty() {
+        // What is allocated between the first look and the last would be seen by the last alone.
+        let mut texts = [const { [1u8; TEXT] }; 3];
+        let files = [&self.frames, &self.own, &self.init];
+        let mut lengths = [0; 3];
+        for ((file, text), length) in files.into_iter().zip(&mut texts).zip(&mut lengths) {
+            *length = file.as_ref().and_then(|file| file.read_at(text, 0).ok()).unwrap_or(0);
+        }
+        let mut texts = texts
+            .iter()
+            .zip(lengths)
+            .map(|(text, length)| std::str::from_utf8(&text[..length]).unwrap_or_default());
+        let frames = texts.next().unwrap_or_default();
+        if frames.is_empty() {
             return account;
         }
-        for line in text.lines() {
+        for line in frames.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
             for pair in words.chunks(2).skip(1) {
                 let used = ["anon", "shared", "pagetable"].contains(&pair[0]);
@@ -252,20 +263,17 @@ impl Supervisor {
                 }
             }
         }
-        for path in [&self.own, &self.init].into_iter().flatten() {
-            *account.entry("anon".into()).or_default() -= pages_in(path, "RssAnon:");
-            *account.entry("pagetable".into()).or_default() -= pages_in(path, "VmPTE:");
+        for status in texts {
+            *account.entry("anon".into()).or_default() -= pages_in(status, "RssAnon:");
+            *account.entry("pagetable".into()).or_default() -= pages_in(status, "VmPTE:");
         }
         account
     }
 }
 
 /// A line of a process's status file that is in kB, in pages.
-fn pages_in(status: &File, key: &str) -> i64 {
-    let mut text = [0; 4096];
-    let length = status.read_at(&mut text, 0).unwrap_or(0);
-    let text = String::from_utf8_lossy(&text[..length]).into_owned();
-    let line = text.lines().find_map(|line| line.strip_prefix(key));
+fn pages_in(status: &str, key: &str) -> i64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<i64>().ok());
     kib.unwrap_or(0) / 4
 }

@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = tests![
     names_are_refused_when_taken_or_missing,
     descriptors_are_passed,
     descriptors_never_received_are_closed_with_the_socket,
+    ends_on_all_cpus_at_once_close_sockets,
     credentials_of_the_peer_are_told,
     shutdown_ends_one_direction,
     peeking_leaves_the_bytes,
@@ -183,6 +184,41 @@ fn descriptors_never_received_are_closed_with_the_socket() {
     assert_eq!(read(reader, &mut [0]), Ok(0));
     let (one, _two) = pair(SOCK_STREAM);
     fails(send_descriptors(one, &[777]), EBADF);
+}
+
+fn ends_on_all_cpus_at_once_close_sockets() {
+    const ROUNDS: u64 = 40;
+    let cpus = crate::child::affinity(0);
+    for _ in 0..ROUNDS {
+        let mut watched = Vec::new();
+        let start = pair(SOCK_STREAM);
+        for &cpu in cpus.iter().take(8) {
+            let (near, far) = pair(SOCK_STREAM);
+            let child = spawn(|| {
+                crate::child::pin(cpu);
+                // Sockets, and sockets in flight: what is closed looks for more.
+                for _ in 0..8 {
+                    let (one, two) = pair(SOCK_DGRAM);
+                    send_descriptors(one, &[one, two]).unwrap();
+                }
+                sys::close(start.1);
+                sys::close(far);
+                let mut byte = [0];
+                read(start.0, &mut byte).unwrap();
+                sys::exit_group(i32::from(near < 0));
+            });
+            sys::close(near);
+            watched.push((child, far));
+        }
+        // All of them wait for the end of the other end.
+        sys::close(start.1);
+        for (child, far) in watched {
+            assert_eq!(join(child), 0);
+            assert_eq!(read(far, &mut [0]), Ok(0));
+            sys::close(far);
+        }
+        sys::close(start.0);
+    }
 }
 
 fn credentials_of_the_peer_are_told() {
