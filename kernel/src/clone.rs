@@ -66,7 +66,7 @@ fn check(args: &CloneArgs) -> Result<()> {
 /// when the child has executed another program or ended.
 pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     check(&args)?;
-    crate::exit::reap_buried();
+    crate::exit::put_delayed_tasks();
     let f = args.flags;
     let parent = current();
     // What was sent before the fork is handled before it, by the parent alone.

@@ -150,7 +150,9 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
     let task = current();
     let closed_files = close_on_exec();
     let secure = crate::creds_calls::on_exec(&program.file, readable);
-    *task.process.exe.lock() = Some(Arc::new(Exe { file: program.file.clone(), _closed: closed }));
+    let exe = Arc::new(Exe { file: program.file.clone(), _closed: closed });
+    let before = task.process.exe.lock().replace(exe);
+    drop(before);
     let loaded = closed_files
         .and_then(|()| load(&mm, &program, &image, interpreter.as_ref(), secure, frame));
     if let Err(error) = loaded {

@@ -10,7 +10,7 @@ use numa::MAX_CPUS;
 use sync::IrqLock;
 
 /// Dead tasks whose last switch is over, per CPU: freed where sleeping locks may be taken.
-static BURIED: [IrqLock<Chain<Task, ()>>; MAX_CPUS] =
+static DELAYED: [IrqLock<Chain<Task, ()>>; MAX_CPUS] =
     [const { IrqLock::new(Chain::new()) }; MAX_CPUS];
 
 impl Chained<()> for Task {
@@ -19,14 +19,14 @@ impl Chained<()> for Task {
     }
 }
 
-/// Keeps a dead task until [`reap_buried`] (called by the switch, with interrupts off).
-pub fn bury(task: TaskRef) {
-    BURIED[hal::percpu::cpu().index()].lock().push(task.0);
+/// Keeps a dead task until [`put_delayed_tasks`] (called by the switch, with interrupts off).
+pub fn delayed_put_task(task: TaskRef) {
+    DELAYED[hal::percpu::cpu().index()].lock().push(task.0);
 }
 
 /// Frees this CPU's dead tasks.
-pub fn reap_buried() {
-    let dead = BURIED[hal::percpu::cpu().index()].lock().take();
+pub fn put_delayed_tasks() {
+    let dead = DELAYED[hal::percpu::cpu().index()].lock().take();
     drop(dead);
 }
 
@@ -61,7 +61,8 @@ pub fn exit_thread(status: i32) -> ! {
     let process = task.process.clone();
     let handle = task.handle();
     release_memory();
-    handle.files.lock().clone_from(&crate::files::no_files());
+    let files = core::mem::replace(&mut *handle.files.lock(), crate::files::no_files());
+    drop(files);
     // Where it worked may be unmounted as soon as its end is known.
     let context = core::mem::replace(&mut *handle.fs.lock(), crate::files::no_fs());
     drop(context);
@@ -75,7 +76,7 @@ pub fn exit_thread(status: i32) -> ! {
     task.faults.end(u64::from(abi::raw::general::__NR_exit));
     drop(process);
     hal::irq::disable();
-    handle.standing.will_sleep(State::Dead);
+    handle.run_state.set_state(State::Dead);
     drop(handle);
     hal::irq::allow();
     crate::sched::schedule();
@@ -147,8 +148,9 @@ fn leave_group(process: &Arc<Process>, task: &TaskRef) -> bool {
 
 /// The last thread is gone: children go to the reaper, the parent is told.
 fn end_process(process: &Arc<Process>, status: i32) {
-    *process.mm.lock() = None;
-    *process.exe.lock() = None;
+    let mm = process.mm.lock().take();
+    let exe = process.exe.lock().take();
+    drop((mm, exe));
     let status = if process.exiting.load(Ordering::Acquire) {
         process.exit_status.load(Ordering::Acquire)
     } else {

@@ -5,7 +5,7 @@ use hal::apic::Ipi;
 use hal::{cpu_area, percpu};
 use numa::{CpuId, CpuMask, MAX_CPUS};
 use sync::Once;
-use sync::call::Desk;
+use sync::call::CallSlot;
 
 /// Interrupts of one CPU by kind (as /proc/interrupts shows them).
 #[derive(Default)]
@@ -104,9 +104,9 @@ pub fn device(vector: u8) {
 type Job = (fn(u64), u64);
 
 #[repr(align(64))]
-struct CallDesk(Desk<Job, { CpuMask::WORDS }>);
+struct CallSlots(CallSlot<Job, { CpuMask::WORDS }>);
 
-static CALLS: [CallDesk; MAX_CPUS] = [const { CallDesk(Desk::new()) }; MAX_CPUS];
+static CALLS: [CallSlots; MAX_CPUS] = [const { CallSlots(CallSlot::new()) }; MAX_CPUS];
 
 /// Runs `run(arg)` on every CPU of `cpus` that is online, in interrupt context there, and returns
 /// when all have. Any number of CPUs call at a time. Not with spinning locks held, and with
@@ -116,8 +116,8 @@ pub fn call_on(cpus: CpuMask, run: fn(u64), arg: u64) {
     let cpus = cpus & crate::boot::cpus::online();
     let _stay = hal::preempt::PreemptGuard::new();
     let me = percpu::cpu();
-    let desk = &CALLS[me.index()].0;
-    desk.post((run, arg), cpus.count());
+    let slot = &CALLS[me.index()].0;
+    slot.post((run, arg), cpus.count());
     for cpu in cpus.without(me).iter() {
         CALLS[cpu.index()].0.ring(me.index());
         if let Some(area) = cpu_area::of(cpu) {
@@ -127,9 +127,9 @@ pub fn call_on(cpus: CpuMask, run: fn(u64), arg: u64) {
     if cpus.contains(me) {
         let _irq = hal::irq::IrqOff::new();
         run(arg);
-        desk.done_by_one();
+        slot.done_by_one();
     }
-    while !desk.is_done() {
+    while !slot.is_done() {
         core::hint::spin_loop();
     }
 }

@@ -99,7 +99,7 @@ pub fn asked(frame: &TrapFrame) -> ! {
 fn tell_the_tasks() {
     let told = crate::task::table::try_each(|task| {
         let state = task.state();
-        if state == State::Dead || !task.standing.is_off() {
+        if state == State::Dead || !task.run_state.is_off_cpu() {
             return;
         }
         let comm = task.try_comm().unwrap_or_default();

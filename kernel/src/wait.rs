@@ -100,7 +100,7 @@ fn reap(parent: &Process, child: &Arc<Process>, used: Use) {
 /// Waits for a child. None: no event yet, and `no_hang`. ECHILD without such a child.
 pub fn wait(which: Which, options: Options) -> Result<Option<Report>> {
     let process = current().process.clone();
-    crate::exit::reap_buried();
+    crate::exit::put_delayed_tasks();
     let look = || match look(&process, which, options) {
         Ok(None) if !options.no_hang => None,
         other => Some(other),

@@ -550,6 +550,8 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
+        // What it stands for may wait when it is closed.
+        sync::might_sleep();
         if self.flags() & oflag::O_ASYNC != 0
             && let Some(fown) = self.fown.get()
         {

@@ -2,7 +2,7 @@
 //!
 //! A group is on as a whole or not at all. Pinned groups come first and fail when they do not fit;
 //! the others take what is left in turns, so that over time each gets its share and its count can
-//! be scaled by the time it was on. What fits is the caller's to find out: he seats a group on
+//! be scaled by the time it was on. What fits is the caller's to find out: he assigns a group on
 //! counters when he is asked to.
 
 /// What a group asks for.
@@ -34,13 +34,13 @@ pub struct Round {
 }
 
 impl Round {
-    /// The fate of the next group; `seat` tries to give it its counters (all or none).
-    pub fn put(&mut self, group: Wants, seat: impl FnOnce() -> bool) -> Fate {
+    /// The fate of the next group; `assign` tries to give it its counters (all or none).
+    pub fn put(&mut self, group: Wants, assign: impl FnOnce() -> bool) -> Fate {
         if !group.hardware {
             return Fate::On;
         }
         let closed = self.over || self.exclusive || group.exclusive && self.taken;
-        if !closed && seat() {
+        if !closed && assign() {
             self.taken = true;
             self.exclusive = group.exclusive;
             return Fate::On;

@@ -34,7 +34,7 @@ pub struct Wish {
     /// Where it ran last; for a new task, where its maker runs.
     pub last: CpuId,
     /// The node to which its memory draws it; `None` for wherever it ran last.
-    pub home: Option<NodeId>,
+    pub preferred: Option<NodeId>,
     /// Its weight as load.
     pub weight: u64,
     /// Its real-time priority; 0 for a fair task.
@@ -186,33 +186,35 @@ impl Domains {
             || self.least_loaded(&without, wish, center) != wish.last
     }
 
-    /// Whether a task of node `here` could be nearer to its memory, which lies on `home`.
+    /// Whether a task of node `here` could be nearer to its memory, which lies on `preferred`.
     #[must_use]
-    pub fn is_astray(&self, here: NodeId, home: NodeId, allowed: &CpuMask) -> bool {
-        let far = |from| self.machine.distance(from, home);
-        let nearer = self.near(home).iter().take_while(|node| far(**node) < far(here));
-        here != home
+    pub fn is_off_preferred(&self, here: NodeId, preferred: NodeId, allowed: &CpuMask) -> bool {
+        let far = |from| self.machine.distance(from, preferred);
+        let nearer = self.near(preferred).iter().take_while(|node| far(**node) < far(here));
+        here != preferred
             && nearer.into_iter().any(|node| !(*allowed & self.machine.cpus_of(*node)).is_empty())
     }
 
     /// The node from which nearness counts: that of its memory, if this may draw it anywhere.
     fn center(&self, wish: &Wish) -> NodeId {
         let here = self.machine.node_of(wish.last);
-        wish.home.filter(|home| self.is_astray(here, *home, &wish.allowed)).unwrap_or(here)
+        wish.preferred
+            .filter(|preferred| self.is_off_preferred(here, *preferred, &wish.allowed))
+            .unwrap_or(here)
     }
 
     /// The idle CPU to which a running task's memory draws it: one nearer to that than where it is.
     #[must_use]
     pub fn for_home(&self, loads: &impl Loads, wish: &Wish) -> Option<CpuId> {
-        let home = wish.home?;
-        let far = |cpu| self.machine.distance(self.machine.node_of(cpu), home);
-        self.nearest(loads.idle() & wish.allowed, home, wish.last)
+        let preferred = wish.preferred?;
+        let far = |cpu| self.machine.distance(self.machine.node_of(cpu), preferred);
+        self.nearest(loads.idle() & wish.allowed, preferred, wish.last)
             .filter(|cpu| far(*cpu) < far(wish.last))
     }
 
     /// Where a task goes that may no longer run where it is.
     #[must_use]
-    pub fn for_exile(&self, loads: &impl Loads, wish: &Wish) -> CpuId {
+    pub fn for_forced_migration(&self, loads: &impl Loads, wish: &Wish) -> CpuId {
         self.for_new(loads, wish)
     }
 

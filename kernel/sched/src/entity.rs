@@ -5,7 +5,7 @@
 //! the one who may wake it. The box is what makes enqueueing free of allocation: it becomes the
 //! tree's node.
 //!
-//! What a task carries besides is a [`Ticket`]: where its entity is, so that a queue finds it
+//! What a task carries besides is a [`QueueLink`]: where its entity is, so that a queue finds it
 //! without searching. Only queues write it.
 
 use crate::params::Params;
@@ -18,8 +18,8 @@ use numa::CpuId;
 
 /// What a queue holds for a task: a counted pointer to it.
 pub trait Handle {
-    /// The task's own ticket, the same for every handle to it.
-    fn ticket(&self) -> &Ticket;
+    /// The task's own queue link, the same for every handle to it.
+    fn queue_link(&self) -> &QueueLink;
 }
 
 /// Where in a tree a node stands. Unique in its queue, because `turn` is.
@@ -43,7 +43,7 @@ impl PartialOrd for Key {
     }
 }
 
-/// Where an entity is, as its ticket says.
+/// Where an entity is, as its queue link says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Away,
@@ -56,7 +56,7 @@ pub(crate) enum Place {
 ///
 /// Written by a queue's methods, so under that queue's lock; a reader without the lock sees a hint.
 #[derive(Debug)]
-pub struct Ticket {
+pub struct QueueLink {
     /// The place's tag below, the queue's CPU above.
     place: AtomicU32,
     first: AtomicU64,
@@ -69,14 +69,14 @@ const FAIR: u32 = 2;
 const REAL_TIME: u32 = 3;
 const TAG_BITS: u32 = 8;
 
-impl Default for Ticket {
+impl Default for QueueLink {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Ticket {
-    /// The ticket of a task that is on no queue.
+impl QueueLink {
+    /// The queue link of a task that is on no queue.
     #[must_use]
     pub const fn new() -> Self {
         Self { place: AtomicU32::new(AWAY), first: AtomicU64::new(0), turn: AtomicU64::new(0) }

@@ -1,4 +1,5 @@
-//! The board on which CPUs say that they idle, or that tasks wait on them.
+//! Keeps the masks of the CPUs that idle and of those on which tasks wait (Linux: `idle_cpus_mask`, the
+//! root domain's `overload` and `rto_mask`).
 //!
 //! A CPU that falls idle says so and then looks for work; a CPU on which a task waits, that another
 //! may take, says so and then looks for one that idles, and again when what kept the task from
@@ -41,14 +42,14 @@ impl Flags for AtomicCpuMask {
     }
 }
 
-/// Who idles, and on whom tasks wait.
+/// The masks of the CPUs that idle, and of those that are overloaded: more tasks than the running one.
 #[derive(Debug)]
-pub struct Board<F> {
+pub struct IdleMasks<F> {
     idle: F,
     overloaded: F,
 }
 
-impl<F: Flags> Board<F> {
+impl<F: Flags> IdleMasks<F> {
     /// Of two empty sets.
     pub const fn new(idle: F, overloaded: F) -> Self {
         Self { idle, overloaded }
@@ -66,9 +67,9 @@ impl<F: Flags> Board<F> {
         &self.overloaded
     }
 
-    /// `cpu` says how it is. Under its queue's lock. Writes only what changed: every CPU reads this.
+    /// Sets both bits of `cpu`. Under its queue's lock. Writes only what changed: every CPU reads this.
     #[inline]
-    pub fn say(&self, cpu: CpuId, idle: bool, overloaded: bool) {
+    pub fn update(&self, cpu: CpuId, idle: bool, overloaded: bool) {
         if self.idle.has(cpu) != idle {
             self.idle.put(cpu, idle);
         }
@@ -77,9 +78,9 @@ impl<F: Flags> Board<F> {
         }
     }
 
-    /// Whether tasks wait anywhere: asked by a CPU that has just said that it idles.
+    /// Tells whether tasks wait anywhere: asked by a CPU that has just set its idle bit.
     #[inline]
-    pub fn somebody_waits(&self) -> bool {
+    pub fn is_overloaded(&self) -> bool {
         fence(Ordering::SeqCst);
         !self.overloaded.is_empty()
     }
@@ -95,7 +96,7 @@ impl<F: Flags> Board<F> {
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
-    use crate::standing::Standing;
+    use crate::run_state::RunState;
     use loom::sync::atomic::{AtomicBool, AtomicU64};
     use loom::sync::{Arc, Mutex};
     use loom::thread;
@@ -123,10 +124,10 @@ mod loom_tests {
 
     /// A task on the busy CPU's queue, and a CPU that falls idle.
     struct World {
-        board: Board<Word>,
+        idle_masks: IdleMasks<Word>,
         /// Whether the task waits there.
         queue: Mutex<bool>,
-        task: Standing,
+        task: RunState,
         /// The idler was told to look.
         told: AtomicBool,
     }
@@ -134,9 +135,9 @@ mod loom_tests {
     fn world() -> Arc<World> {
         let empty = || Word(AtomicU64::new(0));
         Arc::new(World {
-            board: Board::new(empty(), empty()),
+            idle_masks: IdleMasks::new(empty(), empty()),
             queue: Mutex::new(false),
-            task: Standing::new(BUSY),
+            task: RunState::new(BUSY),
             told: AtomicBool::new(false),
         })
     }
@@ -145,19 +146,19 @@ mod loom_tests {
         fn begins_to_wait(&self) {
             let mut waits = self.queue.lock().expect("no panic");
             *waits = true;
-            self.board.say(BUSY, false, true);
+            self.idle_masks.update(BUSY, false, true);
         }
         fn offers(&self) {
-            if !self.board.idle_now().is_empty() {
+            if !self.idle_masks.idle_now().is_empty() {
                 self.told.store(true, Ordering::Relaxed);
             }
         }
         /// The idler's last look before it halts; true when it got the task.
         fn falls_idle(&self) -> bool {
-            self.board.say(IDLER, true, false);
-            self.board.somebody_waits() && {
+            self.idle_masks.update(IDLER, true, false);
+            self.idle_masks.is_overloaded() && {
                 let mut waits = self.queue.lock().expect("no panic");
-                self.task.is_off() && core::mem::take(&mut *waits)
+                self.task.is_off_cpu() && core::mem::take(&mut *waits)
             }
         }
     }
@@ -179,12 +180,12 @@ mod loom_tests {
     fn a_task_that_could_not_be_taken_yet_is_offered_when_it_can() {
         loom::model(|| {
             let world = world();
-            world.task.mount();
+            world.task.set_on_cpu();
             let other = world.clone();
             let idler = thread::spawn(move || other.falls_idle());
             // Preempted: it waits, but its stack is in use for some more steps.
             world.begins_to_wait();
-            world.task.dismount();
+            world.task.clear_on_cpu();
             world.offers();
             let got = idler.join().expect("the idler");
             assert!(got || world.told.load(Ordering::Relaxed), "it waits beside an idle CPU");

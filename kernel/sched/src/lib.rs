@@ -15,20 +15,20 @@
 
 extern crate alloc;
 
-pub mod board;
 mod budget;
 pub mod domains;
 mod entity;
 mod fair;
+pub mod idle_masks;
 mod params;
 mod queue;
-mod standing;
+mod run_state;
 mod tree;
 mod vtime;
 
-pub use board::Board;
 pub use domains::{Domains, Loads, Pull, Wish};
-pub use entity::{Entity, Handle, Stats, Ticket};
+pub use entity::{Entity, Handle, QueueLink, Stats};
+pub use idle_masks::IdleMasks;
 pub use params::{Class, FairKind, MAX_RT_PRIORITY, Nice, Params, base_slice};
 pub use queue::{Dequeue, Enqueue, RR_SLICE, RunQueue};
-pub use standing::{Evicted, Standing, State, Woken};
+pub use run_state::{Evicted, RunState, State, Woken};

@@ -146,7 +146,7 @@ impl<H: Handle> RunQueue<H> {
     }
 
     /// Takes a waiting task off the queue. `None` when it does not wait here: it runs, sleeps, or
-    /// is on another queue, as its ticket says.
+    /// is on another queue, as its queue link says.
     pub fn remove(&mut self, handle: &H, now: u64) -> Option<(H, Entity<H>)> {
         self.charge(now);
         let node = self.take_waiting(handle)?;
@@ -171,7 +171,7 @@ impl<H: Handle> RunQueue<H> {
             chosen.stats.waited += now.saturating_sub(chosen.waits_since);
             chosen.stats.picked += 1;
             if let Some(handle) = &chosen.handle {
-                handle.ticket().write(self.cpu, Place::Running);
+                handle.queue_link().write(self.cpu, Place::Running);
             }
             if chosen.turn_left == 0 {
                 chosen.turn_left = RR_SLICE;
@@ -237,10 +237,10 @@ impl<H: Handle> RunQueue<H> {
     /// A real-time task whose priority falls goes before others of the new one, as on Linux.
     pub fn set_params(&mut self, handle: &H, params: Params, now: u64) -> Option<bool> {
         self.charge(now);
-        if handle.ticket().queue() != Some(self.cpu) {
+        if handle.queue_link().queue() != Some(self.cpu) {
             return None;
         }
-        if handle.ticket().is_running() {
+        if handle.queue_link().is_running() {
             let mut node = self.running.take()?;
             self.change(&mut node, params);
             self.running = Some(node);
@@ -306,10 +306,10 @@ impl<H: Handle> RunQueue<H> {
     /// `None` when it is not here.
     #[must_use]
     pub fn stats(&self, handle: &H) -> Option<(Stats, Params)> {
-        if handle.ticket().queue() != Some(self.cpu) {
+        if handle.queue_link().queue() != Some(self.cpu) {
             return None;
         }
-        let node = match handle.ticket().place() {
+        let node = match handle.queue_link().place() {
             Place::Running => self.running.as_deref(),
             Place::Fair(key) => self.fair.waiting.get(&key),
             Place::RealTime(key) => self.real_time.get(&key),
@@ -408,7 +408,7 @@ impl<H: Handle> RunQueue<H> {
         let key = node.key;
         let place = if is_fair { Place::Fair(key) } else { Place::RealTime(key) };
         if let Some(handle) = &node.handle {
-            handle.ticket().write(self.cpu, place);
+            handle.queue_link().write(self.cpu, place);
         }
         if is_fair {
             self.fair.wait(node)
@@ -419,10 +419,10 @@ impl<H: Handle> RunQueue<H> {
     }
 
     fn take_waiting(&mut self, handle: &H) -> Option<Box<Node<H>>> {
-        if handle.ticket().queue() != Some(self.cpu) {
+        if handle.queue_link().queue() != Some(self.cpu) {
             return None;
         }
-        match handle.ticket().place() {
+        match handle.queue_link().place() {
             Place::Fair(key) => self.fair.waiting.remove(&key),
             Place::RealTime(key) => self.real_time.remove(&key),
             Place::Away | Place::Running => None,
@@ -436,7 +436,7 @@ impl<H: Handle> RunQueue<H> {
             self.fair.leave(&mut node, self.cpu, why);
         }
         let handle = node.handle.take()?;
-        handle.ticket().write(self.cpu, Place::Away);
+        handle.queue_link().write(self.cpu, Place::Away);
         Some((handle, Entity(node)))
     }
 }

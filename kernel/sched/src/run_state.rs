@@ -1,4 +1,5 @@
-//! What a task is doing and where it stands: the words by which CPUs hand it to each other.
+//! Keeps a task's run state: the words by which CPUs hand it to each other (Linux: `__state`, `on_cpu`,
+//! `task_cpu`).
 //!
 //! - [`State`]: whether it sleeps, written by itself before it does and by who wakes it.
 //! - *on a CPU*: from before it runs until its CPU has left its stack. Nobody else runs it before.
@@ -6,8 +7,8 @@
 //!
 //! A sleeping task's entity lies in its *slot*, under a lock of the task's; a ready one's is in a
 //! queue, under that queue's. The locks are the caller's, in this order. Checked under loom: no
-//! wake-up is lost, no two CPUs stand on one stack, and whoever narrows a task's mask has seen it
-//! gone when [`Standing::evict`] says so.
+//! wake-up is lost, no two CPUs use one stack, and whoever narrows a task's mask has seen it
+//! gone when [`RunState::evict`] says so.
 
 #[cfg(not(loom))]
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
@@ -79,15 +80,15 @@ pub enum Evicted<T> {
     NotYet(CpuId),
 }
 
-/// The words of one task.
+/// The run state of one task.
 #[derive(Debug)]
-pub struct Standing {
+pub struct RunState {
     state: AtomicU32,
     on_cpu: AtomicBool,
     cpu: AtomicU32,
 }
 
-impl Standing {
+impl RunState {
     /// Of a task that was made on `cpu` and has not been started.
     #[must_use]
     pub fn new(cpu: CpuId) -> Self {
@@ -104,18 +105,18 @@ impl Standing {
         State::from_u32(self.state.load(Ordering::Acquire))
     }
 
-    /// It is about to sleep (or to end), unless it is woken before the switch. What it looks at
-    /// after this, such as the condition that it waits for, is newer than what a waker did who
-    /// still found it awake.
+    /// Says that it is about to sleep (or to end), unless it is woken before the switch. What it
+    /// looks at after this, such as the condition that it waits for, is newer than what a waker did
+    /// who still found it awake.
     #[inline]
-    pub fn will_sleep(&self, state: State) {
+    pub fn set_state(&self, state: State) {
         self.state.store(state as u32, Ordering::Release);
         fence(Ordering::SeqCst);
     }
 
-    /// It goes on, having slept or not.
+    /// Says that it goes on, having slept or not.
     #[inline]
-    pub fn goes_on(&self) {
+    pub fn set_runnable(&self) {
         self.state.store(State::Runnable as u32, Ordering::Relaxed);
     }
 
@@ -139,28 +140,28 @@ impl Standing {
         // Without its entity it is still on its queue: the switch, which looks at the state under
         // this lock, has not come, and will let it run on.
         let Some(entity) = slot.take() else { return Woken::Awake };
-        while !self.is_off() {
+        while !self.is_off_cpu() {
             pause();
         }
         Woken::Asleep(entity)
     }
 
-    /// A CPU is about to run it: before it lets go of the queue that had it.
+    /// Says that a CPU is about to run it: before it lets go of the queue that had it.
     #[inline]
-    pub fn mount(&self) {
+    pub fn set_on_cpu(&self) {
         self.on_cpu.store(true, Ordering::Relaxed);
     }
 
-    /// Its CPU has left its stack, and has saved all of it.
+    /// Says that its CPU has left its stack, and has saved all of it.
     #[inline]
-    pub fn dismount(&self) {
+    pub fn clear_on_cpu(&self) {
         self.on_cpu.store(false, Ordering::Release);
     }
 
     /// No CPU stands on its stack. Under the lock of the queue on which it waits, or of its slot
     /// while its entity is there, that remains so; elsewhere it is a hint.
     #[inline]
-    pub fn is_off(&self) -> bool {
+    pub fn is_off_cpu(&self) -> bool {
         !self.on_cpu.load(Ordering::Acquire)
     }
 
@@ -170,11 +171,11 @@ impl Standing {
         CpuId::new(self.cpu.load(Ordering::Relaxed) as u16)
     }
 
-    /// Brings it, which is in the caller's hands, to the queue of `first`, or of another CPU when it
-    /// may not use that one (any more): the CPU whose queue is returned locked. `may` and `other`
-    /// look at its mask under the mask's lock; `other` is asked without a queue's.
+    /// Locks the queue that the task, which is in the caller's hands, may go to: that of `first`, or
+    /// of another CPU when it may not use that one (any more). Returns the CPU and its locked queue.
+    /// `may` and `other` look at its mask under the mask's lock; `other` is asked without a queue's.
     #[inline]
-    pub fn settle<Q>(
+    pub fn lock_allowed_queue<Q>(
         &self,
         first: CpuId,
         mut lock: impl FnMut(CpuId) -> Q,
@@ -212,10 +213,10 @@ impl Standing {
         }
         // One that was preempted waits already while its CPU still stands on its stack: it must
         // not come to another queue before that is over.
-        if let Some(taken) = take(at, &|| self.is_off()) {
+        if let Some(taken) = take(at, &|| self.is_off_cpu()) {
             return Evicted::Taken(taken);
         }
-        if asleep() && self.is_off() {
+        if asleep() && self.is_off_cpu() {
             return Evicted::Asleep;
         }
         Evicted::NotYet(at)

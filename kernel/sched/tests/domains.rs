@@ -3,7 +3,8 @@
 use numa::{CpuId, CpuMask, Distances, Machine, NodeId, NodeMask};
 use proptest::prelude::*;
 use sched::{
-    Class, Dequeue, Domains, Enqueue, Entity, Handle, Loads, Params, Pull, RunQueue, Ticket, Wish,
+    Class, Dequeue, Domains, Enqueue, Entity, Handle, Loads, Params, Pull, QueueLink, RunQueue,
+    Wish,
 };
 use std::sync::Arc;
 
@@ -78,7 +79,7 @@ impl Loads for Table {
 }
 
 fn wish(allowed: &str, last: usize) -> Wish {
-    Wish { allowed: cpus(allowed), last: cpu(last), home: None, weight: 1024, priority: 0 }
+    Wish { allowed: cpus(allowed), last: cpu(last), preferred: None, weight: 1024, priority: 0 }
 }
 
 #[test]
@@ -92,14 +93,14 @@ fn a_waking_task_goes_back_while_its_cpu_idles() {
     assert_eq!(wake(&loads, wish("0-7", 5)), cpu(6), "the next node is one hop away");
     assert_eq!(wake(&loads, wish("0-1,5", 5)), cpu(0), "two hops are better than waiting");
     assert_eq!(wake(&Table::busy(8), wish("0-7", 5)), cpu(5));
-    assert_eq!(wake(&Table::busy(8), wish("0-3", 5)), cpu(2), "exiled to one hop");
+    assert_eq!(wake(&Table::busy(8), wish("0-3", 5)), cpu(2), "moved to one hop");
     assert_eq!(wake(&Table::busy(8).with(2, 2048), wish("0-3", 5)), cpu(3));
 }
 
 #[test]
 fn a_waking_task_is_drawn_to_its_memory() {
     let domains = ring();
-    let drawn = Wish { home: Some(node(3)), ..wish("0-7", 0) };
+    let drawn = Wish { preferred: Some(node(3)), ..wish("0-7", 0) };
     let wake = |loads: &Table, leaving| domains.for_wakeup(loads, &drawn, leaving);
     assert_eq!(wake(&Table::idle(8), None), cpu(6));
     assert_eq!(wake(&Table::idle(8).with(6, 1), None), cpu(7));
@@ -122,18 +123,18 @@ fn memory_without_cpus_draws_to_the_nearest_cpus() {
         }
     });
     assert_eq!(domains.near(node(1)), [node(2), node(0)]);
-    let drawn = Wish { home: Some(node(1)), ..wish("0-3", 0) };
+    let drawn = Wish { preferred: Some(node(1)), ..wish("0-3", 0) };
     assert_eq!(domains.for_wakeup(&Table::idle(4), &drawn, None), cpu(2));
 }
 
 #[test]
 fn a_running_task_is_drawn_home_to_an_idle_cpu_that_is_nearer() {
     let domains = ring();
-    let drawn = Wish { home: Some(node(3)), ..wish("0-7", 2) };
-    let astray = |here, list| domains.is_astray(node(here), node(3), &cpus(list));
-    assert!(astray(1, "0-7") && !astray(3, "0-7"));
-    assert!(astray(1, "0-5"), "one hop instead of two");
-    assert!(!astray(0, "0-5"), "it may run nowhere nearer");
+    let drawn = Wish { preferred: Some(node(3)), ..wish("0-7", 2) };
+    let off_preferred = |here, list| domains.is_off_preferred(node(here), node(3), &cpus(list));
+    assert!(off_preferred(1, "0-7") && !off_preferred(3, "0-7"));
+    assert!(off_preferred(1, "0-5"), "one hop instead of two");
+    assert!(!off_preferred(0, "0-5"), "it may run nowhere nearer");
     let busy = Table::busy(8);
     assert_eq!(domains.for_home(&busy, &drawn), None, "not to wait there");
     assert_eq!(domains.for_home(&Table::idle(8).with(2, 1024), &drawn), Some(cpu(6)));
@@ -149,9 +150,9 @@ fn a_running_task_is_drawn_home_to_an_idle_cpu_that_is_nearer() {
 #[test]
 fn a_sleeper_stays_where_it_is_as_near_to_its_memory_as_elsewhere() {
     let domains = ring();
-    // Both CPUs of its home are busy, and nodes 0 and 2 are one hop away.
+    // Both CPUs of its preferred are busy, and nodes 0 and 2 are one hop away.
     let loads = Table::idle(8).with(2, 1).with(3, 1);
-    let drawn = Wish { home: Some(node(1)), ..wish("0-7", 5) };
+    let drawn = Wish { preferred: Some(node(1)), ..wish("0-7", 5) };
     assert_eq!(domains.for_wakeup(&loads, &drawn, None), cpu(5));
 }
 
@@ -239,7 +240,7 @@ proptest! {
         loads in proptest::collection::vec((prop_oneof![Just(0u64), 1u64..9000], 0u8..100), 48),
         allowed in any::<u64>(),
         last in any::<usize>(),
-        home in proptest::option::of(any::<usize>()),
+        preferred in proptest::option::of(any::<usize>()),
         priority in prop_oneof![Just(0u8), 0u8..100],
     ) {
         let total: usize = per_node.iter().sum();
@@ -252,15 +253,15 @@ proptest! {
         let all = CpuMask::first_n(total);
         let some = CpuMask::from_words(&[allowed]) & all;
         let allowed = if some.is_empty() { all } else { some };
-        let home = home.map(|home| node(home % per_node.len()));
-        let wish = Wish { allowed, last, home, weight: 1024, priority };
+        let preferred = preferred.map(|preferred| node(preferred % per_node.len()));
+        let wish = Wish { allowed, last, preferred, weight: 1024, priority };
         let loads = Table(loads[..total].to_vec());
         // Its memory draws it if that brings it nearer; else it stays about where it is.
-        let draws = |home: &NodeId| {
-            let far = |cpu: CpuId| machine.distance(machine.node_of(cpu), *home);
+        let draws = |preferred: &NodeId| {
+            let far = |cpu: CpuId| machine.distance(machine.node_of(cpu), *preferred);
             allowed.iter().any(|cpu| far(cpu) < far(last))
         };
-        let center = home.filter(draws).unwrap_or(machine.node_of(last));
+        let center = preferred.filter(draws).unwrap_or(machine.node_of(last));
         let way = |cpu: CpuId| machine.distance(machine.node_of(cpu), center);
         let nearest_idle = (loads.idle() & allowed).iter().map(way).min();
         for chosen in [domains.for_wakeup(&loads, &wish, None), domains.for_new(&loads, &wish)] {
@@ -287,18 +288,18 @@ proptest! {
     }
 }
 
-/// A task in the simulation: its CPUs, its ticket.
+/// A task in the simulation: its CPUs, its queue link.
 struct Task {
     allowed: CpuMask,
-    ticket: Ticket,
+    queue_link: QueueLink,
 }
 
 #[derive(Clone)]
 struct Ref(Arc<Task>);
 
 impl Handle for Ref {
-    fn ticket(&self) -> &Ticket {
-        &self.0.ticket
+    fn queue_link(&self) -> &QueueLink {
+        &self.0.queue_link
     }
 }
 
@@ -344,7 +345,7 @@ impl World {
 
     /// Starts a task on exactly this CPU, as if nobody had cared where.
     fn start_at(&mut self, at: usize, allowed: CpuMask) {
-        let task = Ref(Arc::new(Task { allowed, ticket: Ticket::new() }));
+        let task = Ref(Arc::new(Task { allowed, queue_link: QueueLink::new() }));
         self.tasks.push(task.clone());
         let entity = Entity::new(Params::new(Class::default(), 3_000_000));
         self.put(cpu(at), task, entity, Enqueue::New);
@@ -392,9 +393,9 @@ fn as_many_tasks_as_cpus_end_one_on_each() {
     }
     assert_eq!(world.counts(), [1; 8]);
     // And they stay: nothing is gained by moving any more.
-    let before: Vec<_> = world.tasks.iter().map(|task| task.ticket().queue()).collect();
+    let before: Vec<_> = world.tasks.iter().map(|task| task.queue_link().queue()).collect();
     (0..100).for_each(|_| world.tick());
-    let after: Vec<_> = world.tasks.iter().map(|task| task.ticket().queue()).collect();
+    let after: Vec<_> = world.tasks.iter().map(|task| task.queue_link().queue()).collect();
     assert_eq!(before, after);
 }
 
@@ -413,14 +414,14 @@ fn tasks_bound_to_two_cpus_use_both_and_no_third() {
     for _ in 0..50 {
         world.tick();
         for task in &world.tasks {
-            assert!(task.0.allowed.contains(task.ticket().queue().unwrap()));
+            assert!(task.0.allowed.contains(task.queue_link().queue().unwrap()));
         }
     }
     assert_eq!(world.counts(), [0, 0, 0, 3, 0, 0, 3, 0]);
 }
 
 #[test]
-fn a_task_exiled_from_its_cpu_takes_its_share_along() {
+fn a_task_forced_from_its_cpu_takes_its_share_along() {
     let mut world = World::new(ring());
     (0..2).for_each(|_| world.start_at(0, cpus("0")));
     world.tick();
@@ -428,10 +429,10 @@ fn a_task_exiled_from_its_cpu_takes_its_share_along() {
     let (task, entity) = world.queues[0].dequeue_current(Dequeue::Move, world.now).unwrap();
     assert!(Arc::ptr_eq(&task.0, &running.0));
     let wish = Wish { allowed: cpus("4"), ..wish("4", 0) };
-    let at = world.domains.for_exile(&world, &wish);
+    let at = world.domains.for_forced_migration(&world, &wish);
     assert_eq!(at, cpu(4));
     world.put(at, task, entity, Enqueue::Move);
-    assert_eq!(running.ticket().queue(), Some(cpu(4)));
+    assert_eq!(running.queue_link().queue(), Some(cpu(4)));
     assert_eq!(world.queues[4].stats(&running).unwrap().0.ran, 1_000_000);
     assert!(world.queues[0].pick_next(world.now).is_some());
 }

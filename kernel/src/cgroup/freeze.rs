@@ -39,14 +39,14 @@ pub fn take_part() {
     let task = current();
     count(true);
     loop {
-        task.standing.will_sleep(State::Interruptible);
+        task.run_state.set_state(State::Interruptible);
         let bits = task.signals.attention.load(SeqCst);
         if bits & FREEZE == 0 || bits & KILL != 0 {
             break;
         }
         crate::sched::schedule();
     }
-    task.standing.goes_on();
+    task.run_state.set_runnable();
     count(false);
 }
 

@@ -80,8 +80,8 @@ impl Inner {
     }
 
     /// True when any event has a counter.
-    pub fn is_seated(&self) -> bool {
-        super::HARDWARE.load(Relaxed) != 0 && self.slots.iter().any(|slot| slot.seat.is_some())
+    pub fn has_hw_counters(&self) -> bool {
+        super::HARDWARE.load(Relaxed) != 0 && self.slots.iter().any(|slot| slot.hw.is_some())
     }
 
     /// True when the group of this leader needs counters now.
@@ -113,7 +113,7 @@ impl Inner {
                 slot.counted = now;
             }
         }
-        if self.is_seated() && self.on == Some(percpu::cpu()) {
+        if self.has_hw_counters() && self.on == Some(percpu::cpu()) {
             self.slots.iter_mut().for_each(counters::fold);
         }
     }
@@ -222,7 +222,7 @@ impl Context {
             let mut inner = self.inner.lock();
             let here = Some(percpu::cpu());
             // Only their own CPU can take events off its counters.
-            if inner.on != here && inner.is_seated() {
+            if inner.on != here && inner.has_hw_counters() {
                 inner.held += 1;
                 held += 1;
                 let on = inner.on;
@@ -261,11 +261,10 @@ impl Context {
                 inner.slots.push(Slot::new(event, time));
             }
         });
-        let elsewhere = self
-            .task
-            .as_ref()
-            .and_then(Weak::upgrade)
-            .filter(|task| !core::ptr::eq(&**task, &*current()) && !task.standing.is_off());
+        let elsewhere =
+            self.task.as_ref().and_then(Weak::upgrade).filter(|task| {
+                !core::ptr::eq(&**task, &*current()) && !task.run_state.is_off_cpu()
+            });
         if let Some(task) = elsewhere {
             crate::interrupts::call_on(CpuMask::single(task.last_cpu()), settle_here, 0);
         }
@@ -397,7 +396,7 @@ impl Context {
         }
         let elsewhere = {
             let inner = self.inner.lock();
-            inner.on.filter(|cpu| inner.is_seated() && *cpu != percpu::cpu())
+            inner.on.filter(|cpu| inner.has_hw_counters() && *cpu != percpu::cpu())
         };
         if let Some(cpu) = elsewhere {
             crate::interrupts::call_on(CpuMask::single(cpu), fold_here, 0);

@@ -23,7 +23,7 @@ use hal::percpu;
 use numa::MAX_CPUS;
 
 /// A counter that an event has.
-pub struct Seat {
+pub struct HwIndex {
     index: usize,
     /// Up to here it is in the event's count.
     value: u64,
@@ -34,9 +34,9 @@ static TICKING: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_
 
 /// Adds what an event's counter has counted to the event.
 pub fn fold(slot: &mut Slot) {
-    let (Some(seat), Some(pmu)) = (&mut slot.seat, hw::here()) else { return };
-    let value = pmu.value(&Ports, seat.index);
-    let passed = pmu.passed(seat.index, core::mem::replace(&mut seat.value, value), value);
+    let (Some(hw), Some(pmu)) = (&mut slot.hw, hw::here()) else { return };
+    let value = pmu.value(&Ports, hw.index);
+    let passed = pmu.passed(hw.index, core::mem::replace(&mut hw.value, value), value);
     slot.event.count.fetch_add(passed, Relaxed);
     if slot.event.attr.is_sampling() && slot.throttle.until().is_none() {
         slot.due += slot.period.add(passed);
@@ -45,15 +45,15 @@ pub fn fold(slot: &mut Slot) {
 
 /// Takes an event off its counter; what it counted was folded in.
 pub fn stop(slot: &mut Slot) {
-    if let (Some(seat), Some(pmu)) = (slot.seat.take(), hw::here()) {
-        pmu.stop(&Ports, seat.index);
+    if let (Some(hw), Some(pmu)) = (slot.hw.take(), hw::here()) {
+        pmu.stop(&Ports, hw.index);
     }
     slot.placed = false;
 }
 
 /// Takes every event of a context off its counter, all at one moment.
 pub fn take_off(inner: &mut Inner, now: u64) {
-    let Some(pmu) = hw::here().filter(|_| inner.is_seated()) else {
+    let Some(pmu) = hw::here().filter(|_| inner.has_hw_counters()) else {
         inner.slots.iter_mut().for_each(|slot| slot.placed = false);
         return;
     };
@@ -71,7 +71,7 @@ fn take_off_frozen(inner: &mut Inner, now: u64) {
 /// Sets a counter going: to the end of the event's period, or as far as it can go.
 fn start(slot: &mut Slot, pmu: &Pmu) {
     let Some(code) = slot.code() else { return };
-    let Some(seat) = &mut slot.seat else { return };
+    let Some(hw) = &mut slot.hw else { return };
     let attr = &slot.event.attr;
     let config = Config {
         code,
@@ -80,8 +80,8 @@ fn start(slot: &mut Slot, pmu: &Pmu) {
     };
     let samples = attr.is_sampling() && slot.throttle.until().is_none();
     let period = if samples { slot.period.remaining() } else { u64::MAX };
-    pmu.start(&Ports, seat.index, &config, period);
-    seat.value = pmu.value(&Ports, seat.index);
+    pmu.start(&Ports, hw.index, &config, period);
+    hw.value = pmu.value(&Ports, hw.index);
 }
 
 /// Puts the groups of this CPU and of the running task on the counters anew, as of `now`.
@@ -151,7 +151,7 @@ fn put_groups(
         let leader = inner.slots[at].leader;
         let exclusive = inner.slots[at].event.attr.has(flag::EXCLUSIVE);
         let wants = Wants { hardware: true, pinned, exclusive };
-        match round.put(wants, || seat(inner, leader, used, pmu)) {
+        match round.put(wants, || assign(inner, leader, used, pmu)) {
             Fate::On => {}
             Fate::Waits => inner.waits = true,
             Fate::Failed => inner.fail(at, now),
@@ -175,7 +175,7 @@ fn put_groups(
 }
 
 /// Gives each event of a group that needs one a counter: all of them, or none.
-fn seat(inner: &mut Inner, leader: u64, used: &mut u64, pmu: &Pmu) -> bool {
+fn assign(inner: &mut Inner, leader: u64, used: &mut u64, pmu: &Pmu) -> bool {
     let before = *used;
     let group = |slot: &&mut Slot| slot.leader == leader && slot.times.state() >= State::Inactive;
     for slot in inner.slots.iter_mut().filter(group) {
@@ -185,19 +185,19 @@ fn seat(inner: &mut Inner, leader: u64, used: &mut u64, pmu: &Pmu) -> bool {
             *used = before;
             for slot in inner.slots.iter_mut().filter(|slot| slot.leader == leader) {
                 slot.placed = false;
-                slot.seat = None;
+                slot.hw = None;
             }
             return false;
         };
         *used |= 1 << index;
-        slot.seat = Some(Seat { index, value: 0 });
+        slot.hw = Some(HwIndex { index, value: 0 });
     }
     true
 }
 
 /// It has a frequency to keep, or was throttled.
 fn needs_tick(slot: &Slot) -> bool {
-    slot.seat.is_some() && slot.event.attr.is_sampling() && {
+    slot.hw.is_some() && slot.event.attr.is_sampling() && {
         slot.event.attr.has(flag::FREQ) || slot.throttle.until().is_some()
     }
 }
@@ -215,15 +215,15 @@ pub fn on_overflow() {
         let mut mine = mine.as_ref().map(|context| context.lock());
         let mut cpus = context::here().map(|context| context.lock());
         let mut both: [Option<&mut Inner>; 2] = [cpus.as_deref_mut(), mine.as_deref_mut()];
-        let seats = both.iter().flatten().flat_map(|inner| &inner.slots);
-        let used = seats.filter_map(|slot| slot.seat.as_ref()).fold(0, |u, s| u | 1 << s.index);
+        let slots = both.iter().flatten().flat_map(|inner| &inner.slots);
+        let used = slots.filter_map(|slot| slot.hw.as_ref()).fold(0, |u, s| u | 1 << s.index);
         let over = pmu.overflowed(&Ports, used);
         for inner in both.iter_mut().flatten().filter(|inner| inner.is_placeable()) {
             inner.touch(now);
             for at in 0..inner.slots.len() {
                 let slot = &inner.slots[at];
-                let Some(seat) = &slot.seat else { continue };
-                if slot.due == 0 && over & 1 << seat.index == 0 {
+                let Some(hw) = &slot.hw else { continue };
+                if slot.due == 0 && over & 1 << hw.index == 0 {
                     continue;
                 }
                 if deliver(inner, at, &task, &regs, now) {
@@ -247,7 +247,7 @@ pub fn on_overflow() {
 fn set_tick_if_throttled(now: u64) {
     let mine = current().perf.context();
     let throttled = mine.iter().chain(context::here()).any(|context| {
-        context.lock().slots.iter().any(|slot| slot.seat.is_some() && needs_tick(slot))
+        context.lock().slots.iter().any(|slot| slot.hw.is_some() && needs_tick(slot))
     });
     if throttled && !TICKING[percpu::cpu().index()].swap(true, Relaxed) {
         timers::arm(now + WINDOW, Action::PerfTick);
@@ -313,7 +313,7 @@ pub fn tick() {
         }
         for at in 0..inner.slots.len() {
             let slot = &mut inner.slots[at];
-            if slot.seat.is_none() || !slot.event.attr.is_sampling() {
+            if slot.hw.is_none() || !slot.event.attr.is_sampling() {
                 continue;
             }
             if slot.throttle.resume(now) {

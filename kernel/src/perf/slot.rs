@@ -1,6 +1,6 @@
 //! An event in its context: its times, its period, its clock's timer, its counter.
 
-use super::counters::Seat;
+use super::counters::HwIndex;
 use super::event::{Event, Source};
 use crate::sched::timers::{self, Action, TimerId};
 use ::perf::attr::flag;
@@ -31,7 +31,7 @@ pub struct Slot {
     /// Its group, which needs counters, has them.
     pub placed: bool,
     /// The counter of the hardware that counts it.
-    pub seat: Option<Seat>,
+    pub hw: Option<HwIndex>,
     /// Periods of the hardware that ran out and are not sampled yet.
     pub due: u64,
     /// Count and time at which the frequency of the hardware was looked at last.
@@ -57,7 +57,7 @@ impl Slot {
             waits_for_exec: attr.has(flag::ENABLE_ON_EXEC),
             adapted: 0,
             placed: false,
-            seat: None,
+            hw: None,
             due: 0,
             mark: (0, 0),
         }

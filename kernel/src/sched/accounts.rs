@@ -80,7 +80,7 @@ pub fn of_task(task: &Task) -> (u64, u64) {
     for _ in 0..4 {
         let stamp = task.stamp.load(Ordering::Acquire);
         let [mut user, mut system] = counted(task);
-        if !task.standing.is_off() {
+        if !task.run_state.is_off_cpu() {
             let since = hal::cpu::rdtsc().saturating_sub(stamp);
             if stamp & IN_USER != 0 {
                 user += since;

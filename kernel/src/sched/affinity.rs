@@ -65,7 +65,7 @@ pub fn set(task: &TaskRef, mask: CpuMask) -> Result<()> {
     if mask.is_empty() {
         return Err(Errno::EINVAL);
     }
-    // Before the look at where it is, see `Standing::settle`.
+    // Before the look at where it is, see `RunState::lock_allowed_queue`.
     let before = core::mem::replace(&mut *task.affinity.lock(), mask);
     let myself = core::ptr::eq(&*current(), &**task);
     let mut stayed = true;
@@ -81,9 +81,9 @@ pub fn set(task: &TaskRef, mask: CpuMask) -> Result<()> {
             Some(taken)
         };
         let asleep = || !myself && task.entity.lock().is_some();
-        let evicted = task.standing.evict(|at| mask.contains(at), take, asleep);
+        let evicted = task.run_state.evict(|at| mask.contains(at), take, asleep);
         if let Evicted::Taken((task, entity)) = evicted {
-            let id = domains().for_exile(&Hints, &wish(&task, entity.params()));
+            let id = domains().for_forced_migration(&Hints, &wish(&task, entity.params()));
             enqueue(id, task, entity, Enqueue::Move);
             return Ok(());
         }

@@ -1,9 +1,9 @@
 //! Evening out: who takes work from whom, at the tick and when a CPU falls idle.
 
-use super::wake::{enqueue, home, wish};
-use super::{BOARD, Hints, Queue, cpu, domains, reschedule, timers};
+use super::wake::{enqueue, preferred, wish};
+use super::{Hints, IDLE_MASKS, Queue, cpu, domains, reschedule, timers};
 use crate::task::{Task, TaskRef, current};
-use ::sched::board::Flags;
+use ::sched::idle_masks::Flags;
 use ::sched::{Enqueue, Loads, Params, Wish};
 use hal::irq::IrqOff;
 use hal::percpu;
@@ -16,7 +16,7 @@ pub(super) const BALANCE: u64 = 8_000_000;
 pub(super) fn pull_work(id: CpuId, now: u64) {
     let Some(here) = cpu(id) else { return };
     let idle = here.queue.lock().ready.is_empty();
-    let may = |task: &TaskRef| task.affinity.lock().contains(id) && task.standing.is_off();
+    let may = |task: &TaskRef| task.affinity.lock().contains(id) && task.run_state.is_off_cpu();
     let take = |from: CpuId, may: &mut dyn FnMut(&TaskRef, &Params) -> bool| {
         let there = cpu(from)?;
         // An idle CPU has the time to wait; the other lets go soon, whoever has it.
@@ -60,7 +60,7 @@ fn look(offers: bool) {
     let over = queue.ready.tick(now);
     let next = queue.next_tick(now);
     let helper = if offers && queue.ready.waiting() > 0 { offer(&mut queue, now) } else { None };
-    if offers && queue.astray {
+    if offers && queue.off_preferred {
         queue.leaves = queue
             .ready
             .current_params()
@@ -83,17 +83,17 @@ impl Queue {
     #[inline]
     pub(super) fn next_tick(&self, now: u64) -> Option<u64> {
         let own = self.ready.next_tick(now);
-        if self.astray { Some(own.map_or(BALANCE, |own| own.min(BALANCE))) } else { own }
+        if self.off_preferred { Some(own.map_or(BALANCE, |own| own.min(BALANCE))) } else { own }
     }
 }
 
 /// Whether `task`, which is to run here, would be nearer to its memory on another node.
 #[inline]
-pub(super) fn is_astray(task: &Task) -> bool {
+pub(super) fn is_off_preferred(task: &Task) -> bool {
     let here = percpu::node();
-    home(task)
-        .filter(|home| *home != here)
-        .is_some_and(|home| domains().is_astray(here, home, &task.affinity.lock()))
+    preferred(task)
+        .filter(|node| *node != here)
+        .is_some_and(|node| domains().is_off_preferred(here, node, &task.affinity.lock()))
 }
 
 /// execve(2): the running task, which leaves its memory behind, goes to another CPU if others wait
@@ -105,7 +105,7 @@ pub fn on_exec() {
         let mut queue = here.queue.lock();
         queue.leaves = queue.ready.waiting() > 0
             && queue.ready.current_params().is_some_and(|params| {
-                domains().for_exec(&Hints, &Wish { home: None, ..wish(&current(), params) })
+                domains().for_exec(&Hints, &Wish { preferred: None, ..wish(&current(), params) })
             });
         queue.leaves
     };
@@ -124,7 +124,7 @@ fn offer(queue: &mut Queue, now: u64) -> Option<CpuId> {
     let idle = Hints.idle().without(from);
     let mut wanted = CpuMask::EMPTY;
     ready.any_waiting(|task, _| {
-        if task.standing.is_off() {
+        if task.run_state.is_off_cpu() {
             wanted |= *task.affinity.lock();
         }
         !idle.is_empty() && idle.is_subset(&wanted)
@@ -139,7 +139,7 @@ fn offer(queue: &mut Queue, now: u64) -> Option<CpuId> {
             wanted.contains(to)
                 && ready.any_waiting(|task, params| {
                     params.weight() < gap
-                        && task.standing.is_off()
+                        && task.run_state.is_off_cpu()
                         && task.affinity.lock().contains(to)
                 })
         };
@@ -153,14 +153,14 @@ fn offer(queue: &mut Queue, now: u64) -> Option<CpuId> {
 /// A task that waits on `id` may use more CPUs than before: one that idles takes it.
 #[inline]
 pub(super) fn offer_from(id: CpuId) {
-    if BOARD.overloaded().has(id) {
+    if IDLE_MASKS.overloaded().has(id) {
         offer_to_idle(id);
     }
 }
 
 #[cold]
 fn offer_to_idle(id: CpuId) {
-    if !BOARD.idle_now().is_empty()
+    if !IDLE_MASKS.idle_now().is_empty()
         && let Some(there) = cpu(id)
     {
         let helper = offer(&mut there.queue.lock(), hal::time::now());

@@ -20,7 +20,7 @@ impl Scheduler for Hooks {
     }
     fn prepare(&self, interruptible: bool) {
         let state = if interruptible { State::Interruptible } else { State::Uninterruptible };
-        current().standing.will_sleep(state);
+        current().run_state.set_state(state);
     }
     fn park(&self, deadline: Option<u64>) {
         match deadline {
@@ -33,13 +33,18 @@ impl Scheduler for Hooks {
         }
     }
     fn finish(&self) {
-        current().standing.goes_on();
+        current().run_state.set_runnable();
     }
     fn interrupted(&self) -> bool {
         crate::signal::interrupts(&current())
     }
     fn now(&self) -> u64 {
         hal::time::now()
+    }
+    #[cfg(feature = "checks")]
+    fn may_sleep(&self) -> bool {
+        hal::percpu::current() == 0
+            || hal::percpu::preempt_state().0 == 0 && !hal::percpu::in_interrupt()
     }
     #[cfg(feature = "checks")]
     fn held(&self, look: &mut dyn FnMut(&sync::order::Held)) {

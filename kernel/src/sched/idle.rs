@@ -15,7 +15,7 @@ pub fn run() -> ! {
             }
         }
         hal::irq::allow();
-        crate::exit::reap_buried();
+        crate::exit::put_delayed_tasks();
         if percpu::preempt_state().1 {
             super::schedule();
         }

@@ -24,7 +24,7 @@ pub use wake::{start, wake, wake_if};
 
 use crate::task::TaskRef;
 use crate::task::current::set_current;
-use ::sched::{Board, Domains, Entity, RunQueue};
+use ::sched::{Domains, Entity, IdleMasks, RunQueue};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use hal::apic::Ipi;
@@ -51,11 +51,11 @@ struct Queue {
     /// The task that was switched away from last, until the switch is over.
     before: Option<TaskRef>,
     /// The running task would be nearer to its memory elsewhere.
-    astray: bool,
+    off_preferred: bool,
     /// The running task is to leave for another CPU at the next switch.
     leaves: bool,
     /// It leaves this CPU: to be put on another one's queue after the switch.
-    exile: Option<Entity<TaskRef>>,
+    forced_out: Option<Entity<TaskRef>>,
     /// When periodic balancing is due.
     balance_at: u64,
     /// When busy CPUs are asked again to take something from here.
@@ -63,7 +63,8 @@ struct Queue {
 }
 
 static CPUS: [Once<Box<Cpu>>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
-static BOARD: Board<AtomicCpuMask> = Board::new(AtomicCpuMask::new(), AtomicCpuMask::new());
+static IDLE_MASKS: IdleMasks<AtomicCpuMask> =
+    IdleMasks::new(AtomicCpuMask::new(), AtomicCpuMask::new());
 static DOMAINS: Once<Domains> = Once::new();
 
 /// A CPU's scheduler.
@@ -82,18 +83,18 @@ pub fn default_slice() -> u64 {
 
 /// Makes a CPU's queue; `idle` is the task that the CPU already runs.
 pub fn start_cpu(id: CpuId, idle: TaskRef) {
-    idle.standing.goes_on();
-    idle.standing.mount();
-    idle.standing.settle(id, |_| (), |_| true, || id);
+    idle.run_state.set_runnable();
+    idle.run_state.set_on_cpu();
+    idle.run_state.lock_allowed_queue(id, |_| (), |_| true, || id);
     CPUS[id.index()].get_or_init(|| {
         Box::new(Cpu {
             queue: IrqLock::new(Queue {
                 ready: RunQueue::new(id),
                 idle,
                 before: None,
-                astray: false,
+                off_preferred: false,
                 leaves: false,
-                exile: None,
+                forced_out: None,
                 balance_at: 0,
                 offer_at: 0,
             }),
@@ -111,13 +112,13 @@ struct Hints;
 
 impl ::sched::Loads for Hints {
     fn is_idle(&self, cpu: CpuId) -> bool {
-        BOARD.idle().test(cpu, Ordering::Relaxed)
+        IDLE_MASKS.idle().test(cpu, Ordering::Relaxed)
     }
     fn idle(&self) -> CpuMask {
-        BOARD.idle().load(Ordering::Relaxed)
+        IDLE_MASKS.idle().load(Ordering::Relaxed)
     }
     fn overloaded(&self) -> CpuMask {
-        BOARD.overloaded().load(Ordering::Relaxed)
+        IDLE_MASKS.overloaded().load(Ordering::Relaxed)
     }
     fn load(&self, id: CpuId) -> u64 {
         cpu(id).map_or(u64::MAX, |c| c.load.load(Ordering::Relaxed))
@@ -132,7 +133,7 @@ impl Cpu {
     /// every CPU.
     fn publish(&self, queue: &Queue) {
         // One that waits for an idle CPU has been given that one, and it will come.
-        BOARD.say(queue.ready.cpu(), queue.ready.is_empty(), queue.ready.len() > 1);
+        IDLE_MASKS.update(queue.ready.cpu(), queue.ready.is_empty(), queue.ready.len() > 1);
         self.load.store(queue.ready.load(), Ordering::Relaxed);
         let priority =
             queue.ready.current_params().and_then(|p| p.class.rt_priority()).unwrap_or(0);

@@ -3,7 +3,7 @@
 use super::accounts::{self, IN_USER, charge_kernel};
 use super::balance::{self, BALANCE, offer_from, pull_work};
 use super::wake::{enqueue, wish};
-use super::{BOARD, Hints, cpu, domains, timers};
+use super::{Hints, IDLE_MASKS, cpu, domains, timers};
 use crate::task::current::set_current;
 use crate::task::{State, Task, TaskRef, current};
 use ::sched::{Dequeue, Enqueue};
@@ -56,7 +56,7 @@ fn switch(preempted: bool) {
         } else if (leaves || !task.affinity.lock().contains(id))
             && let Some((_, entity)) = queue.ready.dequeue_current(Dequeue::Move, now)
         {
-            queue.exile = Some(entity);
+            queue.forced_out = Some(entity);
         }
     }
     drop(slot);
@@ -68,7 +68,7 @@ fn switch(preempted: bool) {
     }
     if queue.ready.is_empty() && !is_idle {
         here.publish(&queue);
-        if BOARD.somebody_waits() {
+        if IDLE_MASKS.is_overloaded() {
             // Since the look for work another CPU may have got too much without knowing that this
             // one idles. It does now: whoever comes after this look tells us.
             drop(queue);
@@ -81,7 +81,7 @@ fn switch(preempted: bool) {
         None => queue.idle.clone(),
     };
     here.publish(&queue);
-    queue.astray = balance::is_astray(&next);
+    queue.off_preferred = balance::is_off_preferred(&next);
     timers::arm_tick(queue.next_tick(now), now);
     if core::ptr::eq(Arc_ptr(&next), &*task) {
         drop(queue);
@@ -94,7 +94,7 @@ fn switch(preempted: bool) {
     here.switches.fetch_add(1, Ordering::Relaxed);
     // Before anybody can take it for running: what it has used is counted from the stamp on.
     next.stamp.store(hal::cpu::rdtsc() & !IN_USER, Ordering::Relaxed);
-    next.standing.mount();
+    next.run_state.set_on_cpu();
     let save = hal::switch::SaveSlot::of(&prev.saved_sp);
     queue.before = Some(prev.clone());
     charge_kernel(&prev);
@@ -133,25 +133,25 @@ fn Arc_ptr(task: &TaskRef) -> *const Task {
 /// What is left to do on the new task's stack: the previous one is off its own now.
 fn finish_switch() {
     let here = cpu(percpu::cpu()).expect("this CPU was started");
-    let (before, exile) = {
+    let (before, forced_out) = {
         let mut queue = here.queue.lock();
-        (queue.before.take(), queue.exile.take())
+        (queue.before.take(), queue.forced_out.take())
     };
     let Some(before) = before else { return };
     crate::perf::enters(&before);
-    before.standing.dismount();
+    before.run_state.clear_on_cpu();
     if here.priority.load(Ordering::Relaxed) > 0 {
         // A real-time task may keep the CPU for long, without any tick. Now that nobody stands on
         // its stack any more, another CPU may take the one that gave way.
         offer_from(percpu::cpu());
     }
-    if let Some(entity) = exile {
-        let id = domains().for_exile(&Hints, &wish(&before, entity.params()));
+    if let Some(entity) = forced_out {
+        let id = domains().for_forced_migration(&Hints, &wish(&before, entity.params()));
         enqueue(id, before, entity, Enqueue::Move);
     } else if before.state() == State::Dead {
         // The last reference may go here, with the stack it ran on; frames are freed with
         // interrupts on by the idle loop's or this task's own exit path.
-        crate::exit::bury(before);
+        crate::exit::delayed_put_task(before);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Waking, starting and placing tasks: from "should run" to a place on a CPU's queue.
 
 use super::balance::offer_from;
-use super::{BOARD, Hints, cpu, domains, look_again, reschedule};
+use super::{Hints, IDLE_MASKS, cpu, domains, look_again, reschedule};
 use crate::task::{State, Task, TaskRef};
 use ::sched::{Enqueue, Entity, Params, Woken};
 use core::sync::atomic::Ordering;
@@ -11,9 +11,9 @@ use numa::{CpuId, CpuMask, NodeId};
 
 /// Puts a task on a CPU's queue; on another one's if it may not use that one any more.
 pub(super) fn enqueue(first: CpuId, task: TaskRef, entity: Entity<TaskRef>, why: Enqueue) {
-    let before = task.standing.cpu();
+    let before = task.run_state.cpu();
     let mut affinity = CpuMask::default();
-    let (id, (cpu, mut queue)) = task.standing.settle(
+    let (id, (cpu, mut queue)) = task.run_state.lock_allowed_queue(
         first,
         |id| {
             let cpu = cpu(id).expect("tasks go to CPUs that were started");
@@ -23,7 +23,7 @@ pub(super) fn enqueue(first: CpuId, task: TaskRef, entity: Entity<TaskRef>, why:
             affinity = *task.affinity.lock();
             affinity.contains(id)
         },
-        || domains().for_exile(&Hints, &wish(&task, entity.params())),
+        || domains().for_forced_migration(&Hints, &wish(&task, entity.params())),
     );
     let now = hal::time::now();
     if before != id {
@@ -44,7 +44,7 @@ pub(super) fn enqueue(first: CpuId, task: TaskRef, entity: Entity<TaskRef>, why:
         }
         // When this CPU was chosen none was idle that it may use; one may have become so since,
         // and have looked for work before it was here.
-        if !(BOARD.idle_now().load(Ordering::Relaxed) & affinity).is_empty() {
+        if !(IDLE_MASKS.idle_now().load(Ordering::Relaxed) & affinity).is_empty() {
             offer_from(id);
         }
     }
@@ -56,7 +56,7 @@ pub(super) fn wish(task: &Task, params: &Params) -> ::sched::Wish {
     ::sched::Wish {
         allowed: affinity & crate::boot::cpus::online(),
         last: task.last_cpu(),
-        home: home(task),
+        preferred: preferred(task),
         weight: params.weight(),
         priority: params.class.rt_priority().unwrap_or(0),
     }
@@ -64,7 +64,7 @@ pub(super) fn wish(task: &Task, params: &Params) -> ::sched::Wish {
 
 /// The node where the memory of a task lies that runs here, or that the caller has in hand.
 #[inline]
-pub(super) fn home(task: &Task) -> Option<NodeId> {
+pub(super) fn preferred(task: &Task) -> Option<NodeId> {
     task.switching_mm().as_ref().and_then(|mm| mm.home())
 }
 
@@ -72,7 +72,7 @@ pub(super) fn home(task: &Task) -> Option<NodeId> {
 pub fn start(task: &TaskRef) {
     let mut slot = task.entity.lock();
     let Some(entity) = slot.take() else { return };
-    task.standing.goes_on();
+    task.run_state.set_runnable();
     let id = domains().for_new(&Hints, &wish(task, entity.params()));
     enqueue(id, task.clone(), entity, Enqueue::New);
 }
@@ -80,7 +80,7 @@ pub fn start(task: &TaskRef) {
 /// Wakes a sleeping task whose state `wakes` accepts; true when it did.
 pub fn wake_if(task: &TaskRef, wakes: impl Fn(State) -> bool) -> bool {
     let mut slot = task.entity.lock();
-    match task.standing.wake(&mut slot, wakes, core::hint::spin_loop) {
+    match task.run_state.wake(&mut slot, wakes, core::hint::spin_loop) {
         Woken::No => return false,
         Woken::Awake => {}
         Woken::Asleep(entity) => {

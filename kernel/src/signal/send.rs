@@ -35,7 +35,7 @@ pub fn nudge(task: &TaskRef) {
     }
     let _stay = hal::preempt::PreemptGuard::new();
     let at = task.last_cpu();
-    if !task.standing.is_off()
+    if !task.run_state.is_off_cpu()
         && at != hal::percpu::cpu()
         && let Some(area) = hal::cpu_area::of(at)
     {

@@ -103,7 +103,7 @@ pub fn take_part() {
         tell_parent(process, event);
     }
     loop {
-        task.standing.will_sleep(State::Stopped);
+        task.run_state.set_state(State::Stopped);
         let go_on = process.signals.stopping.load(Ordering::SeqCst) == 0
             || task.signals.attention.load(Ordering::SeqCst) & KILL != 0;
         if go_on {
@@ -111,7 +111,7 @@ pub fn take_part() {
         }
         sched::schedule();
     }
-    task.standing.goes_on();
+    task.run_state.set_runnable();
 }
 
 /// The running thread ends: a stop does not wait for it.

@@ -22,7 +22,7 @@ use fs::{FdTable, FsContext};
 use hal::fpu::FpuState;
 use numa::CpuMask;
 pub use sched::State;
-use sched::{Entity, Handle, Standing, Ticket};
+use sched::{Entity, Handle, QueueLink, RunState};
 use stack::KernelStack;
 use sync::{IrqLock, SpinLock};
 use vm::Mm;
@@ -105,11 +105,11 @@ pub struct Task {
     stack: Option<KernelStack>,
     /// Where it was switched away from.
     pub(crate) saved_sp: AtomicU64,
-    ticket: Ticket,
+    queue_link: QueueLink,
     /// Its scheduling state while it is on no queue. The lock also serializes waking with sleeping.
     pub(crate) entity: IrqLock<Option<Entity<TaskRef>>>,
     /// Whether it sleeps, is on a CPU, and which.
-    pub(crate) standing: Standing,
+    pub(crate) run_state: RunState,
     /// The CPUs it may run on: of what its user asked for, those that its cpuset has.
     pub(crate) affinity: IrqLock<CpuMask>,
     /// What sched_setaffinity(2) asked for, if it was ever called.
@@ -212,8 +212,8 @@ impl Deref for TaskRef {
 }
 
 impl Handle for TaskRef {
-    fn ticket(&self) -> &Ticket {
-        &self.0.ticket
+    fn queue_link(&self) -> &QueueLink {
+        &self.0.queue_link
     }
 }
 
@@ -251,9 +251,9 @@ impl Task {
             process: new.process,
             stack: new.stack,
             saved_sp: AtomicU64::new(0),
-            ticket: Ticket::new(),
+            queue_link: QueueLink::new(),
             entity: IrqLock::new(Some(Entity::new(new.params))),
-            standing: Standing::new(hal::percpu::cpu()),
+            run_state: RunState::new(hal::percpu::cpu()),
             affinity: IrqLock::new(new.affinity),
             asked_affinity: IrqLock::new(None),
             is_frozen: AtomicBool::new(false),
@@ -298,7 +298,7 @@ impl Task {
     /// What it is doing.
     #[inline]
     pub fn state(&self) -> State {
-        self.standing.state()
+        self.run_state.state()
     }
 
     /// Top of its kernel stack.
@@ -350,7 +350,7 @@ impl Task {
 
     /// CPU it runs on or ran on last.
     pub fn last_cpu(&self) -> numa::CpuId {
-        self.standing.cpu()
+        self.run_state.cpu()
     }
 
     /// A counted pointer to it; None when it is on its way out.

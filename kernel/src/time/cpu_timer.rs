@@ -30,7 +30,7 @@ fn running_thread(process: &Process, signal: i32) -> Option<TaskRef> {
     };
     let chosen = place.threads.iter().filter(|t| send::takes(t, signal)).max_by_key(|t| {
         let since = used(t).saturating_sub(t.counters.chosen_at.load(Ordering::Relaxed));
-        (t.standing.state() == State::Runnable, since)
+        (t.run_state.state() == State::Runnable, since)
     })?;
     chosen.counters.chosen_at.store(used(chosen), Ordering::Relaxed);
     Some(chosen.clone())

@@ -1,4 +1,4 @@
-//! Calls between CPUs: each posts what it wants run on a desk of its own and rings at the others.
+//! Calls between CPUs: each posts what it wants run in a slot of its own and rings at the others.
 //!
 //! A CPU has one call on at a time; any number of CPUs call each other at once. Who waits for the
 //! end of its call goes on serving others, so two that call each other both get there. Nothing is
@@ -11,8 +11,9 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// One CPU's desk: the job that it has posted, and who rang here. `64 * WORDS` CPUs.
-pub struct Desk<J, const WORDS: usize> {
+/// One CPU's call slot (Linux: `call_single_data`): the job that it has posted, and who rang here.
+/// For `64 * WORDS` CPUs.
+pub struct CallSlot<J, const WORDS: usize> {
     job: PostedCell<Option<J>>,
     /// CPUs that have not run the job yet.
     left: AtomicUsize,
@@ -20,13 +21,13 @@ pub struct Desk<J, const WORDS: usize> {
     callers: [AtomicU64; WORDS],
 }
 
-impl<J: Copy, const WORDS: usize> Default for Desk<J, WORDS> {
+impl<J: Copy, const WORDS: usize> Default for CallSlot<J, WORDS> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<J: Copy, const WORDS: usize> Desk<J, WORDS> {
+impl<J: Copy, const WORDS: usize> CallSlot<J, WORDS> {
     /// Nothing posted, nobody rang.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
@@ -47,7 +48,7 @@ impl<J: Copy, const WORDS: usize> Desk<J, WORDS> {
         }
     }
 
-    /// Posts a job for `count` CPUs. By this desk's CPU, whose last call has ended.
+    /// Posts a job for `count` CPUs. By this slot's CPU, whose last call has ended.
     pub fn post(&self, job: J, count: usize) {
         assert!(self.is_done(), "a CPU has one call on at a time");
         self.job.set(Some(job));
@@ -70,8 +71,8 @@ impl<J: Copy, const WORDS: usize> Desk<J, WORDS> {
         self.left.load(Ordering::Acquire) == 0
     }
 
-    /// Runs, with `run`, the jobs of all who rang here; `desk` finds theirs. By this desk's CPU.
-    pub fn serve<'a>(&self, desk: impl Fn(usize) -> &'a Self, mut run: impl FnMut(J))
+    /// Runs, with `run`, the jobs of all who rang here; `slot` finds theirs. By this slot's CPU.
+    pub fn serve<'a>(&self, slot: impl Fn(usize) -> &'a Self, mut run: impl FnMut(J))
     where
         J: 'a,
     {
@@ -81,7 +82,7 @@ impl<J: Copy, const WORDS: usize> Desk<J, WORDS> {
             }
             let mut rang = callers.swap(0, Ordering::Acquire);
             while rang != 0 {
-                let caller = desk(word * 64 + rang.trailing_zeros() as usize);
+                let caller = slot(word * 64 + rang.trailing_zeros() as usize);
                 rang &= rang - 1;
                 if let Some(job) = caller.job.get() {
                     run(job);
@@ -104,9 +105,9 @@ mod loom_tests {
     const CALL: u64 = 1;
     const OTHER: u64 = 2;
 
-    /// CPUs with desks, pending words, an interrupt line each, and a mark for each job.
+    /// CPUs with slots, pending words, an interrupt line each, and a mark for each job.
     struct Machine<const CPUS: usize> {
-        desks: [Desk<usize, 1>; CPUS],
+        slots: [CallSlot<usize, 1>; CPUS],
         pending: [Requests; CPUS],
         line: [AtomicBool; CPUS],
         ran: [[AtomicUsize; CPUS]; CPUS],
@@ -115,7 +116,7 @@ mod loom_tests {
     impl<const CPUS: usize> Machine<CPUS> {
         fn new() -> Arc<Self> {
             Arc::new(Self {
-                desks: from_fn(|_| Desk::new()),
+                slots: from_fn(|_| CallSlot::new()),
                 pending: from_fn(|_| Requests::new()),
                 line: from_fn(|_| AtomicBool::new(false)),
                 ran: from_fn(|_| from_fn(|_| AtomicUsize::new(0))),
@@ -132,8 +133,8 @@ mod loom_tests {
                 && self.line[me].swap(false, Ordering::AcqRel)
                 && self.pending[me].take() & 1 << CALL != 0
             {
-                self.desks[me].serve(
-                    |cpu| &self.desks[cpu],
+                self.slots[me].serve(
+                    |cpu| &self.slots[cpu],
                     |job| {
                         self.ran[job][me].fetch_add(1, Ordering::Relaxed);
                     },
@@ -141,15 +142,15 @@ mod loom_tests {
             }
         }
         fn ask(&self, me: usize, targets: &[usize]) {
-            self.desks[me].post(me, targets.len());
+            self.slots[me].post(me, targets.len());
             for &target in targets {
-                self.desks[target].ring(me);
+                self.slots[target].ring(me);
                 self.interrupt(target, CALL);
             }
         }
         fn call(&self, me: usize, targets: &[usize]) {
             self.ask(me, targets);
-            while !self.desks[me].is_done() {
+            while !self.slots[me].is_done() {
                 self.look(me);
                 thread::yield_now();
             }
@@ -191,7 +192,7 @@ mod loom_tests {
             });
             machine.call(0, &[1]);
             machine.ask(0, &[1]);
-            while !machine.desks[0].is_done() {
+            while !machine.slots[0].is_done() {
                 thread::yield_now();
             }
             assert_eq!(machine.ran[0][1].load(Ordering::Relaxed), 2);
@@ -218,7 +219,7 @@ mod loom_tests {
                 caller.join().expect("a caller");
             }
             for caller in [1, 2] {
-                assert!(machine.desks[caller].is_done());
+                assert!(machine.slots[caller].is_done());
                 assert_eq!(machine.ran[caller][0].load(Ordering::Relaxed), 1);
             }
         });

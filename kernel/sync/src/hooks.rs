@@ -25,6 +25,9 @@ pub trait Scheduler: Sync {
     fn interrupted(&self) -> bool;
     /// Monotonic time in nanoseconds.
     fn now(&self) -> u64;
+    /// Tells whether who runs may sleep: a task that holds no spinning lock.
+    #[cfg(feature = "order")]
+    fn may_sleep(&self) -> bool;
     /// The locks that the running task holds.
     #[cfg(feature = "order")]
     fn held(&self, look: &mut dyn FnMut(&crate::order::Held));
@@ -46,6 +49,17 @@ pub(crate) fn scheduler() -> &'static dyn Scheduler {
 #[cfg(not(target_os = "none"))]
 pub(crate) fn scheduler() -> &'static dyn Scheduler {
     *SCHEDULER.get_or_init(|| &threads::Threads)
+}
+
+/// Panics in a checked kernel if who runs must not sleep (Linux: `might_sleep()`), also where it would
+/// not have to this time. Does nothing in other kernels.
+#[track_caller]
+#[inline(always)]
+pub fn might_sleep() {
+    #[cfg(feature = "order")]
+    if let Some(scheduler) = SCHEDULER.get() {
+        assert!(scheduler.may_sleep(), "might sleep while a spinning lock is held");
+    }
 }
 
 /// The running task's locks; of nobody before there are tasks.

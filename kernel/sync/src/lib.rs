@@ -9,7 +9,8 @@
 //! * [`call`]: running a function on other CPUs.
 //! * [`WaitQueue`]: waiting for a condition, with signals and deadlines.
 //!
-//! Sleeping, or touching user memory, while holding a spinning lock is a bug and panics.
+//! Sleeping, or touching user memory, while holding a spinning lock is a bug and panics; in a checked
+//! kernel so does [`might_sleep`], which every way to sleep calls.
 //! The scheduler above plugs in through [`hooks`].
 #![no_std]
 #![deny(unsafe_code)]
@@ -32,7 +33,7 @@ mod rwlock;
 mod spinlock;
 mod waitqueue;
 
-pub use hooks::Park;
+pub use hooks::{Park, might_sleep};
 pub use mutex::{Mutex, MutexGuard};
 pub use once::Once;
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};

@@ -37,7 +37,9 @@ impl<T> Mutex<T> {
 impl<T: ?Sized> Mutex<T> {
     /// Sleeps until the mutex is free and takes it.
     #[inline]
+    #[cfg_attr(feature = "order", track_caller)]
     pub fn lock(&self) -> MutexGuard<'_, T> {
+        crate::might_sleep();
         self.class.waits();
         match self.try_lock() {
             Some(guard) => guard,

@@ -53,7 +53,9 @@ impl<T> RwLock<T> {
 impl<T: ?Sized + Sync> RwLock<T> {
     /// Sleeps until no writer holds or wants the lock, and reads.
     #[inline]
+    #[cfg_attr(feature = "order", track_caller)]
     pub fn read(&self) -> ReadGuard<'_, T> {
+        crate::might_sleep();
         self.class.waits();
         match self.try_read() {
             Some(guard) => guard,
@@ -81,7 +83,9 @@ impl<T: ?Sized + Sync> RwLock<T> {
 
     /// Sleeps until nobody holds the lock, and writes.
     #[inline]
+    #[cfg_attr(feature = "order", track_caller)]
     pub fn write(&self) -> WriteGuard<'_, T> {
+        crate::might_sleep();
         self.class.waits();
         if self.state.compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed).is_ok() {
             return WriteGuard { lock: self, _release: self.taken() };

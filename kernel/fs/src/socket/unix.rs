@@ -188,7 +188,7 @@ impl UnixSocket {
         }
         self.wake();
         // Files in flight in the inbox are closed here, outside of every lock.
-        flight::bury(core::mem::take(&mut old.inbox));
+        flight::drop_inbox(core::mem::take(&mut old.inbox));
         drop(old);
         flight::collect();
     }

@@ -13,7 +13,7 @@ struct Queue {
 
 /// The task and the machine around it.
 struct World {
-    standing: Standing,
+    run_state: RunState,
     slot: Mutex<Option<()>>,
     queues: [Mutex<Queue>; 2],
     /// Bit N: it may use CPU N.
@@ -31,7 +31,7 @@ const ONE: CpuId = CpuId::new(1);
 impl World {
     fn new(last: CpuId) -> Arc<Self> {
         Arc::new(Self {
-            standing: Standing::new(last),
+            run_state: RunState::new(last),
             slot: Mutex::new(None),
             queues: [Mutex::default(), Mutex::default()],
             mask: Mutex::new(0b11),
@@ -44,8 +44,8 @@ impl World {
     /// As [`World::new`], with the task running on CPU 0.
     fn running() -> Arc<Self> {
         let world = Self::new(ZERO);
-        world.standing.goes_on();
-        world.mount();
+        world.run_state.set_runnable();
+        world.set_on_cpu();
         world.queue(ZERO).runs = true;
         world
     }
@@ -77,14 +77,14 @@ impl World {
     fn enqueue(&self, first: CpuId) {
         let lock = |cpu| self.queue(cpu);
         let (_, mut queue) =
-            self.standing.settle(first, lock, |cpu| self.may(cpu), || self.choose());
+            self.run_state.lock_allowed_queue(first, lock, |cpu| self.may(cpu), || self.choose());
         assert!(!queue.waits && !queue.runs, "it is in a queue already");
         queue.waits = true;
     }
 
     fn wake(&self, first: impl Fn() -> CpuId) -> bool {
         let mut slot = self.lock_slot();
-        match self.standing.wake(&mut slot, |_| true, thread::yield_now) {
+        match self.run_state.wake(&mut slot, |_| true, thread::yield_now) {
             Woken::No => return false,
             Woken::Awake => {}
             Woken::Asleep(()) => self.enqueue(first()),
@@ -94,17 +94,17 @@ impl World {
 
     /// CPU 0 switches away from the task, if it sleeps, may not stay, or another is `preferred`.
     fn switch(&self, preferred: bool) {
-        let mut exile = false;
+        let mut forced_out = false;
         {
             let mut slot = self.lock_slot();
             let mut queue = self.queue(ZERO);
             assert!(queue.runs);
-            if !preferred && self.standing.state() != State::Runnable {
+            if !preferred && self.run_state.state() != State::Runnable {
                 queue.runs = false;
                 *slot = Some(());
             } else if !self.may(ZERO) {
                 queue.runs = false;
-                exile = true;
+                forced_out = true;
             } else if preferred {
                 queue.runs = false;
                 queue.waits = true;
@@ -113,19 +113,19 @@ impl World {
             }
         }
         self.leave_stack();
-        if exile {
+        if forced_out {
             self.enqueue(self.choose());
         }
     }
 
     fn leave_stack(&self) {
         self.saved.store(true, Ordering::Relaxed);
-        self.standing.dismount();
+        self.run_state.clear_on_cpu();
     }
 
     /// A CPU begins to run it.
-    fn mount(&self) {
-        self.standing.mount();
+    fn set_on_cpu(&self) {
+        self.run_state.set_on_cpu();
         assert!(self.saved.load(Ordering::Relaxed), "it runs on a stack that is in use");
         self.saved.store(false, Ordering::Relaxed);
     }
@@ -137,7 +137,7 @@ impl World {
             return false;
         }
         queue.runs = true;
-        self.mount();
+        self.set_on_cpu();
         true
     }
 
@@ -150,7 +150,7 @@ impl World {
                 (off() && core::mem::take(&mut queue.waits)).then_some(())
             };
             let asleep = || self.lock_slot().is_some();
-            match self.standing.evict(|cpu| cpu == ONE, take, asleep) {
+            match self.run_state.evict(|cpu| cpu == ONE, take, asleep) {
                 Evicted::There(_) | Evicted::Asleep => break,
                 Evicted::Taken(()) => {
                     self.enqueue(self.choose());
@@ -179,9 +179,9 @@ fn a_wakeup_is_not_lost_however_late_the_sleeper_is() {
             other.wake(|| ONE);
             other.run_on_one()
         });
-        world.standing.will_sleep(State::Interruptible);
+        world.run_state.set_state(State::Interruptible);
         if world.condition.load(Ordering::Relaxed) {
-            world.standing.goes_on();
+            world.run_state.set_runnable();
         } else {
             world.switch(false);
         }
@@ -212,7 +212,7 @@ fn a_waiting_task_is_not_taken_off_a_stack_in_use() {
         let other = world.clone();
         let thief = thread::spawn(move || {
             let mut queue = other.queue(ZERO);
-            let got = other.standing.is_off() && core::mem::take(&mut queue.waits);
+            let got = other.run_state.is_off_cpu() && core::mem::take(&mut queue.waits);
             drop(queue);
             if got {
                 other.enqueue(ONE);
@@ -241,7 +241,7 @@ fn a_running_task_has_left_when_its_mask_was_narrowed() {
         if !world.queue(ONE).runs && world.queue(ZERO).waits {
             let mut queue = world.queue(ZERO);
             if core::mem::take(&mut queue.waits) {
-                world.mount();
+                world.set_on_cpu();
                 queue.runs = true;
                 drop(queue);
                 while !world.asked.load(Ordering::Acquire) {

@@ -1,26 +1,26 @@
 //! Tasks and a simulated CPU for the tests of run queues.
 
-use sched::{Class, Dequeue, Enqueue, Entity, FairKind, Handle, Nice, Params, RunQueue, Ticket};
+use sched::{Class, Dequeue, Enqueue, Entity, FairKind, Handle, Nice, Params, QueueLink, RunQueue};
 use std::sync::Arc;
 
-/// A task: a number and a ticket.
+/// A task: a number and a queue link.
 pub struct Task {
     pub id: usize,
-    ticket: Ticket,
+    queue_link: QueueLink,
 }
 
 #[derive(Clone)]
 pub struct Ref(Arc<Task>);
 
 impl Handle for Ref {
-    fn ticket(&self) -> &Ticket {
-        &self.0.ticket
+    fn queue_link(&self) -> &QueueLink {
+        &self.0.queue_link
     }
 }
 
 impl Ref {
     pub fn new(id: usize) -> Self {
-        Self(Arc::new(Task { id, ticket: Ticket::new() }))
+        Self(Arc::new(Task { id, queue_link: QueueLink::new() }))
     }
 
     pub fn id(&self) -> usize {

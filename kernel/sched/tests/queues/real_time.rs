@@ -124,7 +124,7 @@ proptest! {
                         let gone = cpu.queue.remove(&task, cpu.now);
                         prop_assert_eq!(gone.is_some(), waits);
                         if let Some((_, entity)) = gone {
-                            prop_assert_eq!(task.ticket().queue(), None);
+                            prop_assert_eq!(task.queue_link().queue(), None);
                             cpu.asleep[id] = Some(entity);
                             model.drop(id);
                         }
@@ -161,7 +161,7 @@ fn fair_tasks_wait_for_all_real_time_ones() {
     let high = cpu.spawn(round_robin(99));
     for expected in [high, low, normal] {
         assert_eq!(cpu.current(), Some(expected));
-        assert!(cpu.tasks[expected].ticket().is_running());
+        assert!(cpu.tasks[expected].queue_link().is_running());
         cpu.sleep();
     }
     assert_eq!(cpu.current(), None);

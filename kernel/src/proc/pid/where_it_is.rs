@@ -21,15 +21,15 @@ pub fn check(who: &Who) -> Result<()> {
     if access::may(&*who.find()?, Mode::AttachFs) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
-fn is_off(task: &TaskRef) -> bool {
-    task.standing.is_off()
+fn is_off_cpu(task: &TaskRef) -> bool {
+    task.run_state.is_off_cpu()
 }
 
 /// Return addresses of a thread that does not run, innermost first. It may begin to run meanwhile:
 /// then the addresses mean nothing, but reading them harms nobody.
 fn return_addresses(task: &TaskRef) -> Vec<u64> {
     let mut found = Vec::new();
-    if task.stack_top() == 0 || !is_off(task) {
+    if task.stack_top() == 0 || !is_off_cpu(task) {
         return found;
     }
     let mut at = task.saved_sp.load(Ordering::Acquire) + SAVED_RBP;
@@ -92,7 +92,7 @@ pub fn syscall(who: &Who, out: &mut Text) -> Result<()> {
         out.bytes(b"-1 0x0 0x0\n");
         return Ok(());
     };
-    if task.stack_top() == 0 || !is_off(&task) {
+    if task.stack_top() == 0 || !is_off_cpu(&task) {
         out.bytes(b"running\n");
         return Ok(());
     }

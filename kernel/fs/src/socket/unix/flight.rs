@@ -1,7 +1,7 @@
 //! Descriptors in flight: files that wait in the inboxes of sockets.
 //!
 //! * A socket in flight may hold others in its inbox, to any depth. Inboxes are emptied one after
-//!   the other by the task that closed the first ([`bury`]), never inside each other.
+//!   the other by the task that closed the first ([`drop_inbox`]), never inside each other.
 //! * Sockets that wait in each other's inboxes and nowhere else can be reached by nobody, and are
 //!   closed ([`collect`]): those whose every reference is in flight, less those that an inbox of
 //!   another socket holds, less what these hold in turn.
@@ -145,7 +145,7 @@ fn this_task() -> u64 {
 
 /// Drops what is in an inbox. Inboxes of sockets that are closed by that come after it, so the
 /// stack does not grow with their depth.
-pub(super) fn bury(inbox: Inbox) {
+pub(super) fn drop_inbox(inbox: Inbox) {
     if inbox.is_empty() {
         return;
     }
@@ -304,7 +304,7 @@ pub(super) fn collect() {
     // What nobody can reach stays so: these are the only references outside its own inboxes.
     let empty = |socket: &UnixSocket| {
         let inbox = core::mem::take(&mut socket.state.lock().inbox);
-        bury(inbox);
+        drop_inbox(inbox);
     };
     for socket in search.dead.iter().filter_map(|file| file.ops_as::<UnixSocket>()) {
         empty(socket);
