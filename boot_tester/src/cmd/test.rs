@@ -27,10 +27,17 @@ const LONG_LIMIT: u64 = 660;
 const GRACE: u64 = 15;
 /// Where the project's own suites run unless told otherwise.
 const TOPOLOGIES: &[&str] = &["one-node", "two-socket", "ring-4", "memoryless", "cxl"];
-/// Suites whose subject is no matter of the topology: where they run unless told otherwise.
+/// Suites whose subject is little or no matter of the topology: where they run unless told otherwise.
 const ANYWHERE: &[(&str, &[&str])] = &[
-    ("mm", &["one-node", "two-socket"]),
-    ("task", &["one-node", "two-socket"]),
+    ("mm", &["two-socket"]),
+    ("task", &["two-socket"]),
+    ("fs", &["one-node", "two-socket"]),
+    ("placement", &["two-socket", "ring-4", "memoryless", "cxl"]),
+    ("affinity", &["two-socket", "ring-4", "memoryless"]),
+    ("sched", &["two-socket", "ring-4", "memoryless"]),
+    ("perf", &["one-node", "ring-4", "memoryless"]),
+    ("pmu", &["ring-4"]),
+    ("frames", &["one-node", "ring-4"]),
     ("faults", &["two-socket"]),
     ("scarce", &["two-socket"]),
     ("exhaustion", &["two-socket", "memoryless"]),
@@ -44,7 +51,7 @@ pub struct TestOptions {
     #[arg(value_name = "SUITE")]
     pub suites: Vec<String>,
     /// Topology to run on (repeat) [default: one-node, two-socket, ring-4, memoryless, cxl; suites
-    /// for which it does not matter on one or two of them]
+    /// for which it matters little on some of them]
     #[arg(long, value_name = "NAME|FILE.toml")]
     pub topology: Vec<String>,
     /// proxima, linux, both, or a kernel file
