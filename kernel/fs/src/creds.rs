@@ -17,6 +17,7 @@ pub enum Cap {
     Kill = 5,
     Setgid = 6,
     Setuid = 7,
+    NetBindService = 10,
     NetAdmin = 12,
     NetRaw = 13,
     IpcLock = 14,

@@ -1,4 +1,4 @@
-//! Sockets: what every family offers, and AF_UNIX.
+//! Sockets: what every family offers, and AF_UNIX. Others stand in crates of their own.
 
 pub mod cmsg;
 pub mod unix;
@@ -10,6 +10,7 @@ use crate::oflag;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use hal::user::{Sink, Source};
 
 /// AF_UNIX.
@@ -48,6 +49,13 @@ impl Kind {
     }
 }
 
+/// A control message that belongs to the socket's family or protocol.
+pub struct Message {
+    pub level: u32,
+    pub kind: u32,
+    pub data: Vec<u8>,
+}
+
 /// Control data that goes with a message.
 #[derive(Default)]
 pub struct Control {
@@ -55,6 +63,8 @@ pub struct Control {
     pub files: Vec<Arc<File>>,
     /// SCM_CREDENTIALS, checked.
     pub creds: Option<Ucred>,
+    /// Of other levels than SOL_SOCKET.
+    pub others: Vec<Message>,
 }
 
 /// What a receive gave.
@@ -68,6 +78,8 @@ pub struct Received {
     pub from: Vec<u8>,
     pub creds: Option<Ucred>,
     pub files: Vec<Arc<File>>,
+    /// Control messages of the family or protocol.
+    pub control: Vec<Message>,
 }
 
 /// Which directions to shut down.
@@ -100,6 +112,10 @@ pub trait SocketOps {
     fn local_address(&self) -> Vec<u8>;
     /// ENOTCONN.
     fn peer_address(&self) -> Result<Vec<u8>>;
+    /// The address that accept(2) tells of a new connection, be it gone already.
+    fn accepted_from(&self) -> Result<Vec<u8>> {
+        self.peer_address()
+    }
     /// Sends to `to`, or to the peer. EPIPE: the caller raises SIGPIPE unless MSG_NOSIGNAL.
     fn send(
         &self,
@@ -139,6 +155,32 @@ fn kind(family: u32, kind: u32, protocol: u32) -> Result<(Kind, u32)> {
         _ => return Err(Errno::ESOCKTNOSUPPORT),
     };
     Ok((kind, oflag::O_RDWR | (flags & oflag::O_NONBLOCK)))
+}
+
+/// Sockets that processes have.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// How many sockets there are.
+pub fn count() -> usize {
+    COUNT.load(Relaxed)
+}
+
+/// One among the sockets that are counted.
+pub struct Counted(());
+
+impl Counted {
+    /// One more.
+    #[allow(clippy::new_without_default, reason = "it counts")]
+    pub fn new() -> Self {
+        COUNT.fetch_add(1, Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        COUNT.fetch_sub(1, Relaxed);
+    }
 }
 
 /// socket(2); `kind` with SOCK_NONBLOCK (SOCK_CLOEXEC is the table's business). EAFNOSUPPORT for

@@ -21,6 +21,7 @@ pub fn root() -> Path {
         let present: u64 =
             crate::machine().memory_nodes().iter().map(|n| frames::stats(n).present).sum();
         fs::tmpfs::set_memory(present * vm::PAGE);
+        net::memory::set_memory(present);
         let sb = fs::tmpfs::Tmpfs::rootfs().expect("the root file system");
         fs::mount::Mount::new(sb, "rootfs", 0).expect("the root file system").top()
     })

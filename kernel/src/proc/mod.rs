@@ -4,8 +4,7 @@
 //! mounts it pays nothing. [`pid`] makes the directories of processes and threads; [`sysctl`] is
 //! /proc/sys; [`own`] what only this kernel tells; the other files are one idea each.
 //!
-//! A file that is not here is one that could not tell the truth, or whose subject does not exist
-//! (network tables).
+//! A file that is not here is one that could not tell the truth, or whose subject does not exist.
 
 mod contention;
 mod counters;
@@ -22,6 +21,7 @@ mod latency;
 mod load;
 mod locks;
 pub mod memory;
+mod net;
 mod own;
 mod pid;
 mod root;
@@ -78,6 +78,7 @@ fn make() -> Result<Arc<Super>> {
         top.text(name, *show);
     }
     top.link("mounts", "self/mounts");
+    top.link("net", "self/net");
     for (name, show) in ROOT_FILES {
         top.attribute(name, 0o400, *show, |_| Err(Errno::EIO));
     }

@@ -6,6 +6,7 @@
 mod fs_limits;
 mod kernel;
 mod memory;
+mod net;
 
 use super::guard::Guarded;
 use super::{Show, put};
@@ -36,6 +37,7 @@ pub fn add(fs: &Arc<PseudoFs>, dir: &Dir) {
     enter(fs, dir, kernel::SETTINGS);
     enter(fs, dir, memory::SETTINGS);
     enter(fs, dir, fs_limits::SETTINGS);
+    enter(fs, dir, net::SETTINGS);
 }
 
 fn enter(fs: &Arc<PseudoFs>, top: &Dir, settings: &'static [(&'static str, Setting)]) {

@@ -10,6 +10,7 @@ mod events;
 mod lazy;
 mod memory;
 mod mm;
+mod network;
 mod node;
 mod pci;
 pub mod topology;
@@ -49,6 +50,7 @@ fn make() -> Result<Arc<Super>> {
     });
     buses::fill(&root);
     pci::fill(&fs, &root);
+    network::fill(&root);
     events::fill(&root);
     let kernel = root.dir("kernel");
     mm::fill(&fs, &kernel.dir("mm"));

@@ -107,7 +107,11 @@ fn ioctl(c: &mut Ctx<'_>, fd: i32, cmd: u32, arg: u64) -> Result<u64> {
             let peer = fs::tty::open_pty_peer(&file, flags, &creds)?;
             c.install(peer, flags & oflag::O_CLOEXEC != 0).map(|fd| fd as u64)
         }
-        _ => file.ioctl(cmd, arg),
+        _ => file.ioctl(cmd, arg).or_else(|error| match error {
+            // What any socket can be asked.
+            Errno::ENOTTY if file.ops().as_socket().is_some() => net::interface::ioctl(cmd, arg),
+            other => Err(other),
+        }),
     }
 }
 

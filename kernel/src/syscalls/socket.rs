@@ -56,7 +56,9 @@ fn store_address(address: &[u8], at: VirtAddr, len_at: VirtAddr) -> Result<()> {
 }
 
 fn socket(c: &mut Ctx<'_>, family: u32, kind: u32, protocol: u32) -> Result<i32> {
-    let file = socket::create(family, kind, protocol).inspect_err(|error| {
+    let made = net::create(family, kind, protocol);
+    let made = made.unwrap_or_else(|| socket::create(family, kind, protocol));
+    let file = made.inspect_err(|error| {
         if *error == Errno::EAFNOSUPPORT {
             crate::missing::note(crate::missing::Asked::SocketFamily(family), b"");
         }
@@ -65,6 +67,9 @@ fn socket(c: &mut Ctx<'_>, family: u32, kind: u32, protocol: u32) -> Result<i32>
 }
 
 fn socketpair(c: &mut Ctx<'_>, family: u32, kind: u32, protocol: u32, fds: VirtAddr) -> Result<()> {
+    if let Some(made) = net::create(family, kind, protocol) {
+        return made.and(Err(Errno::EOPNOTSUPP));
+    }
     let pair = socket::pair(family, kind, protocol)?;
     c.install_pair(pair, kind & oflag::O_CLOEXEC != 0, fds)
 }
@@ -98,7 +103,7 @@ fn accept4(c: &mut Ctx<'_>, fd: i32, addr: VirtAddr, len: VirtAddr, flags: u32) 
     let file = c.real_file(fd)?;
     let new = socket::of(&file)?.accept(&file, flags & oflag::O_NONBLOCK)?;
     if addr.raw() != 0 {
-        let peer = socket::of(&new)?.peer_address().map_err(|_| Errno::ECONNABORTED)?;
+        let peer = socket::of(&new)?.accepted_from().map_err(|_| Errno::ECONNABORTED)?;
         store_address(&peer, addr, len)?;
     }
     c.install(new, flags & oflag::O_CLOEXEC != 0)

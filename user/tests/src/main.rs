@@ -21,6 +21,7 @@ mod memory;
 mod mempolicy;
 mod migrate;
 mod mm;
+mod net;
 mod numa;
 mod perf;
 mod placement;
@@ -42,6 +43,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "mm", places: false, groups: mm::GROUPS },
     Suite { name: "task", places: false, groups: task::GROUPS },
     Suite { name: "fs", places: false, groups: fs::GROUPS },
+    Suite { name: "net", places: false, groups: net::GROUPS },
     Suite { name: "mempolicy", places: true, groups: mempolicy::GROUPS },
     Suite { name: "migrate", places: true, groups: migrate::GROUPS },
     Suite { name: "hugetlb", places: true, groups: hugetlb::GROUPS },

@@ -1,12 +1,12 @@
-//! Control messages (cmsg(3)): SCM_RIGHTS and SCM_CREDENTIALS.
+//! Control messages (cmsg(3)): SCM_RIGHTS and SCM_CREDENTIALS, and those of families and protocols.
 
-use super::{Control, Received, msg};
+use super::{Control, Message, Received, msg};
 use crate::creds::{Cap, Creds};
 use crate::env::{self, Ucred};
 use crate::fdtable::FdTable;
 use abi::{Errno, Result};
 use alloc::vec::Vec;
-use frames::fallible::TryVec;
+use frames::fallible::{TryVec, copied};
 
 const SOL_SOCKET: u32 = 1;
 const SCM_RIGHTS: u32 = 1;
@@ -55,6 +55,8 @@ pub fn parse(bytes: &[u8], files: &FdTable, creds: &Creds) -> Result<Control> {
                 }
                 _ => return Err(Errno::EINVAL),
             }
+        } else {
+            control.others.try_push(Message { level, kind, data: copied(data)? })?;
         }
         let step = len.next_multiple_of(8);
         rest = rest.get(step..).unwrap_or(&[]);
@@ -79,14 +81,14 @@ fn check_claim(claim: Ucred, creds: &Creds) -> Result<()> {
 }
 
 /// Adds a message, or what of it fits: true when that is all.
-fn push(out: &mut Vec<u8>, room: usize, kind: u32, data: &[u8]) -> bool {
+fn push(out: &mut Vec<u8>, room: usize, level: u32, kind: u32, data: &[u8]) -> bool {
     let left = room - out.len();
     if left < HEADER {
         return false;
     }
     let fits = data.len().min(left - HEADER);
     out.extend_from_slice(&((HEADER + fits) as u64).to_le_bytes());
-    out.extend_from_slice(&SOL_SOCKET.to_le_bytes());
+    out.extend_from_slice(&level.to_le_bytes());
     out.extend_from_slice(&kind.to_le_bytes());
     out.extend_from_slice(&data[..fits]);
     // The padding may be cut off by the end of the buffer.
@@ -109,8 +111,14 @@ pub fn build(
         data[..4].copy_from_slice(&creds.pid.to_le_bytes());
         data[4..8].copy_from_slice(&creds.uid.to_le_bytes());
         data[8..].copy_from_slice(&creds.gid.to_le_bytes());
-        if !push(&mut out, room, SCM_CREDENTIALS, &data) {
+        if !push(&mut out, room, SOL_SOCKET, SCM_CREDENTIALS, &data) {
             received.flags |= msg::CTRUNC;
+        }
+    }
+    for message in &received.control {
+        if !push(&mut out, room, message.level, message.kind, &message.data) {
+            received.flags |= msg::CTRUNC;
+            break;
         }
     }
     let passed = core::mem::take(&mut received.files);
@@ -127,7 +135,7 @@ pub fn build(
             received.flags |= msg::CTRUNC;
         }
         if !data.is_empty() {
-            push(&mut out, room, SCM_RIGHTS, &data);
+            push(&mut out, room, SOL_SOCKET, SCM_RIGHTS, &data);
         }
     }
     out

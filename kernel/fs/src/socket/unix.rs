@@ -12,7 +12,7 @@ mod options;
 mod space;
 mod transfer;
 
-use super::{Control, Kind, Received, Shutdown, SocketOps};
+use super::{Control, Counted, Kind, Received, Shutdown, SocketOps};
 use crate::context::Caller;
 use crate::env::{self, Ucred};
 use crate::fasync::Band;
@@ -54,6 +54,7 @@ pub struct UnixSocket {
     space: Arc<Space>,
     /// Made by a connect and not accepted yet.
     embryo: AtomicBool,
+    _counted: Counted,
 }
 
 #[derive(Default)]
@@ -104,6 +105,7 @@ impl UnixSocket {
             readable,
             space,
             embryo: AtomicBool::new(false),
+            _counted: Counted::new(),
         }))
     }
 

@@ -81,6 +81,7 @@ const ENTRIES: &[Entry] = &[
     entry("task", DIR | 0o555, In::Process, Make::Other(task::directory)),
     entry("fd", DIR | 0o500, In::Both, Make::Other(fd::directory)),
     entry("fdinfo", DIR | 0o555, In::Both, Make::Other(fd::info_directory)),
+    entry("net", DIR | 0o555, In::Both, Make::Other(crate::proc::net::directory)),
     entry("ns", DIR | 0o511, In::Both, Make::Other(links::namespaces)),
     entry("environ", FILE | 0o400, In::Both, Make::OfMemory(raw::environ)),
     entry("auxv", FILE | 0o400, In::Both, Make::OfMemory(raw::auxv)),

@@ -64,7 +64,6 @@ pub const SETTINGS: &[(&str, Setting)] = &[
     ("kernel/tainted", Fixed("0")),
     ("kernel/threads-max", Write(0o644, threads_max, set_threads_max)),
     ("kernel/version", Fixed(uts::VERSION)),
-    ("net/core/somaxconn", Fixed("4096")),
 ];
 
 fn named(out: &mut Text, name: &uts::Name) -> Result<()> {
