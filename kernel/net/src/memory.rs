@@ -3,9 +3,10 @@
 //! All queues together may have so many pages (net.ipv4.tcp_mem); the count is spread over the CPUs.
 
 use crate::spread::Spread;
-use abi::{Errno, Result};
+use abi::{Errno, PAGE_SIZE, Result};
 use core::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
-use frames::{Kind, Page, Usage};
+use frames::{Kind, Usage};
+use hal::Pfn;
 use numa::NodeId;
 
 /// Pages by which a CPU's own count may differ from what all know.
@@ -43,40 +44,67 @@ pub fn here() -> NodeId {
     vm::env::local_node()
 }
 
-/// A page of a queue, counted.
-pub struct Block(Page);
+/// Largest block: 64 KiB, what programs write at once.
+const MAX_ORDER: u32 = 4;
+
+/// Pages of a queue that stand side by side, counted.
+pub struct Block {
+    first: Pfn,
+    order: u32,
+}
 
 impl Block {
-    /// A page of `node`, or of the next one that has some. ENOBUFS when the queues have too many,
-    /// ENOMEM.
-    pub fn new(node: NodeId) -> Result<Self> {
+    /// Pages of `node` for up to `wanted` bytes: as many as stand side by side there, or one of the
+    /// next node that has some. ENOBUFS when the queues have too many, ENOMEM.
+    pub fn new(node: NodeId, wanted: usize) -> Result<Self> {
         if TOTAL.load(Relaxed) >= limit() as i64 {
             return Err(Errno::ENOBUFS);
         }
-        let mut nodes = vm::env::machine().fallback(node).iter();
-        let pfn = nodes.find_map(|node| frames::alloc_one(node, Kind::Kernel, Usage::User));
-        count(1);
-        // Refused, it is counted back.
-        pfn.map(|pfn| Self(Page::from_alloc(pfn))).ok_or(Errno::ENOMEM).inspect_err(|_| count(-1))
+        let order = (wanted / PAGE_SIZE).max(1).ilog2().min(MAX_ORDER);
+        let (first, order) = match frames::alloc(node, order, Kind::Kernel, Usage::User) {
+            Some(first) => (first, order),
+            None => {
+                let mut nodes = vm::env::machine().fallback(node).iter();
+                let one = |node| frames::alloc_one(node, Kind::Kernel, Usage::User);
+                (nodes.find_map(one).ok_or(Errno::ENOMEM)?, 0)
+            }
+        };
+        count(1 << order);
+        Ok(Self { first, order })
     }
 
     /// The node that it is on.
     pub fn node(&self) -> NodeId {
-        self.0.node()
+        frames::frame(self.first).node()
     }
 
-    pub fn bytes(&self) -> &[u8] {
-        self.0.bytes()
+    /// Bytes of it.
+    #[inline]
+    pub fn len(&self) -> usize {
+        PAGE_SIZE << self.order
     }
 
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        self.0.bytes_mut()
+    fn page(&self, at: usize) -> Pfn {
+        Pfn::new(self.first.raw() + (at / PAGE_SIZE) as u64)
+    }
+
+    /// Its bytes from `at` on, up to the end of the page that they lie in.
+    #[inline]
+    pub fn bytes(&self, at: usize) -> &[u8] {
+        &hal::phys::bytes(self.page(at))[at % PAGE_SIZE..]
+    }
+
+    /// As [`Block::bytes`], to write.
+    #[inline]
+    pub fn bytes_mut(&mut self, at: usize) -> &mut [u8] {
+        &mut hal::phys::bytes_mut(self.page(at))[at % PAGE_SIZE..]
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        count(-1);
+        count(-(1 << self.order));
+        frames::free(self.first);
     }
 }
 

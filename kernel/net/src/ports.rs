@@ -128,14 +128,22 @@ impl<S: Clone> Table<S> {
         Ok(Ticket { port, id })
     }
 
+    fn is_taken_in(&self, bucket: &mut Bucket<S>, port: u16, claim: &Claim, now: u64) -> bool {
+        self.prune(bucket, port, now);
+        bucket
+            .range(of_port(port))
+            .any(|(_, held)| self.rules.conflict(claim, &held.claim, held.until.is_some()))
+    }
+
+    /// Whether somebody has the port who does not share it with `claim`.
+    pub fn is_taken(&self, port: u16, claim: &Claim, now: u64) -> bool {
+        self.is_taken_in(&mut self.bucket(port).lock(), port, claim, now)
+    }
+
     /// Takes a port that the user named. EADDRINUSE, ENOMEM.
     pub fn claim(&self, port: u16, claim: Claim, owner: S, now: u64) -> Result<Ticket> {
         let mut bucket = self.bucket(port).lock();
-        self.prune(&mut bucket, port, now);
-        let taken = bucket
-            .range(of_port(port))
-            .any(|(_, held)| self.rules.conflict(&claim, &held.claim, held.until.is_some()));
-        if taken {
+        if self.is_taken_in(&mut bucket, port, &claim, now) {
             return Err(Errno::EADDRINUSE);
         }
         self.enter(&mut bucket, port, claim, owner)

@@ -18,7 +18,7 @@ struct Piece {
 pub struct Queue {
     pieces: VecDeque<Piece>,
     len: usize,
-    /// The page that was emptied last, for the next one that is needed on its node.
+    /// A page that was emptied, for the next one that is needed on its node.
     spare: Option<Block>,
 }
 
@@ -38,11 +38,12 @@ impl Queue {
         self.len == 0
     }
 
-    fn block(&mut self, node: NodeId) -> Result<Block> {
+    /// Pages for `wanted` bytes, as far as they stand side by side.
+    fn block(&mut self, node: NodeId, wanted: usize) -> Result<Block> {
         self.pieces.room_for(1)?;
         match self.spare.take() {
-            Some(block) if block.node() == node => Ok(block),
-            _ => Block::new(node),
+            Some(block) if block.node() == node && block.len() >= wanted => Ok(block),
+            _ => Block::new(node, wanted),
         }
     }
 
@@ -52,23 +53,26 @@ impl Queue {
         let most = most.min(src.left());
         let mut done = 0;
         while done < most {
-            if self.pieces.back().is_none_or(|last| last.end == PAGE_SIZE) {
-                match self.block(node) {
+            if self.pieces.back().is_none_or(|last| last.end == last.block.len()) {
+                match self.block(node, most - done) {
                     Ok(block) => self.pieces.push_back(Piece { block, start: 0, end: 0 }),
                     Err(_) if done > 0 => break,
                     Err(error) => return Err(error),
                 }
             }
             let Some(last) = self.pieces.back_mut() else { break };
-            let want = (most - done).min(PAGE_SIZE - last.end);
-            let got = src.get(&mut last.block.bytes_mut()[last.end..last.end + want]);
+            let room = last.block.bytes_mut(last.end);
+            let want = (most - done).min(room.len());
+            let got = src.get(&mut room[..want]);
             let n = *got.as_ref().unwrap_or(&0);
             last.end += n;
             self.len += n;
             done += n;
             if n < want {
-                if last.start == last.end {
-                    self.spare = self.pieces.pop_back().map(|piece| piece.block);
+                if last.start == last.end
+                    && let Some(empty) = self.pieces.pop_back()
+                {
+                    self.keep(empty.block);
                 }
                 if let (Err(error), 0) = (got, done) {
                     return Err(error);
@@ -89,21 +93,21 @@ impl Queue {
                 skip -= here;
                 continue;
             }
-            if done == most {
-                break;
-            }
-            let at = piece.start + skip;
-            let want = (most - done).min(piece.end - at);
+            let mut at = piece.start + skip;
             skip = 0;
-            match dst.put(&piece.block.bytes()[at..at + want]) {
-                Ok(n) => {
-                    done += n;
-                    if n < want {
-                        break;
-                    }
+            while at < piece.end && done < most {
+                let bytes = piece.block.bytes(at);
+                let want = (most - done).min(piece.end - at).min(bytes.len());
+                let n = match dst.put(&bytes[..want]) {
+                    Ok(n) => n,
+                    Err(error) if done == 0 => return Err(error),
+                    Err(_) => 0,
+                };
+                done += n;
+                at += n;
+                if n < want {
+                    return Ok(done);
                 }
-                Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
             }
         }
         Ok(done)
@@ -115,8 +119,9 @@ impl Queue {
         let mut done = 0;
         while done < most {
             let Some(first) = self.pieces.front() else { break };
-            let want = (most - done).min(first.end - first.start);
-            match dst.put(&first.block.bytes()[first.start..first.start + want]) {
+            let bytes = first.block.bytes(first.start);
+            let want = (most - done).min(first.end - first.start).min(bytes.len());
+            match dst.put(&bytes[..want]) {
                 Ok(n) => {
                     self.skip(n);
                     done += n;
@@ -142,8 +147,16 @@ impl Queue {
             if first.start < first.end {
                 break;
             }
-            // A page that is not full is filled from its beginning again.
-            self.spare = self.pieces.pop_front().map(|piece| piece.block);
+            if let Some(empty) = self.pieces.pop_front() {
+                self.keep(empty.block);
+            }
+        }
+    }
+
+    /// Keeps a page for the next time; several are too many to keep.
+    fn keep(&mut self, block: Block) {
+        if block.len() == PAGE_SIZE {
+            self.spare = Some(block);
         }
     }
 
@@ -177,7 +190,8 @@ mod tests {
             queue.fill(&mut KernelSource(&data), usize::MAX, memory::here()),
             Ok(data.len())
         );
-        assert_eq!(queue.pieces.len(), 4);
+        // Two pages side by side, and one each.
+        assert_eq!(queue.pieces.len(), 3);
         queue.skip(data.len());
         assert!(queue.is_empty() && queue.spare.is_some());
         queue.clear();

@@ -164,9 +164,8 @@ fn addresses(to: &Header, family: u32, out: &mut Writer) -> Result<()> {
     const CACHEINFO: u16 = 6;
     const FLAGS: u16 = 8;
     const PROTO: u16 = 11;
-    /// IFA_F_PERMANENT, IFA_F_NOPREFIXROUTE; RT_SCOPE_HOST; IFAPROT_KERNEL_LO.
+    /// IFA_F_PERMANENT; RT_SCOPE_HOST; IFAPROT_KERNEL_LO.
     const PERMANENT: u32 = 0x80;
-    const NO_PREFIX_ROUTE: u32 = 0x200;
     const SCOPE_HOST: u8 = 254;
     const KERNEL_LO: u8 = 1;
     if !device::is_up() {
@@ -192,7 +191,7 @@ fn addresses(to: &Header, family: u32, out: &mut Writer) -> Result<()> {
         out.begin(NEWADDR, flag::MULTI, to, &header(AF_INET6, 128))?;
         out.attribute(ADDRESS, &Ipv6Addr::LOCALHOST.octets())?;
         out.attribute(CACHEINFO, &forever())?;
-        out.word(FLAGS, PERMANENT | NO_PREFIX_ROUTE)?;
+        out.word(FLAGS, PERMANENT)?;
         out.attribute(PROTO, &[KERNEL_LO])?;
         out.end();
     }

@@ -45,6 +45,7 @@ impl TcpSocket {
         };
         let (local, to) = self.way(to)?;
         let local = self.take_port_to(local, to)?;
+        let _ = self.core.take_error();
         {
             let mut state = self.state.lock();
             state.local = Some(local);

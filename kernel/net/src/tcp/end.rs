@@ -35,6 +35,12 @@ impl TcpSocket {
         let port = {
             let mut state = self.state.lock();
             let chosen = state.port.is_some_and(|port| !port.named);
+            if chosen && matches!(state.phase, Phase::Closed) {
+                // What it was bound to stays, without the port.
+                if let Some(local) = &mut state.local {
+                    local.port = 0;
+                }
+            }
             if chosen { state.port.take() } else { None }
         };
         if let Some(port) = port {
@@ -78,6 +84,7 @@ impl TcpSocket {
                     // To stop listening never fails.
                     let _ = port.table().listen(port.ticket, false);
                 }
+                self.give_up_port();
                 self.turn_away(listener);
             }
             None => {
@@ -190,11 +197,13 @@ impl TcpSocket {
             (core::mem::replace(&mut *state, fresh), named)
         };
         let live = !self.over();
+        let mut error = None;
         match old.phase {
             Phase::Connected(peer) if live => {
                 if let Some(peer) = peer.upgrade() {
                     peer.reset();
                 }
+                error = Some(Errno::ECONNRESET);
             }
             Phase::Listening(listener) => {
                 if let Some(port) = old.port {
@@ -217,7 +226,11 @@ impl TcpSocket {
             self.held.store(0, Relaxed);
             self.flags.store(0, Relaxed);
         }
-        let _ = self.core.take_error();
+        match error {
+            // This end is told of it, too.
+            Some(error) => self.core.fail(error),
+            None => drop(self.core.take_error()),
+        }
         self.core.wake();
     }
 }

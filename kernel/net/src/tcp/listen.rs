@@ -1,6 +1,6 @@
 //! Taking a name, listening, and accepting.
 
-use super::{BOUND, Listener, Phase, Port, SOMAXCONN, TcpSocket, flag};
+use super::{ACCEPTED, BOUND, Listener, Phase, Port, SOMAXCONN, TcpSocket, flag};
 use crate::address::{Endpoint, Named};
 use crate::common::{Core, may_bind, seed};
 use crate::device;
@@ -57,6 +57,11 @@ impl TcpSocket {
             0 => BOUND.choose(seed(), claim, me, now)?,
             port => BOUND.claim(port, claim, me, now)?,
         };
+        // Connections that were accepted at a port hold it, be their listener gone.
+        if wanted != 0 && ACCEPTED.is_taken(wanted, &claim, now) {
+            BOUND.release(ticket);
+            return Err(Errno::EADDRINUSE);
+        }
         let mut state = self.state.lock();
         if state.port.is_some() {
             drop(state);
@@ -83,8 +88,12 @@ impl TcpSocket {
                 _ => return Err(Errno::EINVAL),
             }
         }
-        if self.state.lock().port.is_none() {
-            self.take_port(Endpoint::nowhere(self.core.v6).ip, 0)?;
+        let (port, local) = {
+            let state = self.state.lock();
+            (state.port, state.local)
+        };
+        if port.is_none() {
+            self.take_port(local.unwrap_or(Endpoint::nowhere(self.core.v6)).ip, 0)?;
         }
         let port = self.state.lock().port.ok_or(Errno::EINVAL)?;
         port.table().listen(port.ticket, true)?;

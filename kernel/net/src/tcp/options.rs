@@ -8,8 +8,9 @@ use core::sync::atomic::Ordering::Relaxed;
 
 /// Algorithms that TCP_CONGESTION knows: nothing is ever congested.
 const ALGORITHMS: [&[u8]; 2] = [b"cubic", b"reno"];
-/// What a connection sends at most in one packet (TCP_MAXSEG), and before there is one.
-pub(super) const SEGMENT: u32 = 65_483;
+/// What a connection sends at most in one packet: half of the largest window (TCP_MAXSEG), and before
+/// there is one.
+pub(super) const SEGMENT: u32 = 32_832;
 const SEGMENT_UNCONNECTED: u32 = 536;
 
 impl TcpSocket {
@@ -24,10 +25,9 @@ impl TcpSocket {
             (IPPROTO_TCP, tcp::INFO) => Ok(self.info()),
             (IPPROTO_TCP, tcp::MAXSEG) => {
                 let set = self.core.options.lock().value(level, name) as u32;
-                let most = if self.core.v6 { SEGMENT - 20 } else { SEGMENT };
                 word(match (self.peer(), set) {
-                    (Some(_), 0) => most,
-                    (Some(_), set) => set.min(most),
+                    (Some(_), 0) => SEGMENT,
+                    (Some(_), set) => set.min(SEGMENT),
                     (None, 0) => SEGMENT_UNCONNECTED,
                     (None, set) => set,
                 })

@@ -159,6 +159,8 @@ impl UdpSocket {
         control: &Control,
         flags: u32,
     ) -> Result<usize> {
+        // Whatever becomes of it, as Linux has it.
+        self.has_port()?;
         let len = src.left();
         if len > 0xffff {
             return Err(Errno::EMSGSIZE);
@@ -177,7 +179,6 @@ impl UdpSocket {
         if self.write_shut.load(Relaxed) {
             return Err(Errno::EPIPE);
         }
-        self.has_port()?;
         let port = self.state.lock().local.map_or(0, |local| local.port);
         let datagram = |data| Datagram {
             data,
@@ -250,9 +251,6 @@ impl UdpSocket {
         dst: &mut dyn Sink,
         flags: u32,
     ) -> Result<Received> {
-        if flags & msg::OOB != 0 {
-            return Err(Errno::EOPNOTSUPP);
-        }
         let nonblocking = file.nonblocking() || flags & msg::DONTWAIT != 0;
         self.core.reads_here();
         loop {

@@ -7,6 +7,7 @@ mod hugetlb;
 mod ipc;
 mod memory;
 mod movers;
+mod net;
 mod perf;
 mod policy;
 mod process;
@@ -35,6 +36,7 @@ pub fn all() -> Vec<Op> {
         spread::OPS,
         wakeup::OPS,
         ipc::OPS,
+        net::OPS,
         process::OPS,
         crowd::OPS,
         memory::OPS,

@@ -39,6 +39,9 @@ fn furnish(random: &mut Random) {
     let mut pair = [0i32; 2];
     sys!(libc::SYS_pipe2, pair.as_mut_ptr(), libc::O_NONBLOCK);
     sys!(libc::SYS_socketpair, 1, 1 | libc::SOCK_NONBLOCK, 0, pair.as_mut_ptr());
+    connection(&mut pair);
+    sys!(libc::SYS_socket, libc::AF_INET6, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK, 0);
+    sys!(libc::SYS_socket, libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_NONBLOCK, 0);
     sys!(libc::SYS_eventfd2, 0, libc::EFD_NONBLOCK);
     sys!(libc::SYS_epoll_create1, 0);
     sys!(libc::SYS_timerfd_create, 1, libc::O_NONBLOCK);
@@ -55,6 +58,20 @@ fn furnish(random: &mut Random) {
         sys!(libc::SYS_setresgid, 1000, 1000, 1000);
         sys!(libc::SYS_setresuid, 1000, 1000, 1000);
     }
+}
+
+/// A listener of the loopback with a connection that it has accepted: three descriptors.
+fn connection(scratch: &mut [i32; 2]) {
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK;
+    let listener = sys!(libc::SYS_socket, libc::AF_INET, kind, 0);
+    sys!(libc::SYS_listen, listener, 4);
+    // `struct sockaddr_in`: what the kernel has chosen.
+    let mut address = [0u32; 4];
+    scratch[0] = 16;
+    sys!(libc::SYS_getsockname, listener, address.as_mut_ptr(), scratch.as_mut_ptr());
+    let client = sys!(libc::SYS_socket, libc::AF_INET, kind, 0);
+    sys!(libc::SYS_connect, client, address.as_ptr(), 16);
+    sys!(libc::SYS_accept4, listener, 0, 0, libc::SOCK_NONBLOCK);
 }
 
 /// The call; a child or thread that it makes ends at once, on whatever stack it was given.

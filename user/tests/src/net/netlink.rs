@@ -138,7 +138,7 @@ fn addresses_are_dumped_by_family() {
     assert_eq!(new.len(), 1);
     assert_eq!(new[0][..4], [AF_INET6 as u8, 128, 0x80, 254]);
     assert_eq!(value(&new[0], 1).unwrap(), LOOPBACK6);
-    assert_eq!(value(&new[0], 8).unwrap(), 0x280u32.to_ne_bytes());
+    assert_eq!(value(&new[0], 8).unwrap(), 0x80u32.to_ne_bytes());
     assert_eq!(ours(AF_UNSPEC).len(), 2);
 }
 
@@ -221,7 +221,7 @@ fn an_answer_is_peeked_at_for_its_length() {
     let fd = open();
     send(fd, &request(GETLINK, DUMP, &[0; 16]), 0).unwrap();
     let n = sys!(SYS_recvfrom, fd, 0, 0, MSG_PEEK | MSG_TRUNC, 0, 0).unwrap();
-    assert!(n > 500, "{n} bytes");
+    assert!(n > 400, "{n} bytes");
     assert_eq!(receive(fd, 65_536, 0).unwrap().len(), n);
 }
 

@@ -3,8 +3,7 @@
 use libc::*;
 
 use super::{
-    ONE, accept, connect, get, listener, nonblocking, option, pair, port, receive, send, set,
-    socket, tcp, v4,
+    accept, connect, get, listener, nonblocking, option, pair, receive, send, set, socket, tcp,
 };
 use crate::child::run;
 use crate::harness::{Test, tests};
@@ -148,11 +147,13 @@ fn what_a_connection_tells_of_itself() {
     assert_eq!(word(&theirs, 128), 1000, "bytes received");
     assert_eq!(word(&ours, 200), 1000, "bytes sent");
     assert_eq!(word(&ours, 120) & !1, 1000, "bytes acknowledged, with a SYN");
-    assert_eq!(option(client, IPPROTO_TCP, TCP_MAXSEG), 65_483);
+    // Half of the largest window.
+    assert_eq!(option(client, IPPROTO_TCP, TCP_MAXSEG), 32_832);
     let (listener, _) = listener(1);
     assert_eq!(info(listener)[0], 10, "LISTEN");
     sys!(SYS_shutdown, client, SHUT_WR).unwrap();
-    assert_eq!((info(client)[0], info(server)[0]), (5, 8), "FIN_WAIT2, CLOSE_WAIT");
+    assert!([4, 5].contains(&info(client)[0]), "FIN_WAIT1, FIN_WAIT2");
+    assert_eq!(info(server)[0], 8, "CLOSE_WAIT");
     assert_eq!(info(tcp())[0], 7, "CLOSE");
 }
 
@@ -210,9 +211,10 @@ fn only_an_administrator_changes_the_interface() {
         sys!(SYS_setuid, 1000).unwrap();
         fails(set_flags(0), EPERM);
     });
-    let (_server, address) = listener(5);
+    let flags = || ask(fd, SIOCGIFFLAGS as u64, "lo").unwrap()[16];
     set_flags(0).unwrap();
-    fails(connect(tcp(), &v4(ONE, port(&address))), ENETUNREACH);
+    assert_eq!(flags(), 0x8);
     set_flags(0x41).unwrap();
-    connect(tcp(), &address).unwrap();
+    assert_eq!(flags(), 0x49);
+    connect(tcp(), &listener(5).1).unwrap();
 }

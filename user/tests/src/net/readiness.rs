@@ -10,7 +10,7 @@ use super::{
 };
 use crate::child::{join, spawn, until_asleep};
 use crate::harness::{Test, tests};
-use crate::sys::{self, sys};
+use crate::sys::{self, fails, sys};
 
 pub const TESTS: &[Test] = tests![
     states_are_shown_as_they_are,
@@ -111,10 +111,18 @@ fn a_low_water_mark_is_waited_for() {
     set(server, SOL_SOCKET, SO_RCVLOWAT, 5).unwrap();
     send(client, b"abcd", 0).unwrap();
     assert_eq!(ready(server, POLLIN), 0);
-    let child = spawn(|| assert_eq!(receive(server, 10, 0).unwrap(), b"abcde"));
+    let child = spawn(|| assert_eq!(ready_within(server, POLLIN, -1), POLLIN));
     until_asleep(child);
     send(client, b"e", 0).unwrap();
     assert_eq!(join(child), 0);
+    assert_eq!(receive(server, 10, 0).unwrap(), b"abcde");
+    send(client, b"fgh", 0).unwrap();
+    fails(
+        receive(server, 10, MSG_DONTWAIT)
+            .map(|bytes| assert_eq!(bytes, b"fgh"))
+            .and_then(|()| receive(server, 1, MSG_DONTWAIT)),
+        EAGAIN,
+    );
 }
 
 fn select_tells_of_sockets() {
