@@ -210,7 +210,6 @@ struct Route<'a> {
     metric: Option<u32>,
 }
 
-const KIND_UNICAST: u8 = 1;
 const KIND_LOCAL: u8 = 2;
 const KIND_BROADCAST: u8 = 3;
 const SCOPE_UNIVERSE: u8 = 0;
@@ -243,22 +242,21 @@ fn routes(to: &Header, family: u32, out: &mut Writer) -> Result<()> {
         metric: None,
     };
     let loopback = Ipv6Addr::LOCALHOST.octets();
-    let v6 = |table, kind, metric| Route {
+    let v6 = Route {
         family: AF_INET6,
         to: &loopback[..],
         prefix: 128,
-        table,
-        kind,
+        table: TABLE_LOCAL,
+        kind: KIND_LOCAL,
         scope: SCOPE_UNIVERSE,
         source: None,
-        metric: Some(metric),
+        metric: Some(0),
     };
     let all = [
         v4(&net[..], 8, KIND_LOCAL, SCOPE_HOST),
         v4(&own[..], 32, KIND_LOCAL, SCOPE_HOST),
         v4(&all[..], 32, KIND_BROADCAST, SCOPE_LINK),
-        v6(TABLE_MAIN, KIND_UNICAST, 256),
-        v6(TABLE_LOCAL, KIND_LOCAL, 0),
+        v6,
     ];
     for route in all.iter().filter(|route| family == 0 || family == route.family) {
         one_route(to, route, out)?;
@@ -310,11 +308,13 @@ fn way(to: &Header, family: u32, body: &[u8], out: &mut Writer) -> Result<()> {
     let (_, ip, from) = device::route(ip)?;
     let mut own = [0; ROUTE_HEADER];
     own[..2].copy_from_slice(&[family as u8, if ip.is_ipv4() { 32 } else { 128 }]);
-    own[4..8].copy_from_slice(&[TABLE_LOCAL, 0, SCOPE_UNIVERSE, KIND_LOCAL]);
+    // As Linux tells it: an IPv4 route by the name of the main table.
+    let table = if ip.is_ipv4() { TABLE_MAIN } else { TABLE_LOCAL };
+    own[4..8].copy_from_slice(&[table, 0, SCOPE_UNIVERSE, KIND_LOCAL]);
     let flags = if ip.is_ipv4() { CACHED_LOCAL } else { 0 };
     own[8..].copy_from_slice(&flags.to_le_bytes());
     out.begin(NEWROUTE, 0, to, &own)?;
-    out.word(TABLE, u32::from(TABLE_LOCAL))?;
+    out.word(TABLE, u32::from(table))?;
     let mut put = |kind, ip: IpAddr| match ip {
         IpAddr::V4(ip) => out.attribute(kind, &ip.octets()),
         IpAddr::V6(ip) => out.attribute(kind, &ip.octets()),
