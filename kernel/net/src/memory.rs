@@ -80,7 +80,7 @@ impl Block {
 
     /// Bytes of it.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         PAGE_SIZE << self.order
     }
 
@@ -108,16 +108,22 @@ impl Drop for Block {
     }
 }
 
-/// Simulated memory for tests, set up once.
 #[cfg(test)]
-pub(crate) fn for_tests() {
-    static START: std::sync::Once = std::sync::Once::new();
-    START.call_once(|| {
-        let id = NodeId::new(0);
-        vm::env::set_machine(numa::Machine::single_node(numa::CpuMask::first_n(1)));
-        let span = (hal::Pfn::new(0x1000), hal::Pfn::new(0x5000));
-        let memory =
-            frames::node::NodeMemory { id, present: 0x4000, free: std::vec![span], span, early: 0 };
-        frames::node::init(std::vec![memory]);
-    });
+mod testing {
+    use numa::NodeId;
+
+    /// Simulated memory for tests, set up once.
+    pub fn for_tests() {
+        static START: std::sync::Once = std::sync::Once::new();
+        START.call_once(|| {
+            let id = NodeId::new(0);
+            vm::env::set_machine(numa::Machine::single_node(numa::CpuMask::first_n(1)));
+            let span = (hal::Pfn::new(0x1000), hal::Pfn::new(0x5000));
+            let free = std::vec![span];
+            let memory = frames::node::NodeMemory { id, present: 0x4000, free, span, early: 0 };
+            frames::node::init(std::vec![memory]);
+        });
+    }
 }
+#[cfg(test)]
+pub(crate) use testing::for_tests;

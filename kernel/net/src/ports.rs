@@ -73,7 +73,7 @@ impl Rules {
         if !new.scope.overlaps(old.scope) {
             return false;
         }
-        let listens = self == Self::Streams && (old.listening || new.listening && old.listening);
+        let listens = self == Self::Streams && old.listening;
         if new.reuse && old.reuse && !listens {
             return false;
         }

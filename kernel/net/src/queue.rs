@@ -42,7 +42,7 @@ impl Queue {
     fn block(&mut self, node: NodeId, wanted: usize) -> Result<Block> {
         self.pieces.room_for(1)?;
         match self.spare.take() {
-            Some(block) if block.node() == node && block.len() >= wanted => Ok(block),
+            Some(block) if block.node() == node && block.size() >= wanted => Ok(block),
             _ => Block::new(node, wanted),
         }
     }
@@ -53,7 +53,7 @@ impl Queue {
         let most = most.min(src.left());
         let mut done = 0;
         while done < most {
-            if self.pieces.back().is_none_or(|last| last.end == last.block.len()) {
+            if self.pieces.back().is_none_or(|last| last.end == last.block.size()) {
                 match self.block(node, most - done) {
                     Ok(block) => self.pieces.push_back(Piece { block, start: 0, end: 0 }),
                     Err(_) if done > 0 => break,
@@ -155,7 +155,7 @@ impl Queue {
 
     /// Keeps a page for the next time; several are too many to keep.
     fn keep(&mut self, block: Block) {
-        if block.len() == PAGE_SIZE {
+        if block.size() == PAGE_SIZE {
             self.spare = Some(block);
         }
     }

@@ -7,8 +7,11 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use fs::pseudo::Text;
 
-/// Every file: its name and what makes its text.
-pub const FILES: &[(&str, fn(&mut Text) -> Result<()>)] = &[
+/// What makes a file's text.
+pub type Show = fn(&mut Text) -> Result<()>;
+
+/// Every file by its name.
+pub const FILES: &[(&str, Show)] = &[
     ("arp", arp),
     ("dev", dev),
     ("if_inet6", if_inet6),
@@ -169,11 +172,8 @@ fn each<R>(rows: fn(usize, &mut Vec<R>) -> Result<bool>, mut look: impl FnMut(R)
 }
 
 fn raw(out: &mut Text) -> Result<()> {
-    let start = out.as_bytes().len();
     out.bytes(b"  sl  local_address rem_address   st tx_queue ");
-    out.bytes(b"rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops");
-    let _ = start;
-    out.bytes(b"\n");
+    out.bytes(b"rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n");
     Ok(())
 }
 

@@ -42,7 +42,7 @@ fn a_datagram_arrives_whole_with_its_sender() {
     for bytes in [&b"first"[..], b"", b"third"] {
         assert_eq!(send_to(client, bytes, &to), Ok(bytes.len()));
     }
-    assert_eq!(count(server, FIONREAD as u64), 5);
+    assert_eq!(count(server, FIONREAD), 5);
     assert_eq!(receive(server, 100, MSG_PEEK).unwrap(), b"first");
     assert_eq!(receive_from(server).unwrap(), (b"first".to_vec(), from.clone()));
     assert_eq!(receive_from(server).unwrap(), (Vec::new(), from.clone()));

@@ -183,7 +183,7 @@ fn ready_within(fd: i32, events: i16, millis: i32) -> i16 {
 }
 
 #[track_caller]
-fn count(fd: i32, request: u64) -> i32 {
+fn count(fd: i32, request: i32) -> i32 {
     let mut bytes = -1i32;
     sys!(SYS_ioctl, fd, request, &raw mut bytes).unwrap();
     bytes

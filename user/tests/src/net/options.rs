@@ -167,14 +167,14 @@ fn ask(fd: i32, request: u64, name: &str) -> crate::sys::Result<[u8; 40]> {
 fn ioctls_tell_of_the_interface() {
     let fd = socket(AF_INET, SOCK_DGRAM);
     let field = |request, len: usize| ask(fd, request, "lo").unwrap()[16..16 + len].to_vec();
-    assert_eq!(field(SIOCGIFFLAGS as u64, 2), [0x49, 0], "UP, LOOPBACK, RUNNING");
-    assert_eq!(field(SIOCGIFADDR as u64, 8), [2, 0, 0, 0, 127, 0, 0, 1]);
-    assert_eq!(field(SIOCGIFNETMASK as u64, 8), [2, 0, 0, 0, 255, 0, 0, 0]);
-    assert_eq!(field(SIOCGIFMTU as u64, 4), 65_536i32.to_ne_bytes());
-    assert_eq!(field(SIOCGIFINDEX as u64, 4), 1i32.to_ne_bytes());
-    assert_eq!(field(SIOCGIFHWADDR as u64, 8), [4, 3, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(field(SIOCGIFFLAGS, 2), [0x49, 0], "UP, LOOPBACK, RUNNING");
+    assert_eq!(field(SIOCGIFADDR, 8), [2, 0, 0, 0, 127, 0, 0, 1]);
+    assert_eq!(field(SIOCGIFNETMASK, 8), [2, 0, 0, 0, 255, 0, 0, 0]);
+    assert_eq!(field(SIOCGIFMTU, 4), 65_536i32.to_ne_bytes());
+    assert_eq!(field(SIOCGIFINDEX, 4), 1i32.to_ne_bytes());
+    assert_eq!(field(SIOCGIFHWADDR, 8), [4, 3, 0, 0, 0, 0, 0, 0]);
     assert_eq!(field(0x8942, 4), 1000i32.to_ne_bytes(), "the queue's length");
-    fails(ask(fd, SIOCGIFFLAGS as u64, "eth7"), ENODEV);
+    fails(ask(fd, SIOCGIFFLAGS, "eth7"), ENODEV);
     let mut by_index = [0u8; 40];
     by_index[16] = 1;
     sys!(SYS_ioctl, fd, 0x8910, by_index.as_mut_ptr()).unwrap();
@@ -183,7 +183,7 @@ fn ioctls_tell_of_the_interface() {
     fails(sys!(SYS_ioctl, fd, 0x8910, by_index.as_mut_ptr()), ENODEV);
     // Any socket will do for these.
     let local = socket(AF_UNIX, SOCK_DGRAM);
-    assert_eq!(ask(local, SIOCGIFINDEX as u64, "lo").unwrap()[16], 1);
+    assert_eq!(ask(local, SIOCGIFINDEX, "lo").unwrap()[16], 1);
 }
 
 fn interfaces_are_listed_with_their_addresses() {
@@ -211,7 +211,7 @@ fn only_an_administrator_changes_the_interface() {
         sys!(SYS_setuid, 1000).unwrap();
         fails(set_flags(0), EPERM);
     });
-    let flags = || ask(fd, SIOCGIFFLAGS as u64, "lo").unwrap()[16];
+    let flags = || ask(fd, SIOCGIFFLAGS, "lo").unwrap()[16];
     set_flags(0).unwrap();
     assert_eq!(flags(), 0x8);
     set_flags(0x41).unwrap();

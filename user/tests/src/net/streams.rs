@@ -184,7 +184,7 @@ fn what_is_peeked_at_stays() {
     let (client, server) = pair();
     send(client, b"abcdef", 0).unwrap();
     assert_eq!(receive(server, 3, MSG_PEEK).unwrap(), b"abc");
-    assert_eq!(count(server, FIONREAD as u64), 6);
+    assert_eq!(count(server, FIONREAD), 6);
     assert_eq!(receive(server, 2, 0).unwrap(), b"ab");
     assert_eq!(receive(server, 10, MSG_PEEK).unwrap(), b"cdef");
     // MSG_TRUNC throws away.
