@@ -52,6 +52,7 @@ test-all: setup
 	@sh scripts/commands.sh $(PROXIMA)
 	@sh scripts/streams.sh $(PROXIMA)
 	@sh scripts/share.sh $(PROXIMA)
+	@sh scripts/record.sh $(PROXIMA)
 	@sh scripts/refusals.sh $(PROXIMA)
 	@sh scripts/machines.sh $(PROXIMA)
 	@sh scripts/crashes.sh $(PROXIMA)

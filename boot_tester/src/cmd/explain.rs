@@ -86,7 +86,8 @@ fn one(code: u8) -> String {
     match signal {
         Some((number, name)) => {
             let name = name.map_or(String::new(), |name| format!(" ({name})"));
-            format!("{code}: the program was killed by signal {number}{name}, or ended so itself\n")
+            let text = format!("{code}: the program was killed by signal {number}{name}");
+            format!("{}\n", folded(&text))
         }
         None => format!("{code}: the program's own exit code; proxima gives none such\n"),
     }
