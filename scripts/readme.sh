@@ -142,10 +142,10 @@ page() { # page, its name
             what="$2: $(head -1 "$number")"
             if [ "$code" -eq "$want" ]; then
                 passed=$((passed + 1))
-                echo "ok $what"
+                printf '%s\n' "ok $what"
             else
                 failed=$((failed + 1))
-                echo "FAIL $what: exit code $code"
+                printf '%s\n' "FAIL $what: exit code $code"
                 tail -5 out.txt | sed 's/^/    /'
             fi
             ;;
