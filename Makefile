@@ -89,7 +89,7 @@ install: setup
 	$(CARGO) build --release -p boot_tester
 	sh scripts/install.sh $(TARGET_DIR)/release/proxima $(DESTDIR)$(PREFIX)
 
-# What is given away: a tarball, a Debian package, checksums, lists of what is inside (see the script).
+# What is given away: a tarball, a Debian package, checksums, a list of what is inside (see the script).
 dist: setup
 	sh scripts/dist.sh $(TARGET_DIR)/dist
 

@@ -27,11 +27,6 @@ verdict() { # code, what
         echo "FAIL $2"
     fi
 }
-cargo cyclonedx --version >/dev/null 2>&1 || {
-    echo "no cargo-cyclonedx: what is made is tested without lists of what is inside"
-    export SBOM=no
-}
-
 # As committed, in directories of different names.
 for each in one another-one; do
     mkdir "$dir/$each"

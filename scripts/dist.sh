@@ -1,7 +1,6 @@
 #!/bin/sh
-# Makes what is given away: a tarball, a Debian package, lists of what they are made of, and checksums of all.
-# Argument: the directory [default: target/dist]. Needs dpkg-deb, xz, and cargo-cyclonedx for the lists (SBOM=no
-# does without).
+# Makes what is given away: a tarball, a Debian package, a list of what they are made of (scripts/sbom.sh), and
+# checksums of all. Argument: the directory [default: target/dist]. Needs dpkg-deb, objdump and xz.
 #
 # The same sources and compiler give the same bytes, in whatever directory: no path, name, clock or order of
 # this machine gets in. scripts/dist-test.sh proves it.
@@ -17,10 +16,9 @@ fail() {
     echo "dist: $1" >&2
     exit 1
 }
-sbom=${SBOM:-yes}
-[ "$sbom" = no ] || cargo cyclonedx --version >/dev/null 2>&1 ||
-    fail "no cargo-cyclonedx: cargo install cargo-cyclonedx, or SBOM=no to do without a list of what is inside"
-command -v dpkg-deb >/dev/null || fail "no dpkg-deb (package dpkg)"
+for each in dpkg-deb objdump xz; do
+    command -v $each >/dev/null || fail "no $each (packages dpkg, binutils, xz-utils)"
+done
 
 version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 name=proxima-$version-x86_64-linux
@@ -35,6 +33,9 @@ RUSTFLAGS="--remap-path-prefix=$root=. --remap-path-prefix=${CARGO_HOME:-$HOME/.
     cargo build --quiet --release --locked -p boot_tester --target-dir "$out/build"
 tool=$out/build/release/proxima
 
+list=proxima-$version.cdx.json
+sh scripts/sbom.sh >"$out/$list"
+
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -42,25 +43,8 @@ trap 'rm -rf "$work"' EXIT
 documents() { # to
     install -d "$1"
     install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE "$1"
-    [ "$sbom" = no ] || install -m 644 "$work"/sbom/*.json "$1"
+    install -m 644 "$out/$list" "$1"
 }
-
-# A list for the tool, one for the kernel and one for each of the guest's programs, which it carries.
-if [ "$sbom" != no ]; then
-    mkdir "$work/sbom" "$work/tree"
-    # The lister writes beside each manifest.
-    tar -c --exclude target --exclude ./.git . | tar -x -C "$work/tree"
-    for manifest in Cargo.toml user/Cargo.toml; do
-        (cd "$work/tree" && cargo cyclonedx --quiet --manifest-path "$manifest" --format json \
-            --target x86_64-unknown-linux-gnu)
-    done
-    for part in boot_tester kernel traffic/plugin user/init user/tests user/bench user/perf user/demo \
-        user/fuzz user/traffic; do
-        # A local package's name has its path in it.
-        sed "s|$work/tree|.|g; /\"serialNumber\"/d" "$work/tree/$part"/*.cdx.json \
-            >"$work/sbom/$(basename "$part").cdx.json"
-    done
-fi
 
 # The tarball: below one directory, to be unpacked anywhere (such as /usr/local with --strip-components=1).
 sh scripts/install.sh "$tool" "$work/$name"
@@ -77,6 +61,8 @@ rm "$deb"/usr/share/doc/proxima/LICENSE-*
 {
     echo 'Proxima is licensed under the MIT license or the Apache License 2.0, as you like.'
     echo 'The latter stands in /usr/share/common-licenses/Apache-2.0, the former below.'
+    echo 'What it is made of, with the license of each crate, is in the list beside this file; the sources are'
+    echo "at https://crates.io. (One, inferno, which draws flame graphs, is under the CDDL 1.0.)"
     echo
     cat LICENSE-MIT
 } >"$deb/usr/share/doc/proxima/copyright"
@@ -105,14 +91,6 @@ CONTROL
 find "$deb" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 dpkg-deb --root-owner-group -Zxz --build "$deb" "$out/proxima_${version}_amd64.deb" >/dev/null
 
-[ "$sbom" = no ] || {
-    find "$work/sbom" -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
-    tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner --format=ustar -c sbom |
-        xz -T1 >"$out/proxima-$version.sbom.tar.xz"
-}
-
 cd "$out"
-files=$(ls "$name.tar.xz" "proxima_${version}_amd64.deb" "proxima-$version.sbom.tar.xz" 2>/dev/null) || true
-# shellcheck disable=SC2086 # a list of words
-sha256sum $files >SHA256SUMS
+sha256sum "$name.tar.xz" "proxima_${version}_amd64.deb" "$list" >SHA256SUMS
 cat SHA256SUMS
