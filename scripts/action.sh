@@ -44,7 +44,6 @@ install() {
     [ -n "$package" ] || fetch "${version#v}"
     [ -e "$package" ] || fail "package $package: there is no such file"
     lacking=
-    command -v busybox >/dev/null || lacking="$lacking busybox-static"
     command -v numactl >/dev/null || lacking="$lacking numactl"
     case $package in
     *.deb)
