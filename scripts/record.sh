@@ -4,12 +4,7 @@
 # exit code 1 if one failed.
 set -u
 
-root=$(cd "$(dirname "$0")/.." && pwd)
-# The tool's path must hold from anywhere.
-case $* in
-*cargo*) tool="$(echo "$*" | sed 's/ --$//') --manifest-path $root/Cargo.toml --" ;;
-*) tool=$* ;;
-esac
+tool=$*
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
