@@ -7,7 +7,7 @@ PREFIX ?= /usr/local
 # Crates that build on the host; the kernel itself and the guest's programs have targets of their own.
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: all setup build run test test-all test-kvm test-releases docs bench check install clean
+.PHONY: all setup build run test test-all test-kvm test-releases docs bench check install dist clean
 
 all: build
 
@@ -31,7 +31,7 @@ test: setup
 	@sh scripts/streams.sh --quick $(PROXIMA)
 	@$(PROXIMA) test --traffic --filter 'scale|falsely|two_runs'
 
-# Everything, on every topology, on both kernels.
+# Everything, on every topology, on both kernels. ROOTS: roots of other releases to install the package in.
 test-all: setup
 	@$(PROXIMA) test boot task faults --kernel checked --topology ring-4
 	@$(PROXIMA) test --host --long --kernel both --topology one-node --topology two-socket \
@@ -52,10 +52,12 @@ test-all: setup
 	@sh scripts/commands.sh $(PROXIMA)
 	@sh scripts/streams.sh $(PROXIMA)
 	@sh scripts/share.sh $(PROXIMA)
+	@sh scripts/record.sh $(PROXIMA)
 	@sh scripts/refusals.sh $(PROXIMA)
 	@sh scripts/machines.sh $(PROXIMA)
 	@sh scripts/crashes.sh $(PROXIMA)
 	@sh scripts/readme.sh $(PROXIMA)
+	@sh scripts/dist-test.sh $(ROOTS)
 	@sh scripts/sysctl.sh $(PROXIMA)
 	@sh scripts/test-kvm.sh $(if $(DEBIAN13),--root $(DEBIAN13)) $(PROXIMA)
 
@@ -82,24 +84,14 @@ check: setup
 	@$(PROXIMA) check
 	@$(PROXIMA) test --host-only
 
-install: build
+# One file, with all that a guest boots inside it; manual pages and completions.
+install: setup
 	$(CARGO) build --release -p boot_tester
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/proxima
-	install $(TARGET_DIR)/release/proxima $(DESTDIR)$(PREFIX)/bin/proxima
-	install -m 644 $(TARGET_DIR)/proxima $(TARGET_DIR)/proxima.debug \
-		$(TARGET_DIR)/release/libtraffic_plugin.so $(DESTDIR)$(PREFIX)/share/proxima
-	$(TARGET_DIR)/release/proxima man $(DESTDIR)$(PREFIX)/share/man/man1
-	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
-		$(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
-	$(TARGET_DIR)/release/proxima completions bash \
-		>$(DESTDIR)$(PREFIX)/share/bash-completion/completions/proxima
-	$(TARGET_DIR)/release/proxima completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_proxima
-	$(TARGET_DIR)/release/proxima completions fish \
-		>$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/proxima.fish
-	for program in init tests bench perf demo fuzz traffic; do \
-		file=$(TARGET_DIR)/x86_64-unknown-linux-musl/release/$$program; \
-		if [ -e $$file ]; then install $$file $(DESTDIR)$(PREFIX)/share/proxima; fi; \
-	done
+	sh scripts/install.sh $(TARGET_DIR)/release/proxima $(DESTDIR)$(PREFIX)
+
+# What is given away: a tarball, a Debian package, checksums, a list of what is inside (see the script).
+dist: setup
+	sh scripts/dist.sh $(TARGET_DIR)/dist
 
 clean:
 	$(CARGO) clean

@@ -2,14 +2,16 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::paths;
+use crate::guest::linux::SERIES;
+use crate::{parts, paths};
 
 /// Runs unmodified Linux programs on any NUMA machine you can describe.
 #[derive(Parser)]
-#[command(name = "proxima", version, disable_help_subcommand = true)]
+#[command(name = "proxima", version, long_version = VERSION.as_str(), disable_help_subcommand = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -21,6 +23,10 @@ pub enum Command {
     Run(RunOptions),
     /// Open a shell in the guest
     Shell(ShellOptions),
+    /// Run a program, instruction by counted instruction, and keep the run in a file
+    Record(Box<crate::cmd::record::RecordOptions>),
+    /// Run what was recorded again, to the same instruction
+    Replay(crate::cmd::record::ReplayOptions),
     /// Run test suites and judge them
     Test(Box<crate::cmd::test::TestOptions>),
     /// Count what operations cost, on both kernels
@@ -40,6 +46,12 @@ pub enum Command {
     /// Look at topologies
     #[command(subcommand)]
     Topo(TopoCommand),
+    /// Say what an exit code means, and what to do about it
+    Explain {
+        /// From 0 to 255; without one, all that there are
+        #[arg(value_name = "CODE", allow_hyphen_values = true)]
+        code: Option<String>,
+    },
     /// Print completions for a shell: proxima completions bash
     Completions {
         /// The shell
@@ -76,6 +88,9 @@ pub struct BuildOptions {
     /// Build the kernel that checks itself (assertions, overflows, the order of locks) as well
     #[arg(long)]
     pub checked: bool,
+    /// Also write everything compressed to a directory: what a release build of this tool carries
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["programs", "checked"])]
+    pub pack: Option<PathBuf>,
     /// Show cargo's own words
     #[arg(long, short)]
     pub verbose: bool,
@@ -215,6 +230,16 @@ pub struct ShellOptions {
     #[command(flatten)]
     pub guest: GuestOptions,
 }
+
+/// What `--version` says: the tool's version, the kernel inside, and the Linux that it follows.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let inside = match parts::digest() {
+        Some(digest) => format!("inside this file (build {digest})"),
+        None => "built in the source tree when it is needed".into(),
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    format!("{version}\nkernel: Proxima {version}, {inside}\nfollows: Linux {SERIES}")
+});
 
 fn parse_distance(text: &str) -> Result<(usize, usize, u32), String> {
     let wrong = || format!("{text:?} is no distance: write 0,1=20");

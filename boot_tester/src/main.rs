@@ -14,6 +14,7 @@ mod cmd;
 mod error;
 mod guest;
 mod image;
+mod parts;
 mod paths;
 mod progress;
 mod size;
@@ -49,6 +50,8 @@ fn dispatch(command: Command) -> Result<u8> {
     match command {
         Command::Run(options) => cmd::run::run(&options),
         Command::Shell(options) => cmd::run::shell(&options),
+        Command::Record(options) => cmd::record::record(&options),
+        Command::Replay(options) => cmd::record::replay(&options),
         Command::Test(options) => cmd::test::test(&options),
         Command::Bench(options) => cmd::bench::bench(&options),
         Command::Fuzz(options) => cmd::fuzz::fuzz(&options),
@@ -60,6 +63,7 @@ fn dispatch(command: Command) -> Result<u8> {
             print!("{}", topology::show::list());
             Ok(0)
         }
+        Command::Explain { code } => cmd::explain::explain(code.as_deref()),
         Command::Completions { shell } => cmd::manual::completions(shell),
         Command::Man { dir } => cmd::manual::man(&dir),
         Command::Report(options) => cmd::report::report(&options),

@@ -1,5 +1,4 @@
-//! Where things are: the source tree, built files, the cache, an installed copy's share, and files
-//! that a person asks for.
+//! Where things are: the source tree, built files, the cache, and files that a person asks for.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -9,11 +8,11 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use crate::error::{Context, Fail, Result};
+use crate::parts;
 
-/// The top of the source tree this binary was built from, if it is still there.
+/// The top of the source tree that a tool without anything inside builds from, if it is still there.
 pub fn source() -> Option<&'static Path> {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
-    top.join("kernel/Cargo.toml").exists().then_some(top)
+    parts::source().filter(|top| top.join("kernel/Cargo.toml").exists())
 }
 
 /// Cargo's target directory.
@@ -23,13 +22,6 @@ pub fn target() -> Option<PathBuf> {
         Some(dir) => std::path::absolute(&dir).unwrap_or_else(|_| dir.into()),
         None => top.join("target"),
     })
-}
-
-/// `make install` puts kernel and guest programs at ../share/proxima beside the binary.
-pub fn installed() -> Option<PathBuf> {
-    let own = std::env::current_exe().ok()?;
-    let share = own.parent()?.parent()?.join("share/proxima");
-    share.is_dir().then_some(share)
 }
 
 /// $XDG_CACHE_HOME/proxima, made if absent: fetched packages and what is drawn from them.

@@ -1,4 +1,5 @@
-//! What the tool is busy with, on a terminal only: a pipeline or a CI log gets nothing from it.
+//! What the tool is busy with, on a terminal; a pipeline or a CI log hears only of what may take
+//! minutes.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::time::Duration;
@@ -32,6 +33,14 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_message(what.to_string());
         } else if self.verbose {
+            let _ = writeln!(stderr(), "proxima: {what}");
+        }
+    }
+
+    /// The next step begins, and may take so long that whoever reads a log wants to know.
+    pub fn wait_for(&self, what: &str) {
+        self.say(what);
+        if self.bar.is_none() && !self.verbose {
             let _ = writeln!(stderr(), "proxima: {what}");
         }
     }

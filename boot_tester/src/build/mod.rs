@@ -13,8 +13,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Fail, Result};
-use crate::paths;
 use crate::progress::Progress;
+use crate::{parts, paths};
 use stamp::Stamp;
 
 /// The sealed kernel, built if anything it is made of has changed.
@@ -35,7 +35,7 @@ fn build_kernel(
     frame_limit: u64,
     progress: &Progress,
 ) -> Result<PathBuf> {
-    let Some(top) = paths::source() else { return from_share(name) };
+    let Some(top) = paths::source() else { return carried(name) };
     let target = target()?;
     let sealed = target.join(name);
     let stamp = Stamp::of(
@@ -54,7 +54,7 @@ fn build_kernel(
 
 /// A guest program of the `user` workspace, built if anything there has changed.
 pub fn user(name: &str, progress: &Progress) -> Result<PathBuf> {
-    let Some(top) = paths::source() else { return from_share(name) };
+    let Some(top) = paths::source() else { return carried(name) };
     let target = target()?;
     let binary = target.join(toolchain::USER).join("release").join(name);
     if !top.join("user").join(name).join("Cargo.toml").exists() {
@@ -83,7 +83,7 @@ pub fn user(name: &str, progress: &Progress) -> Result<PathBuf> {
 /// QEMU's plugin that counts memory traffic, built if anything it is made of has changed.
 pub fn plugin(progress: &Progress) -> Result<PathBuf> {
     const NAME: &str = "libtraffic_plugin.so";
-    let Some(top) = paths::source() else { return from_share(NAME) };
+    let Some(top) = paths::source() else { return carried(NAME) };
     let target = target()?;
     let library = target.join("release").join(NAME);
     let sources = ["traffic", "kernel/abi", "Cargo.toml", "Cargo.lock"].map(|name| top.join(name));
@@ -108,7 +108,7 @@ fn seal(elf: &Path, sealed: &Path, limit: u64) -> Result<()> {
         let list = list.concat();
         return Err(broken(format!("functions with more than {limit} bytes on the stack:{list}")));
     }
-    replace(&sealed.with_extension("debug"), &data)?;
+    replace(&sealed.with_extension(DEBUG), &data)?;
     replace(sealed, &bytes)
 }
 
@@ -124,10 +124,26 @@ fn target() -> Result<PathBuf> {
     Ok(target)
 }
 
-fn from_share(name: &str) -> Result<PathBuf> {
-    paths::installed().map(|share| share.join(name)).filter(|path| path.exists()).ok_or_else(|| {
-        Fail::broken(format!(
-            "{name} is neither built nor installed: run this from the source tree, or make install"
-        ))
+/// A file that the tool itself carries.
+fn carried(name: &str) -> Result<PathBuf> {
+    parts::file(name)?.ok_or_else(|| {
+        let why = match parts::digest() {
+            Some(_) => "not inside this tool: run it from the source tree",
+            None => "not built, and the source tree is gone: cargo install --path boot_tester",
+        };
+        Fail::broken(format!("{name} is {why}"))
     })
 }
+
+/// The file with a kernel's symbols for debuggers, where it is one of ours.
+pub fn symbols(kernel: &Path) -> Result<PathBuf> {
+    let path = kernel.with_extension(DEBUG);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match parts::file(&name)? {
+        Some(own) if own == path => Ok(own),
+        _ => Ok(path),
+    }
+}
+
+/// What the file beside the kernel ends in.
+const DEBUG: &str = "debug";

@@ -9,6 +9,7 @@ pub mod check;
 pub mod cpus;
 mod cpuset;
 pub mod doctor;
+pub mod explain;
 pub mod fuzz;
 mod fuzz_calls;
 mod fuzz_guest;
@@ -20,6 +21,7 @@ pub mod manual;
 mod missing;
 mod perf;
 pub mod prepare;
+pub mod record;
 pub mod report;
 pub mod run;
 pub mod test;
@@ -27,8 +29,8 @@ pub mod test;
 use crate::build;
 use crate::cli::BuildOptions;
 use crate::error::Result;
-use crate::paths;
 use crate::progress::Progress;
+use crate::{parts, paths};
 
 /// Guest programs, of which those that exist are built.
 pub const PROGRAMS: &[&str] = &["init", "tests", "bench", "perf", "demo", "fuzz", "traffic"];
@@ -51,6 +53,11 @@ pub fn build(options: &BuildOptions) -> Result<u8> {
     }
     if !options.programs {
         files.push(build::plugin(&progress)?);
+    }
+    if let Some(dir) = &options.pack {
+        progress.say("packing");
+        let kernel = files.first().map(|kernel| build::symbols(kernel)).transpose()?;
+        parts::write_packed(&[files.clone(), kernel.into_iter().collect()].concat(), dir)?;
     }
     progress.clear();
     if options.programs {

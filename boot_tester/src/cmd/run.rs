@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::perf::{self, Perf};
 use super::prepare;
+use super::record::{self, Heard};
 use super::{cpuset, missing};
 use crate::build;
 use crate::cleanup::WorkDir;
@@ -33,7 +34,7 @@ use crate::progress::Progress;
 use crate::traffic;
 
 /// gdb's and QEMU's customary port.
-const GDB_PORT: u16 = 1234;
+pub const GDB_PORT: u16 = 1234;
 
 pub fn run(options: &RunOptions) -> Result<u8> {
     let mode = match options.interactive {
@@ -50,10 +51,11 @@ pub fn run(options: &RunOptions) -> Result<u8> {
         perf,
         traffic: options.traffic.clone(),
         silent: false,
+        record: None,
     };
     let (code, run) = start(&options.machine, &options.guest, mode, &options.command, &wishes)?;
     let Some(run) = run else { return Ok(code) };
-    let picture = later.map(|perf| record(options, mode, perf)).transpose()?;
+    let picture = later.map(|perf| sample_again(options, mode, perf)).transpose()?;
     if let Some(path) = &options.traffic.report {
         let mut counts = traffic::json(&run);
         if let Some(picture) = picture {
@@ -68,7 +70,7 @@ pub fn run(options: &RunOptions) -> Result<u8> {
 }
 
 /// Runs the program again to sample it, in silence; its flame graph.
-fn record(options: &RunOptions, mode: Mode, perf: Perf) -> Result<String> {
+fn sample_again(options: &RunOptions, mode: Mode, perf: Perf) -> Result<String> {
     eprintln!("proxima: again, to sample it without counting");
     // A file can be read twice; what else came on stdin is gone.
     let _ = rustix::fs::seek(stdin(), rustix::fs::SeekFrom::Start(0));
@@ -108,6 +110,18 @@ pub fn shell(options: &ShellOptions) -> Result<u8> {
     start(&options.machine, &options.guest, Mode::Tty, &[], &Wishes::default()).map(|end| end.0)
 }
 
+/// Runs a program that reads `input`, and keeps the run at `to`.
+pub fn record(
+    machine: &MachineOptions,
+    guest: &GuestOptions,
+    command: &[OsString],
+    input: Vec<u8>,
+    to: &Path,
+) -> Result<u8> {
+    let wishes = Wishes { record: Some((to.into(), input)), ..Wishes::default() };
+    start(machine, guest, Mode::Direct, command, &wishes).map(|end| end.0)
+}
+
 /// What is asked for beside running the program.
 #[derive(Default)]
 struct Wishes {
@@ -116,6 +130,8 @@ struct Wishes {
     traffic: traffic::Options,
     /// Whatever the program says has been said before.
     silent: bool,
+    /// Where the run is to be kept, and what the program reads from stdin.
+    record: Option<(PathBuf, Vec<u8>)>,
 }
 
 /// An empty `command` is a login shell.
@@ -191,7 +207,10 @@ fn start(
     let mut session = Session::start(&ready, console)?;
     if guest.gdb {
         progress.clear();
-        eprintln!("proxima: waiting for gdb: {}", gdb_command(&ready.kernel, &kernel));
+        eprintln!(
+            "proxima: waiting for gdb: {}",
+            gdb_command(&symbols_of(&ready.kernel, &kernel)?)
+        );
     }
     let raw = if mode == Mode::Tty { Some(RawMode::enter()?) } else { None };
     let left = Arc::new(AtomicBool::new(false));
@@ -207,6 +226,7 @@ fn start(
         files: vec![Vec::new(); parts.fetched.len()],
         held: 0,
         fault: None,
+        heard: wishes.record.as_ref().map(|_| Heard::default()),
     };
     let feed = |session: &Session| feed_stdin(session);
     let feeder: Option<&dyn Fn(&Session) -> Feed> =
@@ -217,6 +237,9 @@ fn start(
     drop(raw);
     if let Some(error) = streams.fault {
         return Err(Fail::broken(error));
+    }
+    if let (Some((path, _)), Some(mut heard)) = (&wishes.record, streams.heard.take()) {
+        keep_record(path, &ready, command, &mut heard, &outcome, &session)?;
     }
     if left.load(Ordering::SeqCst) {
         eprintln!("\nproxima: left the guest");
@@ -247,7 +270,7 @@ fn start(
     if let (Some(counting), Outcome::Status(_)) = (&counting, &outcome) {
         let text = std::fs::read_to_string(&counts).context("the traffic plugin's counts")?;
         let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
-        let symbols = ready.kernel.with_extension("debug");
+        let symbols = build::symbols(&ready.kernel)?;
         let run = traffic::join(&traffic::Parts {
             program: &words.join(" "),
             topology: &ready.topology,
@@ -264,6 +287,26 @@ fn start(
         counted = Some(run);
     }
     Ok((report(&outcome, &session, machine), counted))
+}
+
+/// Keeps a run that has ended by itself: where one was ended depends on the host.
+fn keep_record(
+    path: &Path,
+    machine: &Machine,
+    command: &[OsString],
+    heard: &mut Heard,
+    outcome: &Outcome,
+    session: &Session,
+) -> Result<()> {
+    if matches!(outcome, Outcome::TimedOut { .. }) {
+        eprintln!("proxima: no record is kept of a run that did not end by itself");
+        return Ok(());
+    }
+    heard.finish(outcome, &session.console.tail());
+    let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+    record::keep(path, machine, &words.join(" "), heard)?;
+    eprintln!("proxima: recorded in {0}: proxima replay {0}", path.display());
+    Ok(())
 }
 
 /// True if QEMU did not start because of the words for its CPU, in which it says so.
@@ -408,6 +451,9 @@ fn write_image(
         programs: vec![program],
     };
     tree.bytes(Path::new(runfile::PATH), 0o644, file.text())?;
+    if let Some((_, input)) = &wishes.record {
+        tree.bytes(Path::new(runfile::STDIN), 0o600, input.clone())?;
+    }
     tree.write(image)
 }
 
@@ -444,11 +490,16 @@ fn dry_run(machine: &mut Machine, work: WorkDir) -> Result<u8> {
     Ok(0)
 }
 
-fn gdb_command(kernel: &Path, choice: &Choice) -> String {
-    let symbols = kernel.with_extension("debug");
+/// The file with the symbols of a kernel, or the kernel itself.
+fn symbols_of(kernel: &Path, choice: &Choice) -> Result<PathBuf> {
+    let symbols = build::symbols(kernel)?;
     let own = matches!(choice, Choice::Proxima | Choice::Checked);
-    let file = if own && symbols.exists() { symbols } else { kernel.into() };
-    format!("gdb {} -ex 'target remote 127.0.0.1:{GDB_PORT}'", file.display())
+    Ok(if own && symbols.exists() { symbols } else { kernel.into() })
+}
+
+/// How a debugger comes to a guest that waits for it.
+pub fn gdb_command(symbols: &Path) -> String {
+    format!("gdb {} -ex 'target remote 127.0.0.1:{GDB_PORT}'", symbols.display())
 }
 
 fn feed_stdin(session: &Session) -> Feed {
@@ -490,6 +541,8 @@ struct Streams {
     held: usize,
     /// Why the guest had to be ended, where that is a fault.
     fault: Option<String>,
+    /// With a record: what it is to be compared by.
+    heard: Option<Heard>,
 }
 
 /// What a guest may hand back at most: recordings, tables, counts. All of it is held in memory.
@@ -520,10 +573,12 @@ impl Streams {
 
 impl Sink for Streams {
     fn out(&mut self, bytes: &[u8]) -> bool {
+        self.heard.iter_mut().for_each(|heard| heard.out.add(bytes));
         self.pass_on("standard output", stdout(), bytes)
     }
 
     fn err(&mut self, bytes: &[u8]) -> bool {
+        self.heard.iter_mut().for_each(|heard| heard.err.add(bytes));
         self.pass_on("standard error", stderr(), bytes)
     }
 
@@ -532,11 +587,16 @@ impl Sink for Streams {
     }
 
     fn ready(&mut self, _session: &Session, tsc: u64) {
+        self.heard.iter_mut().for_each(|heard| heard.ready = tsc);
         self.progress.say(&format!(
             "init runs after {:.2} s (time-stamp counter {tsc})",
             self.started.elapsed().as_secs_f64()
         ));
         self.progress.clear();
+    }
+
+    fn clock(&mut self, tsc: u64) {
+        self.heard.iter_mut().for_each(|heard| heard.end = tsc);
     }
 
     fn placement(&mut self, line: &str) -> bool {
@@ -576,6 +636,7 @@ mod tests {
             files: vec![Vec::new()],
             held: 0,
             fault: None,
+            heard: None,
         };
         assert!(streams.file(0, b"ab") && streams.file(7, b"c") && streams.placement("row"));
         assert_eq!((&streams.files[0][..], streams.placement.len()), (&b"ab"[..], 1));

@@ -87,6 +87,15 @@ pub struct TestOptions {
     /// Run only every Nth test, beginning with the Ith
     #[arg(long, value_name = "I/N", value_parser = parse_shard)]
     pub shard: Option<(usize, usize)>,
+    /// Run every test N times, each time in a fresh guest, and tell how often each passed: one that
+    /// passes only at times is flaky, and counts as failed
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(2..=1000),
+        conflicts_with_all = ["traffic", "host", "host_only", "list"]
+    )]
+    pub repeat: Option<u32>,
     /// Seconds a single test may take [default: 60]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: Option<u64>,
@@ -214,7 +223,7 @@ fn run_host(report: &Report) -> Result<()> {
 
 /// Differences, the table where there is something to compare, the JUnit file, the summary line.
 fn finish(options: &TestOptions, report: Report, kernels: &[String]) -> Result<u8> {
-    let (records, totals) = report.finish();
+    let (records, totals) = report.finish(options.repeat.is_some());
     if options.dir.is_some() || kernels.len() > 1 {
         let guests: Vec<Record> = records.iter().filter(|r| r.kernel != "-").cloned().collect();
         print!("{}", table(&guests, kernels));
@@ -280,6 +289,7 @@ fn run(
             }
         }
     }
+    let jobs: VecDeque<Job> = (0..options.repeat.unwrap_or(1)).flat_map(|_| jobs.clone()).collect();
     announce(&report, &jobs, skips);
     run_jobs(jobs, options.jobs, &report)?;
     let names: Vec<String> = kernels.iter().map(|(kernel, _)| kernel.name()).collect();
@@ -287,6 +297,7 @@ fn run(
     let whole = options.suites.is_empty()
         && options.filter.is_none()
         && options.shard.is_none()
+        && options.repeat.is_none()
         && options.dir.is_none();
     if whole && kernels.iter().any(|(kernel, _)| *kernel == Choice::Proxima) {
         crate::suite::fuzz::run(options.long, &report)?;

@@ -1,11 +1,12 @@
 //! The QEMU command line: the machine the guest boots on.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use super::share::Share;
 use super::shared;
-use crate::error::{Fail, Result};
+use crate::error::{Context, Fail, Result};
 use crate::image::program::in_path;
 use crate::topology::Topology;
 
@@ -148,6 +149,19 @@ pub fn qemu() -> Result<PathBuf> {
     })
 }
 
+/// The version that QEMU says it has, such as `7.2.22`.
+pub fn qemu_version() -> Result<String> {
+    let output = Command::new(qemu()?).arg("--version").output().context(QEMU)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let number = version_in(&text).map(str::to_string);
+    number.ok_or_else(|| Fail::broken(format!("{QEMU} --version fails")))
+}
+
+/// The word behind "version".
+fn version_in(text: &str) -> Option<&str> {
+    text.split_whitespace().skip_while(|word| *word != "version").nth(1)
+}
+
 /// True where the CPU says that it can virtualize: without the flag a KVM that opens is an emulation
 /// slower than TCG.
 pub fn has_virtualization() -> bool {
@@ -218,6 +232,14 @@ mod tests {
         let args = asked.args(&WIRING).join(" ");
         assert!(args.contains("-cpu Nehalem -"), "{args}");
         assert!(!args.contains("max,la57"), "{args}");
+    }
+
+    #[test]
+    fn versions_are_numbers_whatever_follows() {
+        let debian = "QEMU emulator version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)\nCopyright";
+        assert_eq!(version_in(debian), Some("10.0.13"));
+        assert_eq!(version_in("QEMU emulator version 6.2.0"), Some("6.2.0"));
+        assert_eq!(version_in("something else"), None);
     }
 
     #[test]

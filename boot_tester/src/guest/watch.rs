@@ -29,6 +29,8 @@ pub trait Sink {
     fn err(&mut self, bytes: &[u8]) -> bool;
     /// Init is there and about to start the program; `tsc` is the time-stamp counter at its entry.
     fn ready(&mut self, _session: &Session, _tsc: u64) {}
+    /// The time-stamp counter when the program had ended.
+    fn clock(&mut self, _tsc: u64) {}
     /// A line of the table of pages that the run file asked for.
     fn placement(&mut self, _line: &str) -> bool {
         true
@@ -144,6 +146,7 @@ fn hear(
             }
             sink.ready(session, tsc.unwrap_or(0));
         }
+        (Some("clock"), Some(tsc)) => sink.clock(tsc),
         (Some("stdin"), Some(total)) => {
             if let Some(feed) = stdin {
                 feed.consumed(total);

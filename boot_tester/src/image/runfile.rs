@@ -8,6 +8,9 @@ use std::path::PathBuf;
 /// Where init looks for it.
 pub const PATH: &str = "/etc/proxima/run";
 
+/// What the program reads from stdin, in direct mode: nothing, without the file.
+pub const STDIN: &str = "/etc/proxima/stdin";
+
 /// Where the image has kernel modules.
 pub const MODULES: &str = "/etc/proxima/modules";
 
@@ -15,7 +18,7 @@ pub const MODULES: &str = "/etc/proxima/modules";
 pub enum Mode {
     /// Standard streams are pipes: what a program sees in a pipeline or a CI job.
     Pipe,
-    /// Output goes straight to the port, stdin is /dev/null: no other process runs beside it.
+    /// Output goes straight to the port, stdin is a file: no other process runs beside it.
     Direct,
     /// A terminal.
     Tty,

@@ -10,6 +10,7 @@ pub mod guest_tests;
 pub mod host;
 pub mod junit;
 pub mod lines;
+pub mod repeat;
 pub mod report;
 pub mod runner;
 pub mod traffic;

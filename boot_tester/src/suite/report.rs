@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Record, Verdict};
+use super::{Record, Verdict, repeat};
 
 #[derive(Default)]
 struct State {
@@ -91,12 +91,18 @@ impl Report {
         }
     }
 
-    /// The end: differences between kernels, then the summary line.
-    pub fn finish(self) -> (Vec<Record>, Totals) {
+    /// The end: how often each test passed if they were `repeated`, differences between kernels, then the
+    /// summary line.
+    pub fn finish(self, repeated: bool) -> (Vec<Record>, Totals) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        let records = self.state.into_inner().unwrap_or_else(PoisonError::into_inner).records;
+        let mut records = self.state.into_inner().unwrap_or_else(PoisonError::into_inner).records;
+        if repeated {
+            let (merged, text) = repeat::merge(&records);
+            print!("{text}");
+            records = merged;
+        }
         let differences = differences(&records);
         for line in &differences {
             println!("{line}");
@@ -271,7 +277,7 @@ mod tests {
         report.expect("a", "one-node", "linux", 2);
         report.add(record("a::b", "linux", Verdict::Pass));
         report.add(record("a::c", "linux", Verdict::Skip("no".into())));
-        let (records, totals) = report.finish();
+        let (records, totals) = report.finish(false);
         assert_eq!(totals.line(), "1 passed, 0 failed, 1 skipped");
         assert!(totals.all_well());
         assert!(table(&records, &["linux".into()]).contains("a::c  one-node        skip"));

@@ -17,6 +17,7 @@ use crate::topology::Topology;
 const IDLE: Duration = Duration::from_secs(120);
 
 /// What one guest is to do.
+#[derive(Clone)]
 pub struct Job<'a> {
     pub suite: &'a dyn Suite,
     pub kernel: Choice,

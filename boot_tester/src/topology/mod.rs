@@ -10,6 +10,8 @@ pub mod svg;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::size;
 use crate::traffic::CacheFile;
 
@@ -28,7 +30,7 @@ const MIN_MEMORY: u64 = 32 << 20;
 /// Linux's memory blocks and QEMU's alignment of memory backends allow no finer grain.
 const MEMORY_GRAIN: u64 = 1 << 20;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// CPU numbers, ascending.
     pub cpus: Vec<usize>,
@@ -37,7 +39,7 @@ pub struct Node {
 }
 
 /// How CPU numbers fold into packages: `sockets * dies * cores * threads` = CPUs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuShape {
     pub sockets: usize,
     pub dies: usize,
@@ -45,7 +47,7 @@ pub struct CpuShape {
     pub threads: usize,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Topology {
     pub name: String,
     pub description: String,
@@ -54,6 +56,7 @@ pub struct Topology {
     pub distances: Vec<Vec<u32>>,
     pub shape: CpuShape,
     /// Caches and latencies for counting traffic, where the file names them.
+    #[serde(skip)]
     pub model: CacheFile,
 }
 

@@ -3,8 +3,8 @@
 //! To the host: `ready TSC` before the program starts (with ` shared` where stdio goes by shared memory,
 //! see [`crate::shared`]), `placement LINE` for each line of the table that the run file may ask for,
 //! `file N HEX` with pieces of the N-th file that it wants back, `stdin N` (N bytes of stdin have been
-//! consumed, which is the host's leave to send more), and at the end `exit N` or `signal N`,
-//! followed in pipe mode by ` out BYTES err BYTES`, so that a lost byte is noticed.
+//! consumed, which is the host's leave to send more), `clock TSC` when the program has ended, and at the end
+//! `exit N` or `signal N`, followed in pipe mode by ` out BYTES err BYTES`, so that a lost byte is noticed.
 //! From the host: `eof N` (stdin ends after N bytes), `winsize ROWS COLUMNS`.
 //!
 //! With shared memory also `out N`, `err N` and `piece FILE N`: the next N bytes there are of stdout, of

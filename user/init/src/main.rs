@@ -102,6 +102,7 @@ fn run_guest(entry: u64) -> Result<(), String> {
         Mode::Tty => run::terminal(&spec, ports.out, &mut control)?,
         Mode::Batch => batch::run(&spec, ports.out)?,
     };
+    control.send(&format!("clock {}", tsc::read()))?;
     for (number, path) in spec.fetch.iter().enumerate() {
         control.send_file(number, path.as_ref(), outbox.as_ref())?;
     }

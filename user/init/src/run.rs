@@ -101,10 +101,14 @@ pub fn piped(
     Ok(format!("{end} out {out} err {err}"))
 }
 
+/// What the program reads in direct mode, if the image has it.
+const STDIN: &str = "/etc/proxima/stdin";
+
 pub fn direct(spec: &Spec, out: File, mut err: File) -> Result<String, String> {
     let copy = |file: &File| file.try_clone().map(Stdio::from).map_err(|e| e.to_string());
     let mut command = prepared(spec, &spec.programs[0])?;
-    command.stdin(Stdio::null()).stdout(copy(&out)?).stderr(copy(&err)?);
+    let stdin = File::open(STDIN).map_or_else(|_| Stdio::null(), Stdio::from);
+    command.stdin(stdin).stdout(copy(&out)?).stderr(copy(&err)?);
     let child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {

@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStringExt;
 pub enum Mode {
     /// Standard streams are pipes that init carries to the ports.
     Pipe,
-    /// Standard output and error are the ports themselves, raw; stdin is /dev/null.
+    /// Standard output and error are the ports themselves, raw; stdin is a file of the image, or /dev/null.
     Direct,
     /// ttyS1 is the program's controlling terminal.
     Tty,

@@ -49,7 +49,7 @@ impl Version {
     pub fn kernel(&self, progress: &Progress) -> Result<PathBuf> {
         let dir = self.dir()?;
         if !dir.join("vmlinuz").exists() {
-            progress.say("fetching a Linux kernel");
+            progress.wait_for("fetching a Linux kernel, once");
             self.fetch(&dir)?;
         }
         let unpacked = dir.join("vmlinux");

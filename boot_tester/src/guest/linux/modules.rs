@@ -23,7 +23,7 @@ impl Version {
         let release = self.release().ok_or("no release").context("the cached Linux")?;
         let dir = paths::cache()?.join(format!("modules-{release}"));
         if !dir.exists() {
-            progress.say("fetching Linux's modules");
+            progress.wait_for("fetching Linux's modules, once");
             fetch(&release, &dir)?;
         }
         let file = |name: &&str| dir.join(format!("{name}.ko"));
