@@ -25,6 +25,7 @@ mod futex;
 mod hugetlb;
 mod interrupts;
 mod ipc;
+mod khugepaged;
 mod kmsg;
 mod limits;
 mod missing;
@@ -93,6 +94,7 @@ pub fn main(start_info: u64) -> ! {
     time::start();
     boot::init::start();
     time::worker::start();
+    khugepaged::start();
     drop(idle);
     #[cfg(feature = "checks")]
     hal::latency::start();

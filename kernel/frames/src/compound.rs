@@ -1,4 +1,4 @@
-//! Transparent huge pages: blocks of 2 MiB of private memory.
+//! Transparent huge pages: blocks of 2 MiB of private or shared memory.
 //!
 //! A block is mapped by entries of the second level. While it is whole, each of them holds one
 //! reference to its head, and is one of its maps. Broken up, which is for good, it is 512 single
@@ -6,6 +6,10 @@
 //! that still stands then holds one reference to each of them. So such an entry becomes 512 small
 //! ones without any counting, other address spaces go on mapping the block as a whole, and frames
 //! are freed one by one when the last entry of each is gone.
+//!
+//! Shared memory's are never whole in this sense: 512 frames, of which each may be read and written as any
+//! page of its object, and an entry of the second level holds a reference to each. As long as all of
+//! them are the object's the first is of kind [`Kind::SharedHuge`].
 //!
 //! References that entries hold (and who has taken one out of an entry) are only counted here, under
 //! one of a few locks that the block chooses: whether it is whole does not change meanwhile. Nobody
@@ -49,6 +53,47 @@ pub fn alloc(node: NodeId) -> Option<Page> {
     let head = crate::alloc(node, ORDER, Kind::AnonHuge, Usage::User)?;
     frame(head).set(flag::PRIVATE);
     Some(Page::from_alloc(head))
+}
+
+/// A huge page of shared memory from exactly `node`: the first of its frames, of which each has one
+/// reference; contents undefined.
+pub fn alloc_shared(node: NodeId) -> Option<Pfn> {
+    let head = crate::alloc(node, ORDER, Kind::Shared, Usage::User)?;
+    for pfn in frames(head) {
+        let part = frame(pfn);
+        part.set_state(Kind::Shared, 0, node);
+        part.set_maps(0);
+        part.set_refs(1);
+    }
+    frame(head).turn_into(Kind::SharedHuge);
+    crate::node::recount(node, Kind::Shared, Kind::SharedHuge, 1);
+    Some(head)
+}
+
+/// The run of shared memory that begins with `head` is no huge page any more: a part leaves it, or
+/// all of it is about to go (which is no split). Its object is locked.
+pub fn part_shared(head: Pfn, split: bool) {
+    let meta = frame(head);
+    if meta.kind() == Kind::SharedHuge {
+        meta.turn_into(Kind::Shared);
+        crate::node::recount(meta.node(), Kind::SharedHuge, Kind::Shared, 1);
+        BROKEN.fetch_add(u64::from(split), Relaxed);
+    }
+}
+
+/// The run of single frames of shared memory that begins with `head` is a huge page from now on. Its
+/// object, which has all of them, is locked.
+pub fn join_shared(head: Pfn) {
+    frame(head).turn_into(Kind::SharedHuge);
+    crate::node::recount(frame(head).node(), Kind::Shared, Kind::SharedHuge, 1);
+}
+
+/// As [`freeze`], of each frame of a huge page of shared memory.
+#[cold]
+pub fn freeze_shared(head: Pfn, expected: u32) -> bool {
+    let Some(held) = frames(head).position(|pfn| !frame(pfn).freeze(expected)) else { return true };
+    frames(head).take(held).for_each(|pfn| frame(pfn).unfreeze(expected));
+    false
 }
 
 /// True for a block that has not been broken up. The caller has a reference.

@@ -26,6 +26,9 @@ pub enum Kind {
     Anon,
     /// Shared memory: tmpfs, memfd, System V, page cache.
     Shared,
+    /// The same, where it begins a run of [`crate::compound::FRAMES`] frames that are one huge page of
+    /// their object.
+    SharedHuge,
     /// Head of a page of the pool of huge pages, in use or not.
     HugeTlb,
     /// Head of a transparent huge page: private memory of processes, not broken up.
@@ -33,7 +36,7 @@ pub enum Kind {
 }
 
 /// Number of kinds.
-pub const KINDS: usize = 11;
+pub const KINDS: usize = 12;
 
 /// Names of the kinds, for reports.
 pub const KIND_NAMES: [&str; KINDS] = [
@@ -46,6 +49,7 @@ pub const KIND_NAMES: [&str; KINDS] = [
     "stack",
     "anon",
     "shared",
+    "sharedhuge",
     "hugetlb",
     "anonhuge",
 ];
@@ -61,10 +65,17 @@ impl Kind {
             6 => Self::Stack,
             7 => Self::Anon,
             8 => Self::Shared,
-            9 => Self::HugeTlb,
-            10 => Self::AnonHuge,
+            9 => Self::SharedHuge,
+            10 => Self::HugeTlb,
+            11 => Self::AnonHuge,
             _ => Self::Reserved,
         }
+    }
+
+    /// True for a page of shared memory.
+    #[inline]
+    pub const fn is_shared(self) -> bool {
+        matches!(self, Self::Shared | Self::SharedHuge)
     }
 }
 
@@ -86,6 +97,8 @@ pub enum Reason {
     MovedMbind,
     MovedMigratePages,
     MovedMovePages,
+    /// Gathered from small pages, where most of them were (MADV_COLLAPSE, khugepaged).
+    Collapsed,
 }
 
 impl Reason {
@@ -103,11 +116,12 @@ impl Reason {
             Self::MovedMbind => "moved-by-mbind",
             Self::MovedMigratePages => "moved-by-migrate_pages",
             Self::MovedMovePages => "moved-by-move_pages",
+            Self::Collapsed => "collapsed",
         }
     }
 
     fn from_u8(value: u8) -> Self {
-        const ALL: [Reason; 11] = [
+        const ALL: [Reason; 12] = [
             Reason::None,
             Reason::Local,
             Reason::Preferred,
@@ -119,6 +133,7 @@ impl Reason {
             Reason::MovedMbind,
             Reason::MovedMigratePages,
             Reason::MovedMovePages,
+            Reason::Collapsed,
         ];
         ALL.get(value as usize).copied().unwrap_or(Reason::None)
     }
@@ -214,6 +229,11 @@ impl Frame {
     pub(crate) fn set_state(&self, kind: Kind, order: u32, node: NodeId) {
         self.state.store(kind as u32 | order << 8 | (node.index() as u32) << 16, Ordering::Relaxed);
     }
+    /// Makes it another kind; all else stays.
+    pub(crate) fn turn_into(&self, kind: Kind) {
+        let turned = |state| Some(state & !0xff | kind as u32);
+        let _before = self.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, turned);
+    }
     /// True when all of `flags` (see [`flag`]) are set.
     #[inline]
     pub fn has(&self, flags: u32) -> bool {
@@ -281,7 +301,7 @@ impl Frame {
     /// One more mapping.
     #[inline]
     pub fn add_map(&self) {
-        if self.maps.fetch_add(1, Ordering::Relaxed) == 0 && self.kind() == Kind::Shared {
+        if self.maps.fetch_add(1, Ordering::Relaxed) == 0 && self.kind().is_shared() {
             crate::node::note_mapped(self.node(), 1);
         }
     }
@@ -289,7 +309,7 @@ impl Frame {
     #[inline]
     pub fn remove_map(&self) -> u32 {
         let left = self.maps.fetch_sub(1, Ordering::AcqRel) - 1;
-        if left == 0 && self.kind() == Kind::Shared {
+        if left == 0 && self.kind().is_shared() {
             crate::node::note_mapped(self.node(), -1);
         }
         left

@@ -419,6 +419,10 @@ fn free_otherwise(pfn: Pfn, kind: Kind) {
     match kind {
         Kind::HugeTlb => crate::hugetlb::release(pfn),
         Kind::AnonHuge => free(pfn),
+        Kind::SharedHuge => {
+            crate::compound::part_shared(pfn, false);
+            crate::free_one(pfn);
+        }
         _ => panic!("frame {:#x} freed while {kind:?}", pfn.raw()),
     }
 }

@@ -114,6 +114,7 @@ impl Drop for Page {
                 self.frame().kind(),
                 Kind::Anon
                     | Kind::Shared
+                    | Kind::SharedHuge
                     | Kind::Kernel
                     | Kind::PageTable
                     | Kind::HugeTlb

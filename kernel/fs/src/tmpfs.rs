@@ -19,9 +19,10 @@ use abi::raw::general as g;
 use abi::{Errno, PAGE_SIZE, Result};
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use frames::fallible::arc;
 use frames::hugetlb::subpool;
+use vm::transparent::shared::Mount;
 
 /// tmpfs's magic number (devtmpfs has it too).
 pub const TMPFS_MAGIC: u32 = 0x0102_1994;
@@ -53,10 +54,8 @@ pub struct Tmpfs {
     magic: u32,
     dev: DevId,
     next_ino: AtomicU64,
-    /// Limit in pages; `u64::MAX` is none.
-    limit: AtomicU64,
-    /// Pages in use. Signed: differences are added by several CPUs in any order.
-    used: AtomicI64,
+    /// What its files know of it: its limit and use, and which pages are huge.
+    mount: Arc<Mount>,
     inode_limit: AtomicU64,
     inodes: AtomicU64,
     /// Its files are of huge pages, which count in this share of the pool.
@@ -72,8 +71,7 @@ impl Tmpfs {
             magic,
             dev: anonymous_dev(),
             next_ino: AtomicU64::new(1),
-            limit: AtomicU64::new(options.pages),
-            used: AtomicI64::new(0),
+            mount: arc(Mount::new(options.huge, options.pages))?,
             inode_limit: AtomicU64::new(options.inodes),
             inodes: AtomicU64::new(0),
             share: options.share,
@@ -81,7 +79,7 @@ impl Tmpfs {
         })
     }
 
-    /// A tmpfs with mount options ("size=", "nr_blocks=", "nr_inodes=", "mode=", "uid=", "gid=");
+    /// A tmpfs with mount options ("size=", "nr_blocks=", "nr_inodes=", "mode=", "uid=", "gid=", "huge=");
     /// EINVAL for others.
     pub fn mount(options: &str) -> Result<Arc<Super>> {
         Self::instance("tmpfs", TMPFS_MAGIC, &Options::parse(options)?)
@@ -121,6 +119,7 @@ impl Tmpfs {
     /// An object for a new file. ENOMEM.
     fn new_object(&self) -> Result<Arc<MemObject>> {
         match self.share {
+            None if self.magic == TMPFS_MAGIC => MemObject::on(self.mount.clone()),
             None => MemObject::new(ObjectKind::Tmpfs),
             Some(share) => MemObject::of_huge_pages(ObjectKind::Hugetlbfs, share, 0),
         }
@@ -132,13 +131,12 @@ impl Tmpfs {
 
     /// Pages that may still be used.
     fn pages_left(&self) -> u64 {
-        let used = self.used.load(Relaxed).max(0) as u64;
-        self.limit.load(Relaxed).saturating_sub(used)
+        self.mount.pages_left()
     }
 
     fn account(&self, before: u64, after: u64) {
         if before != after {
-            self.used.fetch_add(after.wrapping_sub(before) as i64, Relaxed);
+            self.mount.used.fetch_add(after.wrapping_sub(before) as i64, Relaxed);
         }
     }
 }
@@ -163,7 +161,7 @@ impl FileSystem for Tmpfs {
         if let Some(share) = self.share {
             self.statfs_huge(share, &mut out);
         }
-        let limit = self.limit.load(Relaxed);
+        let limit = self.mount.limit.load(Relaxed);
         if limit != u64::MAX {
             out.blocks = limit;
             out.bfree = self.pages_left();
@@ -187,10 +185,13 @@ impl FileSystem for Tmpfs {
         }
         let new = Options::parse(options)?;
         if new.sized {
-            if (self.used.load(Relaxed).max(0) as u64) > new.pages {
+            if (self.mount.used.load(Relaxed).max(0) as u64) > new.pages {
                 return Err(Errno::EINVAL);
             }
-            self.limit.store(new.pages, Relaxed);
+            self.mount.limit.store(new.pages, Relaxed);
+        }
+        if new.chosen {
+            self.mount.huge.set(new.huge);
         }
         *self.options.lock() = new.text;
         Ok(())

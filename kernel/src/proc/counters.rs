@@ -6,9 +6,9 @@ use crate::interrupts;
 use abi::Result;
 use core::sync::atomic::Ordering;
 use fs::pseudo::Text;
-use vm::transparent;
+use vm::transparent::{self, khugepaged, shared};
 
-/// Linux's names; events that cannot happen here (swapping, reclaim, collapsing to huge pages) are
+/// Linux's names; events that cannot happen here (swapping, reclaim) are
 /// left out.
 pub fn vmstat(out: &mut Text) -> Result<()> {
     for (name, value) in global_items() {
@@ -49,8 +49,16 @@ pub fn vmstat(out: &mut Text) -> Result<()> {
         ("thp_migration_split", get(&transparent::SPLIT_TO_MOVE)),
         ("thp_fault_alloc", get(&transparent::ALLOCATED)),
         ("thp_fault_fallback", get(&transparent::FELL_BACK)),
+        ("thp_collapse_alloc", get(&khugepaged::COLLAPSED)),
+        ("thp_collapse_alloc_failed", get(&khugepaged::NO_BLOCK)),
+        ("thp_file_alloc", get(&shared::ALLOCATED)),
+        ("thp_file_fallback", get(&shared::FELL_BACK)),
+        ("thp_file_mapped", get(&shared::MAPPED)),
         ("thp_split_page", get(&frames::compound::BROKEN)),
         ("thp_split_pmd", get(&transparent::SPLIT)),
+        ("thp_scan_exceed_none_pte", get(&khugepaged::TOO_EMPTY)),
+        ("thp_scan_exceed_swap_pte", 0),
+        ("thp_scan_exceed_share_pte", get(&khugepaged::TOO_SHARED)),
         ("thp_zero_page_alloc", get(&transparent::ZERO_PAGES)),
         ("thp_zero_page_alloc_failed", get(&transparent::ZERO_PAGES_REFUSED)),
     ] {

@@ -53,7 +53,9 @@ fn mappings(pfn: Pfn) -> u64 {
     }
     let head = huge_head(pfn).unwrap_or(pfn);
     match frame(head).kind() {
-        Kind::Anon | Kind::Shared | Kind::HugeTlb | Kind::AnonHuge => u64::from(frame(head).maps()),
+        Kind::Anon | Kind::Shared | Kind::SharedHuge | Kind::HugeTlb | Kind::AnonHuge => {
+            u64::from(frame(head).maps())
+        }
         _ => 0,
     }
 }
@@ -97,16 +99,23 @@ fn flags(pfn: Pfn) -> u64 {
         return kind | part | mapped | private;
     }
     let meta = frame(pfn);
-    let mut word = match meta.kind() {
-        Kind::Reserved => RESERVED,
-        Kind::Free => BUDDY,
-        Kind::Slab => SLAB,
-        Kind::PageTable => PGTABLE,
-        Kind::Anon => ANON | SWAPBACKED | UPTODATE,
-        Kind::Shared => SWAPBACKED | UPTODATE,
-        Kind::Cached | Kind::Kernel | Kind::Stack | Kind::HugeTlb | Kind::AnonHuge => 0,
+    let head = Pfn::new(pfn.raw() & !(frames::compound::FRAMES - 1));
+    let of_huge = match exists(head) && frame(head).kind() == Kind::SharedHuge {
+        true if head == pfn => THP | COMPOUND_HEAD,
+        true => THP | COMPOUND_TAIL,
+        false => 0,
     };
-    if matches!(meta.kind(), Kind::Anon | Kind::Shared) {
+    let mut word = of_huge
+        | match meta.kind() {
+            Kind::Reserved => RESERVED,
+            Kind::Free => BUDDY,
+            Kind::Slab => SLAB,
+            Kind::PageTable => PGTABLE,
+            Kind::Anon => ANON | SWAPBACKED | UPTODATE,
+            Kind::Shared | Kind::SharedHuge => SWAPBACKED | UPTODATE,
+            Kind::Cached | Kind::Kernel | Kind::Stack | Kind::HugeTlb | Kind::AnonHuge => 0,
+        };
+    if meta.kind() == Kind::Anon || meta.kind().is_shared() {
         word |= if meta.maps() > 0 { MMAP } else { 0 };
         word |= if meta.has(flag::DIRTY) { DIRTY } else { 0 };
         word |= if meta.has(flag::REFERENCED) { REFERENCED } else { 0 };

@@ -8,7 +8,6 @@ use crate::task::table;
 use abi::Result;
 use core::sync::atomic::Ordering;
 use frames::Kind;
-use frames::node::Stats;
 use fs::pseudo::Text;
 use numa::{MAX_NODES, NodeId};
 use vm::commit;
@@ -26,6 +25,10 @@ pub struct Totals {
     pub anon_huge: u64,
     /// Files in memory, and other shared memory.
     pub shared: u64,
+    /// Of those, in huge pages.
+    pub shared_huge: u64,
+    /// Of those, mapped as such.
+    pub shared_mapped: u64,
     /// Of those, mapped by somebody.
     pub mapped: u64,
     pub slab: u64,
@@ -36,7 +39,8 @@ pub struct Totals {
 }
 
 impl Totals {
-    fn of(stats: &Stats, locked: u64) -> Self {
+    fn of(node: NodeId, locked: u64) -> Self {
+        let stats = frames::stats(node);
         let used = |kind: Kind| stats.used[kind as usize];
         Self {
             managed: stats.managed,
@@ -44,7 +48,9 @@ impl Totals {
             reserve: stats.reserve,
             anon: used(Kind::Anon) + used(Kind::AnonHuge),
             anon_huge: used(Kind::AnonHuge),
-            shared: used(Kind::Shared),
+            shared: used(Kind::Shared) + used(Kind::SharedHuge),
+            shared_huge: used(Kind::SharedHuge) * frames::compound::FRAMES,
+            shared_mapped: vm::transparent::shared::mapped(node) * frames::compound::FRAMES,
             mapped: stats.mapped,
             slab: used(Kind::Slab),
             stacks: used(Kind::Stack),
@@ -60,6 +66,8 @@ impl Totals {
         self.anon += other.anon;
         self.anon_huge += other.anon_huge;
         self.shared += other.shared;
+        self.shared_huge += other.shared_huge;
+        self.shared_mapped += other.shared_mapped;
         self.mapped += other.mapped;
         self.slab += other.slab;
         self.stacks += other.stacks;
@@ -72,7 +80,7 @@ impl Totals {
         let locked = locked_pages();
         let mut sum = Self::default();
         for node in crate::machine().memory_nodes().iter() {
-            sum.add(&Self::of(&frames::stats(node), locked[node.index()]));
+            sum.add(&Self::of(node, locked[node.index()]));
         }
         sum
     }
@@ -80,7 +88,7 @@ impl Totals {
 
 /// A node's sums.
 pub fn node_totals(node: NodeId) -> Totals {
-    Totals::of(&frames::stats(node), locked_pages()[node.index()])
+    Totals::of(node, locked_pages()[node.index()])
 }
 
 /// Frames of all nodes that the allocator has.
@@ -154,8 +162,8 @@ pub fn meminfo(out: &mut Text) -> Result<()> {
         ("Percpu", 0),
         ("HardwareCorrupted", 0),
         ("AnonHugePages", t.anon_huge),
-        ("ShmemHugePages", 0),
-        ("ShmemPmdMapped", 0),
+        ("ShmemHugePages", t.shared_huge),
+        ("ShmemPmdMapped", t.shared_mapped),
         ("FileHugePages", 0),
         ("FilePmdMapped", 0),
         ("Unaccepted", 0),

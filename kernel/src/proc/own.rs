@@ -48,8 +48,12 @@ fn frames_by_node(out: &mut Text) -> Result<()> {
         put!(out, "node {node} present {} managed {} ", s.present, s.managed);
         put!(out, "free {} cached {} reserve {}", s.free, s.cached, s.reserve);
         for kind in USED {
-            // Private memory is private memory, whatever the size of its pages.
-            let huge = if kind == Kind::Anon { s.used[Kind::AnonHuge as usize] } else { 0 };
+            // Memory is private or shared, whatever the size of its pages.
+            let huge = match kind {
+                Kind::Anon => s.used[Kind::AnonHuge as usize],
+                Kind::Shared => s.used[Kind::SharedHuge as usize],
+                _ => 0,
+            };
             put!(out, " {} {}", KIND_NAMES[kind as usize], s.used[kind as usize] + huge);
         }
         out.bytes(b"\n");

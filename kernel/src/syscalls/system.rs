@@ -60,7 +60,9 @@ fn sysinfo(_: &mut Ctx<'_>, info: VirtAddr) -> Result<()> {
         let stats = frames::stats(node);
         total += stats.managed * vm::PAGE;
         free += stats.free * vm::PAGE;
-        shared += stats.used[frames::Kind::Shared as usize] * vm::PAGE;
+        shared += (stats.used[frames::Kind::Shared as usize]
+            + stats.used[frames::Kind::SharedHuge as usize])
+            * vm::PAGE;
     }
     let loads = crate::proc::averages().map(|load| load * ((1 << 16) / crate::proc::LOAD_ONE));
     let processes = crate::task::table::task_count().min(u16::MAX as usize) as u64;

@@ -63,6 +63,7 @@ impl Advice {
             22 => Self::PopulateRead,
             23 => Self::PopulateWrite,
             24 => Self::DontNeedLocked,
+            25 => Self::Collapse,
             _ => return Err(Errno::EINVAL),
         })
     }
@@ -109,6 +110,7 @@ impl Mm {
                     FaultError::NoArea => Errno::ENOMEM,
                 });
             }
+            A::Collapse => return self.collapse_range(start, end),
             A::DontNeed
             | A::DontNeedLocked
             | A::Free
@@ -123,6 +125,9 @@ impl Mm {
                 }
             },
             _ => {}
+        }
+        if advice == A::HugePage {
+            self.offer_to_khugepaged();
         }
         let mut vmas = self.vmas.write();
         let covered = vmas.covers(start, end);

@@ -209,7 +209,12 @@ impl Mm {
                 node: frame(pfn).node(),
             });
             migration_queue(pfn).wait_until(|| {
-                let moving = table::state_at(self.root(), addr) == State::Migrating(pfn);
+                // Tables are looked at with the area tree locked. A migration has it locked for reading,
+                // too, as long as its entries stand: who wants to write waits behind it, and a fault then
+                // behind that one.
+                let moving = self.vmas.try_read().is_some_and(|_vmas| {
+                    table::state_at(self.root(), addr) == State::Migrating(pfn)
+                });
                 (!moving).then_some(())
             });
             match self.fault_once(addr, access)? {
@@ -331,7 +336,7 @@ impl Mm {
                 if index >= object.len().div_ceil(PAGE) {
                     return Err(FaultError::BeyondEnd);
                 }
-                let page = object.get(index).map_err(no_page)?;
+                let page = object.get_wishing(index, &self.wish(vma, addr)).map_err(no_page)?;
                 if vma.shared() {
                     let write_bits =
                         if vma.flags.contains(VmaFlags::WRITE) { Pte::WRITABLE } else { 0 };
@@ -521,6 +526,13 @@ impl Mm {
         true
     }
 
+    /// Whether a transparent huge page is there at `at`, for writing if `write`: all of it at once.
+    fn has_all_of_huge(&self, at: u64, write: bool) -> bool {
+        let _vmas = self.vmas.read();
+        table::find(self.root(), at)
+            .is_some_and(|(_, pte)| table::is_huge(pte) && (!write || pte.has(Pte::WRITABLE)))
+    }
+
     /// Makes `[start, end)` present, for writing where the areas allow it (mlock, POPULATE).
     /// Stops at the first page that cannot be had, and when the task has been killed.
     pub fn populate(&self, start: u64, end: u64, write: Option<bool>) -> Result<(), FaultError> {
@@ -540,13 +552,9 @@ impl Mm {
                 (Access { write: write.unwrap_or(writable), exec: false }, vma.page_size())
             };
             self.fault(at, access)?;
-            // All of a huge page is there at once.
-            let entry = table::find(self.root(), at).map(|(_, pte)| pte);
-            let huge = step == PAGE
-                && entry.is_some_and(|pte| {
-                    table::is_huge(pte) && (!access.write || pte.has(Pte::WRITABLE))
-                });
-            let step = if huge { HUGE } else { step };
+            let begins = at == start || at.is_multiple_of(HUGE);
+            let whole = step == PAGE && begins && self.has_all_of_huge(at, access.write);
+            let step = if whole { HUGE } else { step };
             at = (at & !(step - 1)) + step;
         }
         Ok(())

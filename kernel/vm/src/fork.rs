@@ -22,6 +22,9 @@ impl Mm {
         let child = Self::new(Some(self.family.clone()))?;
         let disabled = self.no_huge_pages.load(Ordering::Relaxed);
         child.no_huge_pages.store(disabled, Ordering::Relaxed);
+        if self.offered.load(Ordering::Relaxed) {
+            child.offer_to_khugepaged();
+        }
         let mut protected = (u64::MAX, 0);
         let mut outcome = Ok(());
         {
@@ -99,6 +102,10 @@ impl Mm {
             let _lock = self.pt_lock(at);
             let next = table::for_each_in_turns(self.root(), at, stop, |addr, slot| {
                 let old = slot.load();
+                if crate::transparent::is_shared(old) {
+                    // The child's faults find it in the object.
+                    return true;
+                }
                 if table::is_huge(old) {
                     outcome = self.copy_huge(child, addr, (slot, old), protected);
                     return outcome.is_ok();

@@ -97,6 +97,10 @@ impl Mm {
                         let policy = policy_of(vma, addr);
                         let at = match (vma.is_huge(), huge) {
                             (true, _) => vma.index(addr) / hugetlb::FRAMES,
+                            (false, true) if vma.object().is_some() => {
+                                place::position(vma, vma.start) - vma.pgoff
+                                    + vma.index(addr) / hugetlb::FRAMES
+                            }
                             (false, true) => transparent::position(vma, addr),
                             (false, false) => place::position(vma, addr),
                         };

@@ -73,6 +73,20 @@ struct Moving {
     new: Page,
     entries: Vec<Entry>,
     object: Option<(Arc<MemObject>, u64)>,
+    /// It is a huge page of shared memory: `old` and `new` are the first of its frames, and `new`
+    /// stands for the references to all of them.
+    group: bool,
+}
+
+impl Moving {
+    fn frames(&self) -> u64 {
+        if self.group { compound::FRAMES } else { self.new.frames() }
+    }
+}
+
+/// The frames of a huge page of shared memory.
+fn parts(head: Pfn) -> impl Iterator<Item = Pfn> {
+    (head.raw()..head.raw() + compound::FRAMES).map(Pfn::new)
 }
 
 impl Mm {
@@ -96,9 +110,10 @@ impl Mm {
                 Err(outcome) => {
                     outcomes[which] = outcome;
                     let kind = frame(candidate.pfn).kind();
-                    let huge = matches!(kind, Kind::HugeTlb | Kind::AnonHuge);
+                    let transparent = matches!(kind, Kind::AnonHuge | Kind::SharedHuge);
+                    let huge = transparent || kind == Kind::HugeTlb;
                     failed += if huge { hugetlb::FRAMES } else { 1 };
-                    transparent::STAYED.fetch_add(u64::from(kind == Kind::AnonHuge), Relaxed);
+                    transparent::STAYED.fetch_add(u64::from(transparent), Relaxed);
                 }
             }
         }
@@ -106,7 +121,7 @@ impl Mm {
         for page in moving {
             let which = page.which;
             let old = page.old;
-            let (to, frames) = (page.new.node(), page.new.frames());
+            let (to, frames) = (page.new.node(), page.frames());
             outcomes[which] = finish(&spaces, page, reason);
             *(if outcomes[which] == Outcome::Moved { &mut moved } else { &mut failed }) += frames;
             if outcomes[which] == Outcome::Moved {
@@ -179,11 +194,13 @@ impl Mm {
         let object = match kind {
             Kind::Anon | Kind::AnonHuge => None,
             Kind::HugeTlb if meta.is_private() => None,
-            Kind::Shared | Kind::HugeTlb => {
+            Kind::Shared | Kind::SharedHuge | Kind::HugeTlb => {
                 Some((vma.object().cloned().ok_or(Outcome::Busy)?, index))
             }
             _ => return Err(Outcome::Busy),
         };
+        let group = kind == Kind::SharedHuge && table::is_huge_at(self.root(), candidate.addr);
+        let kind = if kind == Kind::SharedHuge && !group { Kind::Shared } else { kind };
         let new = take_target(&candidate.to, kind).ok_or(Outcome::NoMemory)?;
         let mut entries = Vec::new();
         let huge = kind != Kind::Anon && kind != Kind::Shared;
@@ -195,7 +212,7 @@ impl Mm {
                 take_entries(space, mm, tree, (old, huge), index, object, &mut entries);
             }
         }
-        let page = Moving { which, old, new, entries, object };
+        let page = Moving { which, old, new, entries, object, group };
         // Not all entries found: somebody maps it where we did not look, so it stays.
         if page.entries.is_empty() || meta.maps() != 0 {
             put_back(spaces, page);
@@ -214,6 +231,9 @@ fn take_target(to: &Placement<'_>, kind: Kind) -> Option<Page> {
     match kind {
         Kind::HugeTlb => hugetlb::take_for_migration(to),
         Kind::AnonHuge => transparent::take_for_migration(to),
+        Kind::SharedHuge => {
+            transparent::take_shared_from(to, to.nodes_for_huge(true)).map(Page::from_raw)
+        }
         _ => place::take(to, kind),
     }
 }
@@ -294,6 +314,9 @@ fn flush(spaces: &[&Arc<Mm>], moving: &[Moving]) {
 /// Points the page's entries back at the old frame, with the references that the batch held. An
 /// entry that was unmapped meanwhile is left alone.
 fn put_back(spaces: &[&Arc<Mm>], page: Moving) {
+    if page.group {
+        parts(page.new.pfn()).skip(1).for_each(|pfn| drop(Page::from_raw(pfn)));
+    }
     for entry in page.entries {
         let block = is_block(entry.was, page.old);
         {
@@ -334,7 +357,7 @@ fn point_at_new(spaces: &[&Arc<Mm>], page: &Moving) {
 #[inline(always)]
 fn copy(old: Pfn, new: &Page, reason: Reason) {
     let (from, to) = (frame(old), new.frame());
-    if from.kind() == Kind::HugeTlb || from.kind() == Kind::AnonHuge {
+    if matches!(from.kind(), Kind::HugeTlb | Kind::AnonHuge) {
         copy_huge(old, new);
     } else {
         hal::phys::copy(new.pfn(), old);
@@ -346,6 +369,23 @@ fn copy(old: Pfn, new: &Page, reason: Reason) {
     why.reason = reason;
     why.from = Some(from.node());
     to.set_why(why);
+}
+
+/// The same of a huge page of shared memory: of each of its frames.
+#[cold]
+#[inline(never)]
+fn copy_group(old: Pfn, new: Pfn, reason: Reason) {
+    hal::phys::copy_frames(new, old, compound::FRAMES);
+    for (from, to) in parts(old).map(frame).zip(parts(new).map(frame)) {
+        let (owner, index) = from.owner();
+        to.set_owner(owner, index);
+        let kept = flag::DIRTY | flag::LOCKED | flag::REFERENCED | flag::RESERVED;
+        to.set(from.flags() & kept);
+        let mut why = from.why();
+        why.reason = reason;
+        why.from = Some(from.node());
+        to.set_why(why);
+    }
 }
 
 /// The same of a huge page: what the pool knows of one of its own.
@@ -370,12 +410,16 @@ fn finish(spaces: &[&Arc<Mm>], page: Moving, reason: Reason) -> Outcome {
     let meta = frame(page.old);
     let transparent = page.entries.first().is_some_and(|entry| is_block(entry.was, page.old));
     let freeze_and_copy = |references| {
-        let frozen = if transparent {
+        let frozen = if page.group {
+            compound::freeze_shared(page.old, references)
+        } else if transparent {
             compound::freeze(page.old, references)
         } else {
             meta.freeze(references)
         };
-        if frozen {
+        if frozen && page.group {
+            copy_group(page.old, page.new.pfn(), reason);
+        } else if frozen {
             copy(page.old, &page.new, reason);
         }
         frozen
@@ -383,6 +427,9 @@ fn finish(spaces: &[&Arc<Mm>], page: Moving, reason: Reason) -> Outcome {
     let done = match &page.object {
         None => freeze_and_copy(held),
         // Under the object's lock: whoever asks the object next gets the new page.
+        Some((object, index)) if page.group => {
+            object.replace_huge(*index, page.old, page.new.pfn(), || freeze_and_copy(held + 1))
+        }
         Some((object, index)) => {
             object.replace(*index, page.old, &page.new, || freeze_and_copy(held + 1))
         }
@@ -396,6 +443,15 @@ fn finish(spaces: &[&Arc<Mm>], page: Moving, reason: Reason) -> Outcome {
         return Outcome::Busy;
     }
     point_at_new(spaces, &page);
+    if page.group {
+        // The object has the references to the new frames.
+        let _objects = page.new.into_raw();
+        for pfn in parts(page.old) {
+            frame(pfn).unfreeze(1);
+            drop(Page::from_raw(pfn));
+        }
+        return Outcome::Moved;
+    }
     if transparent {
         // Somebody may have broken it up by now.
         compound::put(page.new.into_raw());

@@ -97,6 +97,8 @@ pub struct Mm {
     pub future_lock: AtomicU32,
     /// PR_SET_THP_DISABLE: no transparent huge pages here, nor in what comes of it by fork or exec.
     pub no_huge_pages: AtomicBool,
+    /// khugepaged looks at it.
+    pub(crate) offered: AtomicBool,
     me: Weak<Mm>,
 }
 
@@ -138,6 +140,7 @@ impl Mm {
             peak_total: AtomicI64::new(0),
             future_lock: AtomicU32::new(0),
             no_huge_pages: AtomicBool::new(false),
+            offered: AtomicBool::new(false),
             me: me.clone(),
         });
         mm.family.members.lock().insert(id, Arc::downgrade(&mm));
@@ -193,6 +196,7 @@ impl Mm {
             return;
         }
         let vmas = core::mem::take(&mut *self.vmas.write());
+        self.withdraw_from_khugepaged();
         if !self.flushes.cpus.load(Ordering::SeqCst).is_empty() {
             tlb::evict(self);
         }
@@ -261,6 +265,10 @@ impl Mm {
         let pages = match frame(to).kind() {
             Kind::Anon => 1,
             Kind::AnonHuge => compound::FRAMES as i32,
+            Kind::SharedHuge => {
+                crate::transparent::shared::count_entries(frame(from).node(), -1);
+                return crate::transparent::shared::count_entries(frame(to).node(), 1);
+            }
             _ => return,
         };
         self.count_private(frame(from).node(), -pages);
@@ -369,7 +377,12 @@ impl Mm {
 
     /// Counts the memory of an entry of a transparent huge page as mapped (1) or unmapped (-1).
     pub(crate) fn count_transparent(&self, head: Pfn, n: i32) {
-        self.count_private(frame(head).node(), n * compound::FRAMES as i32);
+        let meta = frame(head);
+        if meta.kind().is_shared() {
+            self.shared.fetch_add(i64::from(n) * compound::FRAMES as i64, Ordering::Relaxed);
+            return crate::transparent::shared::count_entries(meta.node(), i64::from(n));
+        }
+        self.count_private(meta.node(), n * compound::FRAMES as i32);
     }
 
     /// Empties the entries of `[start, end)` until `pages`, which gets their pages (to be dropped
@@ -493,7 +506,7 @@ impl Drop for Taken {
 /// True when a private page cannot be meant: the frame is an object's.
 fn frame_is_shared(pte: Pte) -> bool {
     match table::state(pte) {
-        State::Page(pfn) | State::Migrating(pfn) => frame(pfn).kind() == Kind::Shared,
+        State::Page(pfn) | State::Migrating(pfn) => frame(pfn).kind().is_shared(),
         _ => false,
     }
 }
@@ -513,6 +526,9 @@ impl Mapper for Mm {
             }
             let from = vma.start + (first - vma.pgoff) * PAGE;
             let to = vma.start + (last - vma.pgoff) * PAGE;
+            for at in [from, to].into_iter().filter(|at| !at.is_multiple_of(crate::HUGE)) {
+                self.unmap_shared(at);
+            }
             if vma.shared() || even_copies {
                 self.zap(from, to);
             } else {

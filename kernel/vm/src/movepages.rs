@@ -9,8 +9,8 @@ use abi::{Errno, Result};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use frames::fallible::TryMap;
+use frames::frame;
 use frames::meta::Reason;
-use frames::{compound, frame};
 use hal::Pfn;
 use numa::NodeId;
 use numa::policy::Placement;
@@ -163,7 +163,7 @@ impl Mm {
             let mut outcomes = outcomes.into_iter();
             left.retain(|&(addr, pfn)| match outcomes.next() {
                 Some(Outcome::Moved) => false,
-                Some(Outcome::NoMemory) if compound::is_whole(pfn) => {
+                Some(Outcome::NoMemory) if crate::sweep::moves_whole(pfn) => {
                     !self.move_parts(addr, Reason::MovedMovePages, &mut |_, _, node, _| {
                         (node != target).then_some(to)
                     })

@@ -9,19 +9,23 @@ use crate::commit::{self, Promise};
 use crate::hugetlb::HugePages;
 use crate::place::{self, At};
 use crate::shared_policy::SharedPolicy;
+use crate::transparent::shared::{self, Mount, Wish};
 use crate::{PAGE, env};
 use abi::{Errno, Result};
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use frames::compound::FRAMES;
 use frames::fallible::{TryMap, arc};
 use frames::meta::flag;
 use frames::{Kind, Page};
 use hal::user::{Sink, Source};
 use numa::policy::Policy;
 use sync::SpinLock;
+
+mod groups;
 
 /// What an object serves as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +72,12 @@ pub struct MemObject {
     /// Address spaces that map it, with the number of areas that do.
     mappers: SpinLock<BTreeMap<u64, MapperCount>>,
     account: Account,
-    /// Its pages are huge ones.
+    /// Its pages are huge ones of the pool.
     huge: Option<HugePages>,
+    /// Of a file: the mounted file system that it is on.
+    mount: Option<Arc<Mount>>,
+    /// It has had transparent huge pages.
+    groups: AtomicBool,
 }
 
 /// How the memory of an object counts as promised.
@@ -95,7 +103,12 @@ pub fn next_number() -> u64 {
 impl MemObject {
     /// An empty object, whose pages are promised one by one as they are made. ENOMEM.
     pub fn new(kind: ObjectKind) -> Result<Arc<Self>> {
-        Self::build(kind, Account::Pages, None)
+        Self::build(kind, Account::Pages, None, None)
+    }
+
+    /// As [`MemObject::new`], of a file on `mount`.
+    pub fn on(mount: Arc<Mount>) -> Result<Arc<Self>> {
+        Self::build(ObjectKind::Tmpfs, Account::Pages, None, Some(mount))
     }
 
     /// An object of `len` bytes, promised as a whole if `reserve`. ENOMEM.
@@ -107,28 +120,33 @@ impl MemObject {
         } else {
             Account::Pages
         };
-        let object = Self::build(kind, account, None)?;
+        let object = Self::build(kind, account, None, None)?;
         object.set_len(len)?;
         Ok(object)
     }
 
     /// An empty object of the kernel's own, which programs may map. ENOMEM.
     pub fn of_kernel() -> Result<Arc<Self>> {
-        Self::build(ObjectKind::SharedAnon, Account::Never, None)
+        Self::build(ObjectKind::SharedAnon, Account::Never, None, None)
     }
 
     /// An empty object for a file's contents that could be fetched again, which nobody is promised.
     /// ENOMEM.
     pub fn of_cache() -> Result<Arc<Self>> {
-        Self::build(ObjectKind::Tmpfs, Account::Never, None)
+        Self::build(ObjectKind::Tmpfs, Account::Never, None, None)
     }
 
     /// An empty object of huge pages. ENOMEM.
     pub(crate) fn build_huge(kind: ObjectKind, huge: HugePages) -> Result<Arc<Self>> {
-        Self::build(kind, Account::Never, Some(huge))
+        Self::build(kind, Account::Never, Some(huge), None)
     }
 
-    fn build(kind: ObjectKind, account: Account, huge: Option<HugePages>) -> Result<Arc<Self>> {
+    fn build(
+        kind: ObjectKind,
+        account: Account,
+        huge: Option<HugePages>,
+        mount: Option<Arc<Mount>>,
+    ) -> Result<Arc<Self>> {
         arc(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             kind,
@@ -140,14 +158,16 @@ impl MemObject {
             mappers: SpinLock::new(BTreeMap::new()),
             account,
             huge,
+            mount,
+            groups: AtomicBool::new(false),
         })
     }
 
-    /// The promise of one page more: ENOSPC when there may be none, as for a file system that is
+    /// The promise of so many pages more: ENOSPC when there may be none, as for a file system that is
     /// full.
-    fn promise_page(&self) -> Result<Promise> {
+    fn promise_pages(&self, pages: u64) -> Result<Promise> {
         match self.account {
-            Account::Pages => commit::promise_to_task(1).map_err(|_| Errno::ENOSPC),
+            Account::Pages => commit::promise_to_task(pages).map_err(|_| Errno::ENOSPC),
             Account::Whole(_) | Account::Never => Ok(Promise::NONE),
         }
     }
@@ -248,11 +268,21 @@ impl MemObject {
     ///
     /// ENOMEM when the policy's nodes are full, ENOSPC when no page more may be promised.
     pub fn get(&self, index: u64) -> Result<Page> {
+        self.get_wishing(index, &Wish::default())
+    }
+
+    /// As [`MemObject::get`], by who may want a huge page.
+    pub fn get_wishing(&self, index: u64, wish: &Wish) -> Result<Page> {
         if let Some(page) = self.lookup(index) {
             page.frame().clear(flag::RESERVED);
             return Ok(page);
         }
-        let promise = self.promise_page()?;
+        if shared::ever_wanted()
+            && let Some(page) = self.make_huge(index, wish)
+        {
+            return Ok(page);
+        }
+        let promise = self.promise_pages(1)?;
         let policy = self.policy_at(index);
         let page = place::zeroed(
             policy.as_deref(),
@@ -291,6 +321,9 @@ impl MemObject {
             Some(slot) if slot.pfn() == old && frozen() => {
                 // The object's reference to the old page was frozen away with the others.
                 let _frozen_reference = core::mem::replace(slot, new.clone()).into_raw();
+                if self.groups.load(Ordering::Relaxed) {
+                    groups::parted(&pages, index, old);
+                }
                 true
             }
             _ => false,
@@ -349,7 +382,9 @@ impl MemObject {
             if self.lookup(index).is_some() {
                 continue;
             }
-            let page = if env::killed() { Err(Errno::EINTR) } else { self.get(index) };
+            let wish = Wish { len: self.len().max(end), reserved: true, ..Wish::default() };
+            let page =
+                if env::killed() { Err(Errno::EINTR) } else { self.get_wishing(index, &wish) };
             match page {
                 Ok(page) => _ = page.frame().set(flag::RESERVED),
                 Err(error) => {
@@ -372,6 +407,7 @@ impl MemObject {
                 for (slot, index) in gone.iter_mut().zip(at..stop) {
                     let reserved = |page: &Page| page.frame().has(flag::RESERVED);
                     if pages.get(&index).is_some_and(reserved) {
+                        self.part(&pages, index, true);
                         *slot = pages.remove(&index);
                     }
                 }
@@ -394,6 +430,8 @@ impl MemObject {
                 let mut pages = self.pages.lock();
                 for (taken, slot) in gone.iter_mut().enumerate() {
                     let Some((&index, _)) = pages.range(start..end).next() else { break };
+                    let begin = index & !(FRAMES - 1);
+                    self.part(&pages, index, start <= begin && begin.saturating_add(FRAMES) <= end);
                     *slot = pages.remove(&index);
                     first = if taken == 0 { index } else { first };
                     last = index + 1;
@@ -455,7 +493,9 @@ impl MemObject {
             let at = off.checked_add(done as u64).ok_or(Errno::EFBIG)?;
             let from = (at % PAGE) as usize;
             let step = (PAGE as usize - from).min(max - done).min(src.left());
-            let page = match self.get(at / PAGE) {
+            let end = at.saturating_add((max - done) as u64).min(i64::MAX as u64);
+            let wish = Wish { len: self.len().max(end), ..Wish::default() };
+            let page = match self.get_wishing(at / PAGE, &wish) {
                 Ok(page) => page,
                 Err(_) if done > 0 => break,
                 Err(error) => return Err(error),

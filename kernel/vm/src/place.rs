@@ -54,7 +54,6 @@ pub fn take(placement: &Placement<'_>, kind: Kind) -> Option<Page> {
 }
 
 /// Notes in statistics and in the page itself where a page of `placement` came from.
-#[cfg(target_os = "none")]
 pub(crate) fn note(page: &Page, placement: &Placement<'_>) {
     let node = page.node();
     let wanted = placement.first().unwrap_or(node);

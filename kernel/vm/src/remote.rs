@@ -88,6 +88,8 @@ impl Mm {
 
     /// The page that is mapped at `addr` now.
     fn mapped(&self, addr: u64) -> Option<Held<'_>> {
+        // No table goes away meanwhile.
+        let _vmas = self.vmas.read();
         let _lock = self.pt_lock(addr);
         let (_, pte) = table::find(self.root(), addr)?;
         match table::state(pte) {

@@ -20,8 +20,9 @@ use numa::{MAX_NODES, NodeId};
 pub struct AreaPages {
     pub pages: u64,
     pub anon: u64,
-    /// In transparent huge pages.
+    /// In transparent huge pages, and in those of shared memory that are mapped as such.
     pub huge: u64,
+    pub shared_huge: u64,
     pub dirty: u64,
     pub referenced: u64,
     pub locked: u64,
@@ -53,6 +54,7 @@ impl Mm {
             pages: 0,
             anon: 0,
             huge: 0,
+            shared_huge: 0,
             dirty: 0,
             referenced: 0,
             locked: 0,
@@ -78,7 +80,8 @@ impl Mm {
             let n = if transparent { HUGE / PAGE } else { 1 };
             let count = |is| if is { n } else { 0 };
             out.pages += n;
-            out.huge += count(transparent);
+            out.huge += count(transparent && meta.is_private());
+            out.shared_huge += count(transparent && !meta.is_private());
             out.anon += count(meta.is_private());
             out.dirty += count(dirty);
             out.referenced += count(pte.has(Pte::ACCESSED) || meta.has(flag::REFERENCED));

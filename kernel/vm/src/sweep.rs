@@ -24,6 +24,11 @@ pub(crate) trait Target:
 
 impl<F: FnMut(&Vma, u64, NodeId, bool) -> Option<Placement<'static>>> Target for F {}
 
+/// Whether `pfn` is a transparent huge page that can move as a whole.
+pub(crate) fn moves_whole(pfn: Pfn) -> bool {
+    compound::is_whole(pfn) || frame(pfn).kind() == Kind::SharedHuge
+}
+
 /// What a sweep has found so far.
 #[derive(Default)]
 struct Sweep {
@@ -126,7 +131,7 @@ impl Mm {
                     if sweep.room == 0 {
                         next = Some(addr);
                     } else if let State::Page(pfn) = table::state(pte) {
-                        if huge && !vma.is_huge() && !compound::is_whole(pfn) {
+                        if huge && !vma.is_huge() && !moves_whole(pfn) {
                             broken = Some(addr);
                             return false;
                         }
@@ -164,7 +169,7 @@ impl Mm {
             let mut outcomes = outcomes.into_iter();
             candidates.retain(|c| match outcomes.next() {
                 Some(Outcome::Moved) => false,
-                Some(Outcome::NoMemory) if compound::is_whole(c.pfn) => {
+                Some(Outcome::NoMemory) if moves_whole(c.pfn) => {
                     !self.move_parts(c.addr, reason, target)
                 }
                 _ => true,
@@ -212,7 +217,7 @@ impl Mm {
     /// parts already is split. The tree is locked. Answers as [`Mm::split_across`].
     pub(crate) fn in_huge_page(&self, addr: u64) -> abi::Result<bool> {
         let Some((_, pte)) = table::find(self.root(), addr) else { return Ok(false) };
-        let broken = |pfn| !matches!(frame(pfn).kind(), Kind::HugeTlb | Kind::AnonHuge);
+        let broken = |pfn| frame(pfn).kind() != Kind::HugeTlb && !moves_whole(pfn);
         match table::state(pte) {
             State::Page(pfn) if table::is_huge(pte) && broken(pfn) => {
                 self.split_huge(addr).map(|()| false)

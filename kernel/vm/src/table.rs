@@ -81,19 +81,25 @@ pub fn find(root: Pfn, addr: u64) -> Option<(Slot, Pte)> {
     Some((slot, slot.load()))
 }
 
-/// True where the entry of the second level for `addr` is that of a huge page.
+/// The slot of the second level of `addr`, if its table exists.
 #[inline]
-pub fn is_huge_at(root: Pfn, addr: u64) -> bool {
+pub fn second_level(root: Pfn, addr: u64) -> Option<Slot> {
     let va = VirtAddr::new(addr);
     let mut table = root;
     for level in [4, 3] {
         let pte = Slot::of(table, index(va, level)).load();
         if !pte.present() {
-            return false;
+            return None;
         }
         table = pte.frame();
     }
-    is_huge(Slot::of(table, index(va, 2)).load())
+    Some(Slot::of(table, index(va, 2)))
+}
+
+/// True where the entry of the second level for `addr` is that of a huge page.
+#[inline]
+pub fn is_huge_at(root: Pfn, addr: u64) -> bool {
+    second_level(root, addr).is_some_and(|slot| is_huge(slot.load()))
 }
 
 /// What the leaf entry of `addr` stands for.

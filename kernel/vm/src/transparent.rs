@@ -4,21 +4,63 @@
 //! * [`fault`]: making one present, or the huge page of zeroes, and the first write to a shared one.
 //! * [`split`]: an entry of the second level becomes 512 small ones: where an area, or what is done
 //!   to it, ends within the page.
+//! * [`shared`]: which memory of objects may have them; `shared_fault` maps those.
+//! * [`collapse`] and `collapse_shared`: the other way round, for who asks ([`scan`] decides) and by [`khugepaged`].
 //!
-//! What such a page is, whole or broken up, is [`frames::compound`]'s matter. A fault is the only one
-//! who makes them: there is no khugepaged.
+//! What such a page is, whole or broken up, is [`frames::compound`]'s matter.
 
 #[cfg(target_os = "none")]
+mod collapse;
+#[cfg(target_os = "none")]
+mod collapse_shared;
+#[cfg(target_os = "none")]
 mod fault;
+pub mod khugepaged;
+pub mod scan;
+pub mod shared;
+#[cfg(target_os = "none")]
+mod shared_fault;
 #[cfg(target_os = "none")]
 mod split;
 
 #[cfg(target_os = "none")]
 pub(crate) use fault::{is_zero, take_for_migration};
+#[cfg(target_os = "none")]
+pub(crate) use shared_fault::is_shared;
+
+/// A huge page of shared memory, contents undefined: its first frame. `advised` as for a fault.
+#[cold]
+pub(crate) fn take_shared(
+    policy: Option<&numa::policy::Policy>,
+    at: crate::place::At,
+    advised: bool,
+) -> Option<hal::Pfn> {
+    let to = crate::place::placement(policy, at);
+    take_shared_from(&to, to.nodes_for_huge(defrag().waits(advised)))
+}
+
+/// The same, from the first of `nodes` that has a block.
+pub(crate) fn take_shared_from(
+    to: &numa::policy::Placement<'_>,
+    nodes: impl Iterator<Item = numa::NodeId>,
+) -> Option<hal::Pfn> {
+    if frames::faults::should_fail(frames::faults::Want::Frame) {
+        return None;
+    }
+    let mut nodes = nodes;
+    let head = nodes.find_map(frames::compound::alloc_shared)?;
+    let first = frames::Page::from_alloc(head);
+    crate::place::note(&first, to);
+    let why = first.frame().why();
+    (1..frames::compound::FRAMES)
+        .for_each(|i| frames::frame(hal::Pfn::new(head.raw() + i)).set_why(why));
+    Some(first.into_raw())
+}
 
 use crate::HUGE;
 use crate::vma::{Backing, Vma, VmaFlags};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use frames::compound::FRAMES;
 
 /// Faults served with a huge page, and those that had to do without (thp_fault_alloc and
 /// thp_fault_fallback).
@@ -86,7 +128,6 @@ impl Defrag {
     }
 
     /// Whether a fault in an area, which MADV_HUGEPAGE named or not, would wait for memory.
-    #[cfg(target_os = "none")]
     const fn waits(self, advised: bool) -> bool {
         match self {
             Self::Always => true,
@@ -111,6 +152,7 @@ pub fn enabled() -> Enabled {
 /// See [`enabled`].
 pub fn set_enabled(enabled: Enabled) {
     ENABLED.store(enabled as u8, Relaxed);
+    khugepaged::wake();
 }
 
 /// The setting for pages of 2 MiB.
@@ -121,6 +163,7 @@ pub fn size_enabled() -> Enabled {
 /// See [`size_enabled`].
 pub fn set_size_enabled(enabled: Enabled) {
     SIZE_ENABLED.store(enabled as u8, Relaxed);
+    khugepaged::wake();
 }
 
 /// How hard a fault tries.
@@ -144,18 +187,63 @@ fn wanted(flags: VmaFlags) -> bool {
     setting == Enabled::Always || setting == Enabled::Madvise && advised
 }
 
-/// Whether `vma` may have huge pages, wherever it lies; `disabled` is its address space's own word.
-fn may_have(vma: &Vma, disabled: bool) -> bool {
+/// Whether `vma` could have huge pages, whatever the settings want and wherever it lies; `disabled` is
+/// its address space's own word.
+fn could_have(vma: &Vma, disabled: bool) -> bool {
     let barred = VmaFlags::NO_HUGE | VmaFlags::SPECIAL | VmaFlags::HUGETLB | VmaFlags::PFN_MAP;
-    !disabled
-        && matches!(vma.backing, Backing::Anon)
-        && !vma.flags.intersects(barred)
-        && wanted(vma.flags)
+    !disabled && matches!(vma.backing, Backing::Anon) && !vma.flags.intersects(barred)
+}
+
+/// Whether `vma` may have huge pages, wherever it lies.
+fn may_have(vma: &Vma, disabled: bool) -> bool {
+    could_have(vma, disabled) && wanted(vma.flags)
+}
+
+/// Whether a whole huge page lies somewhere in `vma`; of an object it is one of the object's.
+fn has_room(vma: &Vma) -> bool {
+    let congruent = match vma.object() {
+        Some(_) => (vma.start / crate::PAGE).wrapping_sub(vma.pgoff).is_multiple_of(FRAMES),
+        None => true,
+    };
+    congruent && vma.start.next_multiple_of(HUGE) + HUGE <= vma.end
+}
+
+/// Whether `vma`, of shared memory, may have huge pages of its object.
+fn may_have_shared(vma: &Vma, disabled: bool, forced: bool) -> bool {
+    let barred = VmaFlags::NO_HUGE | VmaFlags::SPECIAL | VmaFlags::HUGETLB | VmaFlags::PFN_MAP;
+    let Some(object) = vma.object().filter(|_| !disabled && !vma.flags.intersects(barred)) else {
+        return false;
+    };
+    let advised = vma.flags.contains(VmaFlags::HUGE);
+    let wish = shared::Wish {
+        len: object.len(),
+        mapped: true,
+        advised,
+        forced,
+        ..shared::Wish::default()
+    };
+    object.may_be_huge(vma.pgoff, &wish)
 }
 
 /// Whether `vma` may have a huge page somewhere (THPeligible in smaps).
 pub fn is_eligible(vma: &Vma, disabled: bool) -> bool {
-    may_have(vma, disabled) && vma.start.next_multiple_of(HUGE) + HUGE <= vma.end
+    if vma.object().is_none() {
+        return may_have(vma, disabled) && has_room(vma);
+    }
+    // As on Linux it is enough that two pages could be one of twice the size.
+    let pairs = (vma.start / crate::PAGE).wrapping_sub(vma.pgoff).is_multiple_of(2);
+    let pair = 2 * crate::PAGE;
+    pairs
+        && vma.start.next_multiple_of(pair) + pair <= vma.end
+        && may_have_shared(vma, disabled, false)
+}
+
+/// Whether the settings want huge pages anywhere.
+pub fn is_enabled() -> bool {
+    match size_enabled() {
+        Enabled::Inherit => enabled() != Enabled::Never,
+        own => own != Enabled::Never,
+    }
 }
 
 /// Where the huge page at `addr` stands for interleaving: counted in huge pages from its area's

@@ -117,6 +117,7 @@ impl<'a> Run<'a> {
             moved if moved.starts_with("moved-by-") => {
                 Some(format!("{}{from}", moved.replace('-', " ")))
             }
+            "collapsed" => Some("in a huge page, where most of its pages were".into()),
             placed => Some(format!("placed as {placed} before this policy was set")),
         }
     }

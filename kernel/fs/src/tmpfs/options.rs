@@ -5,6 +5,7 @@ use abi::{Errno, PAGE_SIZE, Result};
 use alloc::format;
 use alloc::string::String;
 use core::sync::atomic::Ordering::Relaxed;
+use vm::transparent::shared::Huge;
 
 /// Parsed options.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,9 @@ pub struct Options {
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
+    /// Which pages are huge, and whether that was said.
+    pub huge: Huge,
+    pub chosen: bool,
     /// Of hugetlbfs: its share of the pool.
     pub share: Option<u64>,
     /// As /proc/mounts shows them, with a leading comma.
@@ -35,6 +39,8 @@ impl Options {
             mode: 0o1777,
             uid: 0,
             gid: 0,
+            huge: Huge::Never,
+            chosen: false,
             share: None,
             text: String::new(),
         }
@@ -69,6 +75,16 @@ impl Options {
                 }
                 "uid" => out.uid = value.parse().map_err(|_| Errno::EINVAL)?,
                 "gid" => out.gid = value.parse().map_err(|_| Errno::EINVAL)?,
+                "huge" => {
+                    out.huge = match value {
+                        "never" => Huge::Never,
+                        "always" => Huge::Always,
+                        "within_size" => Huge::WithinSize,
+                        "advise" => Huge::Advise,
+                        _ => return Err(Errno::EINVAL),
+                    };
+                    out.chosen = true;
+                }
                 // There is no swap anyway, and inode numbers are 64 bits wide.
                 "noswap" | "inode64" | "inode32" if value.is_empty() => {}
                 _ => return Err(Errno::EINVAL),
@@ -88,6 +104,12 @@ impl Options {
         if out.mode != 0o1777 {
             out.text.push_str(&format!(",mode={:o}", out.mode));
         }
+        out.text.push_str(match out.huge {
+            Huge::Always => ",huge=always",
+            Huge::WithinSize => ",huge=within_size",
+            Huge::Advise => ",huge=advise",
+            _ => "",
+        });
         Ok(out)
     }
 }

@@ -91,6 +91,7 @@ struct Sums {
     pages: u64,
     anon: u64,
     anon_huge: u64,
+    shared_mapped: u64,
     referenced: u64,
     lazy_free: u64,
     shared_clean: u64,
@@ -122,6 +123,7 @@ impl Sums {
             pages: p.pages,
             anon: p.anon,
             anon_huge: p.huge,
+            shared_mapped: p.shared_huge,
             referenced: p.referenced,
             lazy_free: p.lazy_free,
             shared_clean: p.shared_clean,
@@ -140,6 +142,7 @@ impl Sums {
         self.pages += other.pages;
         self.anon += other.anon;
         self.anon_huge += other.anon_huge;
+        self.shared_mapped += other.shared_mapped;
         self.referenced += other.referenced;
         self.lazy_free += other.lazy_free;
         self.shared_clean += other.shared_clean;
@@ -181,7 +184,7 @@ impl Sums {
             ("KSM", 0),
             ("LazyFree", self.lazy_free),
             ("AnonHugePages", self.anon_huge),
-            ("ShmemPmdMapped", 0),
+            ("ShmemPmdMapped", self.shared_mapped),
             ("FilePmdMapped", 0),
             ("Shared_Hugetlb", self.shared_huge / vm::PAGE),
             ("Private_Hugetlb", self.private_huge / vm::PAGE),

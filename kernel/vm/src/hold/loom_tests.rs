@@ -1,10 +1,10 @@
-//! A forced write against MADV_DONTNEED (with a read after it, which maps the file's page again) and
-//! against a migration: the real rule and the real counting, over a model of one entry and its pages.
+//! A forced write against MADV_DONTNEED (with a read after it, which maps the file's page again), against
+//! a migration, and against a collapse into a huge page: the real rule and the real counting, over a model of one entry and its pages.
 
 use super::{Mapped, hold_own};
 use frames::refs::{Refs, Word};
 use loom::sync::atomic::{AtomicBool, AtomicU32};
-use loom::sync::{Arc, Mutex};
+use loom::sync::{Arc, Mutex, RwLock};
 use loom::thread;
 use std::sync::atomic::Ordering;
 use std::vec::Vec;
@@ -87,6 +87,8 @@ struct Rules {
 const ALL: Rules = Rules { asks: true, holds: true, anew: true };
 
 struct World {
+    /// The area tree's lock: faults read, a collapse writes.
+    tree: RwLock<()>,
     /// The entry, under its page table's lock.
     entry: Mutex<Entry>,
     frames: [Frame; 4],
@@ -121,11 +123,12 @@ impl World {
         // The page cache has the file's page; the entry has the copy.
         let frames = [Frame::new(1), Frame::new(1), Frame::new(1), Frame::new(1)];
         let entry = Mutex::new(Entry::Page(COPY));
-        Arc::new(Self { entry, frames, written: AtomicBool::new(false) })
+        Arc::new(Self { tree: RwLock::new(()), entry, frames, written: AtomicBool::new(false) })
     }
 
     /// What the write fault does: a copy where there is none, and a wait for a migration. None: again.
     fn make_ready(&self) -> Option<usize> {
+        let _tree = self.tree.read().unwrap();
         let mut entry = self.entry.lock().unwrap();
         match *entry {
             Entry::Page(FILE) => {
@@ -220,6 +223,26 @@ impl World {
         old.put();
     }
 
+    /// Copies the page to a huge one, as `collapse` does; `looks`: whether somebody holds it.
+    fn collapse(&self, looks: bool) {
+        let _tree = self.tree.write().unwrap();
+        {
+            let mut entry = self.entry.lock().unwrap();
+            if *entry != Entry::Page(COPY) {
+                return;
+            }
+            *entry = Entry::Empty;
+        }
+        let old = &self.frames[COPY];
+        if looks && old.refs.count() != 1 {
+            *self.entry.lock().unwrap() = Entry::Page(COPY);
+            return;
+        }
+        self.frames[TARGET].write(old.read());
+        *self.entry.lock().unwrap() = Entry::Page(TARGET);
+        old.put();
+    }
+
     /// The file is as it was, whatever happened.
     fn check_file(&self) {
         assert_eq!(self.frames[FILE].read(), BEFORE, "the file's page was written");
@@ -262,6 +285,29 @@ fn a_page_that_goes_meanwhile_is_not_written_nor_the_files() {
 #[test]
 fn both_at_once() {
     against(ALL, true, true);
+}
+
+fn against_collapse(looks: bool) {
+    loom::model(move || {
+        let world = World::new();
+        let other = world.clone();
+        let thread = thread::spawn(move || other.collapse(looks));
+        world.write(ALL);
+        thread.join().unwrap();
+        let Entry::Page(page) = *world.entry.lock().unwrap() else { panic!("no page is there") };
+        assert_eq!(world.frames[page].read(), WRITTEN, "the write was lost");
+    });
+}
+
+#[test]
+fn a_collapse_loses_no_write() {
+    against_collapse(true);
+}
+
+#[test]
+#[should_panic]
+fn a_collapse_that_does_not_look_who_holds_a_page_loses_the_write() {
+    against_collapse(false);
 }
 
 #[test]

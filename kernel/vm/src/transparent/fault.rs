@@ -1,12 +1,13 @@
 //! Faults in memory that may have huge pages.
 
+use super::shared_fault::is_shared;
 use super::{ALLOCATED, FELL_BACK, USE_ZERO_PAGE, ZERO_PAGES, ZERO_PAGES_REFUSED, defrag};
-use super::{may_have, position};
+use super::{has_room, may_have, position};
 use crate::fault::{Access, FaultError, begin_private, entry_bits, written};
 use crate::mm::Mm;
 use crate::place::{self, At};
 use crate::table::{self, SPECIAL, State};
-use crate::vma::{Vma, VmaFlags};
+use crate::vma::{Backing, Vma, VmaFlags};
 use crate::{HUGE, VmaTree};
 use core::sync::atomic::{AtomicU64, Ordering};
 use frames::meta::flag;
@@ -76,9 +77,18 @@ impl Mm {
     #[cold]
     #[inline(never)]
     pub(crate) fn fault_in_huge(&self, vmas: &VmaTree, vma: &Vma, addr: u64, write: bool) -> bool {
+        if let Backing::Object { object, .. } = &vma.backing {
+            return self.fault_in_shared(vma, object, addr, write);
+        }
+        if !may_have(vma, self.no_huge_pages.load(Ordering::Relaxed)) {
+            return false;
+        }
         let start = addr & !(HUGE - 1);
         let fits = start >= vma.start && start + HUGE <= vma.end;
-        if !fits || !may_have(vma, self.no_huge_pages.load(Ordering::Relaxed)) {
+        if fits || has_room(vma) {
+            self.offer_to_khugepaged();
+        }
+        if !fits {
             return false;
         }
         // Without memory for a table there will be none for the small page either: it will say so.
@@ -132,6 +142,22 @@ impl Mm {
     ) -> Result<Option<Pfn>, FaultError> {
         let pfn = match table::state(pte) {
             State::Migrating(pfn) => return Ok(Some(pfn)),
+            State::Page(_) if access.write && !pte.has(Pte::WRITABLE) && is_shared(pte) => {
+                if vma.shared() {
+                    self.write_shared(vma, addr, (slot, pte));
+                    return Ok(None);
+                }
+                // The copy is a small page, and is made at once: an instruction that reads before it
+                // writes would bring the huge page back.
+                self.unmap_shared(addr);
+                let slot = match self.slot(addr) {
+                    Ok(slot) => slot,
+                    // Another thread was quicker.
+                    Err(_) if table::is_huge_at(self.root(), addr) => return Ok(None),
+                    Err(_) => return Err(FaultError::NoMemory),
+                };
+                return self.fault_on_small(vmas, vma, addr, access, (slot, slot.load()));
+            }
             State::Page(pfn) if access.write && !pte.has(Pte::WRITABLE) => pfn,
             State::Special(_) if access.write => {
                 return self.write_small(vmas, vma, addr, access);

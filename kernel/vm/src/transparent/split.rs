@@ -17,7 +17,11 @@ impl Mm {
     /// locked.
     #[inline]
     pub(crate) fn split_across(&self, addr: u64) -> Result<()> {
-        if addr.is_multiple_of(HUGE) { Ok(()) } else { self.split_huge(addr) }
+        if addr.is_multiple_of(HUGE) || addr >= USER_END || !table::is_huge_at(self.root(), addr) {
+            return Ok(());
+        }
+        self.unmap_shared(addr);
+        self.split_huge(addr)
     }
 
     /// Splits the transparent huge page at `addr`, if there is one. Answers as
@@ -79,6 +83,7 @@ impl Mm {
                 (0..compound::FRAMES).filter(|i| zeroes[*i as usize / 64] >> (i % 64) & 1 == 1);
             parts.for_each(|i| drop(Page::from_raw(Pfn::new(head + i))));
             self.tables.fetch_add(1, Ordering::Relaxed);
+            self.count_parted(Pfn::new(head));
             SPLIT.fetch_add(1, Ordering::Relaxed);
         } else {
             frames::free_one(table);
@@ -192,6 +197,13 @@ impl Mm {
 }
 
 impl Mm {
+    /// One entry less maps `head` as a huge page, if that is shared memory.
+    fn count_parted(&self, head: Pfn) {
+        if head.raw() != 0 && frame(head).kind().is_shared() {
+            super::shared::count_entries(frame(head).node(), -1);
+        }
+    }
+
     /// Whether a huge page that nobody else maps lies at `addr`. The tree is locked.
     pub(crate) fn has_huge_alone(&self, addr: u64) -> bool {
         let _lock = self.pt_lock(addr);

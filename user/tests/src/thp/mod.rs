@@ -2,8 +2,11 @@
 //!
 //! Other suites switch them off for themselves; here each test switches them on again.
 
+mod collapse;
+mod khugepaged;
 mod moving;
 mod place;
+mod shared;
 mod split;
 mod touch;
 
@@ -15,7 +18,15 @@ use crate::harness::Test;
 use crate::memory::{PAGE, PRIVATE, RW, mmap};
 use crate::sys::sys;
 
-pub const GROUPS: &[&[Test]] = &[touch::TESTS, place::TESTS, split::TESTS, moving::TESTS];
+pub const GROUPS: &[&[Test]] = &[
+    touch::TESTS,
+    place::TESTS,
+    split::TESTS,
+    moving::TESTS,
+    collapse::TESTS,
+    khugepaged::TESTS,
+    shared::TESTS,
+];
 
 /// Bytes of a huge page, and its pages of 4 KiB.
 pub const HUGE: usize = 2 << 20;
@@ -32,6 +43,7 @@ impl Settings {
     #[track_caller]
     pub fn new(enabled: &str, defrag: &str) -> Self {
         let before = ["enabled", "defrag"].map(|name| (name, chosen(name)));
+        quiet();
         set("enabled", enabled);
         set("defrag", defrag);
         disable(false);
@@ -48,6 +60,14 @@ impl Settings {
 impl Drop for Settings {
     fn drop(&mut self) {
         self.0.iter().for_each(|(name, value)| set(name, value));
+    }
+}
+
+/// Has khugepaged sleep: what is split is to stay so.
+fn quiet() {
+    const LONG: &str = "4294967295\n";
+    if setting("khugepaged/scan_sleep_millisecs") != LONG {
+        set("khugepaged/scan_sleep_millisecs", LONG);
     }
 }
 

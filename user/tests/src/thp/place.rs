@@ -162,7 +162,7 @@ const TOO_LARGE: u64 = 3 << 20;
 /// Takes memory that leaves a node without a free huge page, though not without free memory, until
 /// the process ends.
 #[track_caller]
-fn fill_node(node: usize) {
+pub fn fill_node(node: usize) {
     let free = meminfo(node, "MemFree");
     // Every other page of some memory is free, of which no huge page comes.
     // It is an eighth of all, which Linux does not keep back.
