@@ -151,7 +151,7 @@ fn worst() -> Option<Arc<Process>> {
 fn points(process: &Process) -> Option<i64> {
     let adjust = i64::from(process.oom_score_adj.load(Ordering::Relaxed));
     let mm = process.mm.lock().clone().filter(|_| adjust != -1000)?;
-    let (anon, shared, file) = mm.rss();
-    let used = (anon + shared + file) as i64 + mm.tables.load(Ordering::Relaxed);
+    let (anon, shared) = mm.rss();
+    let used = (anon + shared) as i64 + mm.tables.load(Ordering::Relaxed);
     Some(used + adjust * crate::proc::memory::managed_frames() as i64 / 1000)
 }

@@ -292,13 +292,15 @@ impl Mm {
         }
     }
 
-    /// Stores `pte` if the slot is still empty; the page's reference goes with it.
+    /// Stores an entry of `page` if the slot is still empty; the page's reference goes with it. A page
+    /// that its object has lost meanwhile is not mapped: who takes it out unmaps it afterwards, under
+    /// this lock, and would not come again.
     #[inline]
-    fn install(&self, vma: &Vma, addr: u64, slot: Slot, page: Page, bits: u64) {
+    fn install(&self, addr: u64, slot: Slot, page: Page, bits: u64) {
         let lock = self.pt_lock(addr);
-        if slot.load().0 == 0 {
+        if slot.load().0 == 0 && page.frame().owner().0 != 0 {
             page.frame().add_map();
-            self.count_mapped(page.pfn(), vma.shared(), 1);
+            self.count_mapped(page.pfn(), 1);
             slot.store(Pte::new(page.into_raw(), bits));
             drop(lock);
         } else {
@@ -320,7 +322,7 @@ impl Mm {
             Backing::Anon => {
                 let page = self.private_page(vma, addr)?;
                 hal::phys::zero(page.pfn());
-                self.install(vma, addr, slot, page, bits | written(vma));
+                self.install(addr, slot, page, bits | written(vma));
                 Ok(())
             }
             Backing::Object { object, .. } => {
@@ -340,13 +342,13 @@ impl Mm {
                 if vma.shared() {
                     let write_bits =
                         if vma.flags.contains(VmaFlags::WRITE) { Pte::WRITABLE } else { 0 };
-                    self.install(vma, addr, slot, page, bits | write_bits);
+                    self.install(addr, slot, page, bits | write_bits);
                 } else if write {
                     let copy = self.private_page(vma, addr)?;
                     hal::phys::copy(copy.pfn(), page.pfn());
-                    self.install(vma, addr, slot, copy, bits | written(vma));
+                    self.install(addr, slot, copy, bits | written(vma));
                 } else {
-                    self.install(vma, addr, slot, page, bits);
+                    self.install(addr, slot, page, bits);
                 }
                 Ok(())
             }
@@ -394,7 +396,7 @@ impl Mm {
             {
                 let shared_write = vma.shared() && vma.flags.contains(VmaFlags::WRITE);
                 let writable = if shared_write { Pte::WRITABLE } else { 0 };
-                self.install(vma, at, slot, page, (bits | writable) & !Pte::ACCESSED);
+                self.install(at, slot, page, (bits | writable) & !Pte::ACCESSED);
             }
         }
     }
@@ -441,7 +443,7 @@ impl Mm {
         match table::state(old) {
             State::Special(pfn) if pfn == zero_page() => {
                 hal::phys::zero(copy.pfn());
-                self.replace(vma, addr, slot, old, copy, bits);
+                self.replace(addr, slot, old, copy, bits);
             }
             State::Page(pfn) => {
                 // Held while it is copied: another thread may unmap it meanwhile. Taken under the
@@ -458,11 +460,11 @@ impl Mm {
                 why.cow = true;
                 copy.frame().set_why(why);
                 hal::phys::copy(copy.pfn(), source.pfn());
-                self.replace(vma, addr, slot, old, copy, bits);
+                self.replace(addr, slot, old, copy, bits);
             }
             State::Special(pfn) => {
                 hal::phys::copy(copy.pfn(), pfn);
-                self.replace(vma, addr, slot, old, copy, bits);
+                self.replace(addr, slot, old, copy, bits);
             }
             State::Empty | State::Migrating(_) => {}
         }
@@ -471,16 +473,16 @@ impl Mm {
 
     /// Replaces `old` by `page` if it is still there (the hardware's bits aside). Other threads
     /// must not go on reading the old page: they are flushed before it can be reused.
-    fn replace(&self, vma: &Vma, addr: u64, slot: Slot, old: Pte, page: Page, bits: u64) {
+    fn replace(&self, addr: u64, slot: Slot, old: Pte, page: Page, bits: u64) {
         let lock = self.pt_lock(addr);
         let now = slot.load();
         if now.frame() != old.frame() || table::state(now) != table::state(old) {
             return;
         }
         page.frame().add_map();
-        self.count_mapped(page.pfn(), vma.shared(), 1);
+        self.count_mapped(page.pfn(), 1);
         let was = slot.swap(Pte::new(page.into_raw(), bits));
-        let gone = self.release(was, false);
+        let gone = self.release(was);
         drop(lock);
         tlb::shootdown(self, addr, addr + PAGE, false);
         drop(gone);

@@ -146,7 +146,7 @@ impl Mm {
                     return false;
                 };
                 frame(pfn).add_map();
-                child.count_mapped(page.into_raw(), false, 1);
+                child.count_mapped(page.into_raw(), 1);
                 target.store(entry);
                 true
             });

@@ -80,9 +80,8 @@ pub struct Mm {
     /// Tasks that use it; with the last one everything is unmapped.
     users: AtomicU32,
     anon: PagesByNode,
+    /// Mapped pages of objects.
     shared: AtomicI64,
-    /// Private mappings of object pages.
-    file: AtomicI64,
     /// Huge pages of the pool, in frames: no part of the resident size.
     hugetlb: AtomicI64,
     /// Pages of all areas.
@@ -130,7 +129,6 @@ impl Mm {
             users: AtomicU32::new(1),
             anon: PagesByNode::new(),
             shared: AtomicI64::new(0),
-            file: AtomicI64::new(0),
             hugetlb: AtomicI64::new(0),
             total: AtomicI64::new(0),
             data: AtomicI64::new(0),
@@ -216,10 +214,10 @@ impl Mm {
         self.family.members.lock().remove(&self.id);
     }
 
-    /// Resident pages: private, shared, of private file mappings.
-    pub fn rss(&self) -> (u64, u64, u64) {
-        let get = |c: &AtomicI64| c.load(Ordering::Relaxed).max(0) as u64;
-        (self.anon.sum().max(0) as u64, get(&self.shared), get(&self.file))
+    /// Resident pages: private, and objects'.
+    pub fn rss(&self) -> (u64, u64) {
+        let shared = self.shared.load(Ordering::Relaxed);
+        (self.anon.sum().max(0) as u64, shared.max(0) as u64)
     }
 
     /// Mapped huge pages of the pool, in pages of 4 KiB.
@@ -235,7 +233,7 @@ impl Mm {
 
     /// Counts pages of a kind of frame as mapped (or unmapped).
     #[inline(always)]
-    pub fn count_mapped(&self, pfn: Pfn, in_shared_area: bool, n: i64) {
+    pub fn count_mapped(&self, pfn: Pfn, n: i64) {
         let kind = frame(pfn).kind();
         if kind == Kind::Anon {
             return self.count_private(frame(pfn).node(), n as i32);
@@ -244,8 +242,7 @@ impl Mm {
             return self.count_huge(n);
         }
         debug_assert!(kind != Kind::AnonHuge);
-        let counter = if in_shared_area { &self.shared } else { &self.file };
-        counter.fetch_add(n, Ordering::Relaxed);
+        self.shared.fetch_add(n, Ordering::Relaxed);
     }
 
     #[cold]
@@ -277,8 +274,8 @@ impl Mm {
 
     /// Notes the highest resident size (called where it was counted up in bulk or rarely).
     pub fn note_peak(&self) {
-        let (a, s, f) = self.rss();
-        self.peak_rss.fetch_max((a + s + f) as i64, Ordering::Relaxed);
+        let (anon, shared) = self.rss();
+        self.peak_rss.fetch_max((anon + shared) as i64, Ordering::Relaxed);
         self.peak_total.fetch_max(self.total.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
@@ -320,7 +317,7 @@ impl Mm {
     /// Takes a mapped page's reference out of an entry that was just cleared: notes what the
     /// hardware noted, and gives the reference back for freeing after the flush.
     #[inline(always)]
-    pub fn release(&self, pte: Pte, shared_area: bool) -> Option<Taken> {
+    pub fn release(&self, pte: Pte) -> Option<Taken> {
         if table::is_huge(pte) {
             return self.release_huge(pte);
         }
@@ -333,13 +330,13 @@ impl Mm {
                 if pte.has(Pte::ACCESSED) {
                     meta.set(flag::REFERENCED);
                 }
-                self.count_mapped(pfn, shared_area, -1);
+                self.count_mapped(pfn, -1);
                 meta.remove_map();
                 Some(Taken(pfn))
             }
             State::Migrating(pfn) => {
                 // The migration took the entry's reference over; it will find the entry gone.
-                self.count_mapped(pfn, shared_area, -1);
+                self.count_mapped(pfn, -1);
                 None
             }
             State::Empty | State::Special(_) => None,
@@ -402,8 +399,7 @@ impl Mm {
                     }
                     let pte = slot.swap(Pte::EMPTY);
                     known |= pte.present();
-                    let shared = frame_is_shared(pte);
-                    if let Some(page) = self.release(pte, shared) {
+                    if let Some(page) = self.release(pte) {
                         pages.add(page.into_raw());
                     }
                 }
@@ -503,14 +499,6 @@ impl Drop for Taken {
     }
 }
 
-/// True when a private page cannot be meant: the frame is an object's.
-fn frame_is_shared(pte: Pte) -> bool {
-    match table::state(pte) {
-        State::Page(pfn) | State::Migrating(pfn) => frame(pfn).kind().is_shared(),
-        _ => false,
-    }
-}
-
 impl Mapper for Mm {
     fn unmap_object(&self, object: &MemObject, start: u64, end: u64, even_copies: bool) {
         let vmas = self.vmas.read();
@@ -572,8 +560,7 @@ impl Mm {
                         return false;
                     }
                     let pte = slot.swap(Pte::EMPTY);
-                    let shared = frame_is_shared(pte);
-                    if let Some(page) = self.release(pte, shared) {
+                    if let Some(page) = self.release(pte) {
                         pages.add(page.into_raw());
                         any = true;
                     }

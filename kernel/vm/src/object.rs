@@ -100,6 +100,13 @@ pub fn next_number() -> u64 {
     NEXT_NUMBER.fetch_add(1, Ordering::Relaxed)
 }
 
+/// Takes a page out of its object: from now on nobody maps it who has found it before.
+fn take_out(pages: &mut BTreeMap<u64, Page>, index: u64) -> Option<Page> {
+    let page = pages.remove(&index)?;
+    page.frame().set_owner(0, 0);
+    Some(page)
+}
+
 impl MemObject {
     /// An empty object, whose pages are promised one by one as they are made. ENOMEM.
     pub fn new(kind: ObjectKind) -> Result<Arc<Self>> {
@@ -408,7 +415,7 @@ impl MemObject {
                     let reserved = |page: &Page| page.frame().has(flag::RESERVED);
                     if pages.get(&index).is_some_and(reserved) {
                         self.part(&pages, index, true);
-                        *slot = pages.remove(&index);
+                        *slot = take_out(&mut pages, index);
                     }
                 }
             }
@@ -432,7 +439,7 @@ impl MemObject {
                     let Some((&index, _)) = pages.range(start..end).next() else { break };
                     let begin = index & !(FRAMES - 1);
                     self.part(&pages, index, start <= begin && begin.saturating_add(FRAMES) <= end);
-                    *slot = pages.remove(&index);
+                    *slot = take_out(&mut pages, index);
                     first = if taken == 0 { index } else { first };
                     last = index + 1;
                 }

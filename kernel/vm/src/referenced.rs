@@ -39,7 +39,7 @@ impl Mm {
 
     /// The highest resident size begins anew with the present one.
     pub fn forget_peak(&self) {
-        let (anon, shared, file) = self.rss();
-        self.peak_rss.store((anon + shared + file) as i64, Ordering::Relaxed);
+        let (anon, shared) = self.rss();
+        self.peak_rss.store((anon + shared) as i64, Ordering::Relaxed);
     }
 }

@@ -116,8 +116,8 @@ pub fn oom_score(who: &Who, out: &mut Text) -> Result<()> {
     let total: i64 = crate::proc::memory::managed_frames().max(1) as i64;
     let adjust = i64::from(process.oom_score_adj.load(Ordering::Relaxed));
     let used = who.mm()?.map_or(0, |mm| {
-        let (anon, shared, file) = mm.rss();
-        (anon + shared + file) as i64 + mm.tables.load(Ordering::Relaxed)
+        let (anon, shared) = mm.rss();
+        (anon + shared) as i64 + mm.tables.load(Ordering::Relaxed)
     });
     let points = used + adjust * total / 1000;
     let score = if adjust == -1000 { 0 } else { ((1000 + points * 1000 / total) * 2 / 3).max(0) };

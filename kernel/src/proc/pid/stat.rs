@@ -89,8 +89,8 @@ impl Fields {
 fn memory_fields(mm: Option<&Arc<Mm>>, process: &Process, open: bool, out: &mut Fields) {
     let layout = mm.map(|mm| mm.layout.lock().clone()).unwrap_or_default();
     let (size, rss) = mm.map_or((0, 0), |mm| {
-        let (anon, shared, file) = mm.rss();
-        (mm.total.load(Ordering::Relaxed).max(0) as u64 * PAGE, anon + shared + file)
+        let (anon, shared) = mm.rss();
+        (mm.total.load(Ordering::Relaxed).max(0) as u64 * PAGE, anon + shared)
     });
     out.push(size); // 23
     out.push(rss);
@@ -217,10 +217,10 @@ pub fn statm(who: &Who, out: &mut Text) -> Result<()> {
         None => [0; 7],
         Some(mm) => {
             let sizes = Sizes::of(&mm);
-            let (anon, shared, file) = mm.rss();
+            let (anon, shared) = mm.rss();
             let total = mm.total.load(Ordering::Relaxed).max(0) as u64;
             let data = sizes.data + sizes.stack;
-            [total, anon + shared + file, shared + file, sizes.text, 0, data, 0]
+            [total, anon + shared, shared, sizes.text, 0, data, 0]
         }
     };
     let words: Vec<String> = line.iter().map(u64::to_string).collect();

@@ -77,7 +77,7 @@ fn identity(who: &Who, process: &Process, task: Option<&TaskRef>, out: &mut Text
 fn memory(mm: &Mm, out: &mut Text) {
     mm.note_peak();
     let get = |c: &AtomicI64| kib(c.load(Ordering::Relaxed).max(0) as u64);
-    let (anon, shared, file) = mm.rss();
+    let (anon, shared) = mm.rss();
     let sizes = Sizes::of(mm);
     for (name, value) in [
         ("VmPeak", get(&mm.peak_total)),
@@ -85,11 +85,11 @@ fn memory(mm: &Mm, out: &mut Text) {
         ("VmLck", get(&mm.locked)),
         ("VmPin", 0),
         ("VmHWM", get(&mm.peak_rss)),
-        ("VmRSS", kib(anon + shared + file)),
+        ("VmRSS", kib(anon + shared)),
         ("RssAnon", kib(anon)),
         // Files live in memory here: their pages are shared memory, as tmpfs's are on Linux.
         ("RssFile", 0),
-        ("RssShmem", kib(shared + file)),
+        ("RssShmem", kib(shared)),
         ("VmData", kib(sizes.data)),
         ("VmStk", kib(sizes.stack)),
         ("VmExe", kib(sizes.text)),

@@ -143,7 +143,7 @@ impl Mm {
             return drop(page);
         }
         page.frame().add_map();
-        self.count_mapped(page.pfn(), false, 1);
+        self.count_mapped(page.pfn(), 1);
         slot.store(Pte::new(page.into_raw(), bits));
     }
 
@@ -220,9 +220,9 @@ impl Mm {
                 return;
             }
             new.frame().add_map();
-            self.count_mapped(new.pfn(), false, 1);
+            self.count_mapped(new.pfn(), 1);
             let was = slot.swap(Pte::new(new.into_raw(), bits));
-            self.release(was, false)
+            self.release(was)
         };
         tlb::shootdown(self, addr, addr + PAGE, false);
         drop(gone);

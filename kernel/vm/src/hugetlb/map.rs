@@ -80,7 +80,7 @@ impl Mm {
                 protected.1 = protected.1.max(addr + HUGE);
             }
             page.frame().add_map();
-            child.count_mapped(page.into_raw(), false, 1);
+            child.count_mapped(page.into_raw(), 1);
             target.store(was.without(Pte::WRITABLE));
             true
         });

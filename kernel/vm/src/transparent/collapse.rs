@@ -188,7 +188,7 @@ impl Mm {
                 continue;
             };
             hal::phys::copy(to, from);
-            self.count_mapped(from, false, -1);
+            self.count_mapped(from, -1);
             frame(from).remove_map();
             drop(Page::from_raw(from));
         }

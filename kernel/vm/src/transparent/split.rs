@@ -131,7 +131,7 @@ impl Mm {
                     let part = Pfn::new(head.raw() + i);
                     // Nobody can write to it at present.
                     if hal::phys::is_zero(part) {
-                        self.count_mapped(part, false, -1);
+                        self.count_mapped(part, -1);
                         frame(part).remove_map();
                         Slot::of(table, i as usize).store(zero);
                         zeroes[i as usize / 64] |= 1 << (i % 64);

@@ -22,6 +22,7 @@ pub const TESTS: &[Test] = tests![
     reading_a_hole_through_a_mapping_gives_zeroes,
     a_write_from_a_mapping_of_the_same_file_works,
     fallocate_reserves_and_punches,
+    holes_punched_while_threads_fault_leave_one_memory,
     fallocate_of_who_is_killed_gives_back_what_it_has,
     the_mapping_is_named_in_maps,
 ];
@@ -234,6 +235,34 @@ fn fallocate_reserves_and_punches() {
     sys!(libc::SYS_fallocate, fd, punch, 6 * PAGE, 1usize << 60).unwrap();
     verify_zero(at + 6 * PAGE, 2);
     assert_ne!(get64(at + 5 * PAGE), 0);
+}
+
+fn holes_punched_while_threads_fault_leave_one_memory() {
+    const PAGES: usize = 16;
+    let fd = memfd(PAGES);
+    let ends = std::sync::atomic::AtomicBool::new(false);
+    let ended = || ends.load(std::sync::atomic::Ordering::Relaxed);
+    let at = map_file(fd, PAGES, libc::MAP_SHARED);
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            scope.spawn(move || {
+                while !ended() {
+                    (0..PAGES).for_each(|page| put(at + page * PAGE + thread, 1));
+                }
+                // What is written now is in the file.
+                (0..PAGES).for_each(|page| put(at + page * PAGE + thread, 7));
+            });
+        }
+        let punch = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        for round in 0..400 {
+            let page = round % PAGES;
+            sys!(libc::SYS_fallocate, fd, punch, page * PAGE, PAGE).unwrap();
+        }
+        ends.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    for page in 0..PAGES {
+        assert_eq!(pread(fd, page * PAGE, 3), [7; 3], "page {page}");
+    }
 }
 
 fn the_mapping_is_named_in_maps() {
