@@ -32,6 +32,8 @@ const ANYWHERE: &[(&str, &[&str])] = &[
     ("mm", &["two-socket"]),
     ("task", &["two-socket"]),
     ("fs", &["one-node", "two-socket"]),
+    ("net", &["two-socket", "ring-4"]),
+    ("thp", &["two-socket", "ring-4", "memoryless"]),
     ("placement", &["two-socket", "ring-4", "memoryless", "cxl"]),
     ("affinity", &["two-socket", "ring-4", "memoryless"]),
     ("sched", &["two-socket", "ring-4", "memoryless"]),
