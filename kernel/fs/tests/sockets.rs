@@ -235,7 +235,7 @@ fn files_travel_with_their_bytes() {
     let (a, b) = pair(STREAM);
     let (r, w) = Pipe::pair(0).unwrap();
     put(&a, b"before").unwrap();
-    send(&a, b"with", Control { files: vec![w], creds: None }, 0).unwrap();
+    send(&a, b"with", Control { files: vec![w], ..Control::default() }, 0).unwrap();
     put(&a, b"after").unwrap();
     let (data, mut got) = receive(&b, 100, 0).unwrap();
     assert_eq!(data, b"beforewith");
@@ -250,7 +250,7 @@ fn files_travel_with_their_bytes() {
     // Without room for them they are closed, and the flag tells.
     let w = table.get(0).unwrap();
     table.close(0).unwrap();
-    send(&a, b"x", Control { files: vec![w], creds: None }, 0).unwrap();
+    send(&a, b"x", Control { files: vec![w], ..Control::default() }, 0).unwrap();
     let (_, mut got) = receive(&b, 9, 0).unwrap();
     assert_eq!(cmsg::build(&mut got, &table, 100, 0, false), []);
     assert_eq!(got.flags & msg::CTRUNC, msg::CTRUNC);
@@ -258,7 +258,7 @@ fn files_travel_with_their_bytes() {
     assert_eq!(get(&r, 1).unwrap(), b"", "the writing end is closed");
     // Closing a socket closes what is in flight to it.
     let (r, w) = Pipe::pair(0).unwrap();
-    send(&a, b"x", Control { files: vec![w], creds: None }, 0).unwrap();
+    send(&a, b"x", Control { files: vec![w], ..Control::default() }, 0).unwrap();
     drop(b);
     assert_eq!(get(&r, 1).unwrap(), b"");
 }
@@ -298,7 +298,7 @@ fn credentials_are_told_to_those_who_ask() {
     socket::of(&b).unwrap().set_option(1, 16, &1u32.to_le_bytes()).unwrap();
     put(&a, b"one").unwrap();
     let claimed = Ucred { pid: 4, uid: 5, gid: 6 };
-    send(&a, b"two", Control { files: vec![], creds: Some(claimed) }, 0).unwrap();
+    send(&a, b"two", Control { creds: Some(claimed), ..Control::default() }, 0).unwrap();
     let (data, got) = receive(&b, 99, 0).unwrap();
     assert_eq!((data, got.creds.unwrap().pid), (b"one".to_vec(), std::process::id()));
     assert_eq!(receive(&b, 99, 0).unwrap().1.creds, Some(claimed));
