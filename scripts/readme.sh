@@ -45,7 +45,7 @@ C
 printf '#!/bin/sh\necho prog "$@"\ncat data.txt\n' >prog
 echo hello >data.txt
 echo 'print("report")' >report.py
-echo 'int main(void) { return 0; }' >prog.c
+printf '#include <stdio.h>\nint main(void) { puts("made"); return 0; }\n' >prog.c
 mkdir suite
 printf '#!/bin/sh\ntest "$(nproc)" -gt 1\n' >suite/has_cpus
 chmod +x prog suite/has_cpus
@@ -57,6 +57,8 @@ wanted() {
     *"numactl --membind=1 ./prog"*) echo '^hello$' ;;
     *report.py*) echo '^report$' ;;
     *"perl -MPOSIX"*) echo '^7$' ;;
+    *gcc*) echo '^made$' ;;
+    *redis-cli*) echo '^"?b"?$' ;;
     *"numactl --hardware"*) echo '^available: 3 nodes' ;;
     *--placement*) echo '^all +[0-9]' ;;
     *--flame*) echo '%.* hot ' ;;
@@ -90,7 +92,8 @@ while IFS= read -r line <&3; do
     esac
     text=$(echo "$line" | sed "s/explain CODE/explain 125/; s/PROGRAM ARGS\.\.\./.\/program/; s/PROGRAM/.\/program/
         s/ DIR / suite /; s/--ops [0-9]*/--ops 300/; s/test mm/test mm --topology two-socket --filter break/")
-    if eval "$text" >out.txt 2>&1 </dev/null && grep -Eq -- "$(wanted "$line")" out.txt; then
+    # In a shell of its own: what is no command at all ends it.
+    if (eval "$text") >out.txt 2>&1 </dev/null && grep -Eq -- "$(wanted "$line")" out.txt; then
         passed=$((passed + 1))
         echo "ok $text"
     else
