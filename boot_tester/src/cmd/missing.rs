@@ -250,7 +250,7 @@ mod tests {
     fn each_kind_has_a_line_with_what_to_do() {
         let record = "syscall 101 strace\nsocket 2 redis\npath /usr/lib/x/a.so java\n\
                       path /usr/lib/x/none.so java\npath /etc/ld.so.cache java\n\
-                      path /sys/class/net numactl\npath /sys/devices/system/cpu/cpu0/none x\n\
+                      path /sys/fs/fuse numactl\npath /sys/devices/system/cpu/cpu0/none x\n\
                       path /bin/iconv gdb\npath /usr/bin/iconv gdb\n\
                       path /dev/fuse sshfs\npath /dev/shm/x y\n";
         let on_host = |path: &Path| !path.ends_with("none.so");
@@ -259,7 +259,7 @@ mod tests {
             [
                 "proxima: files that were looked for and are on this machine: /usr/lib/x/a.so, \
                  /usr/bin/iconv; bring them with --with /usr/lib/x/a.so",
-                "proxima: files that Linux has and Proxima has not: /sys/class/net (asked for by \
+                "proxima: files that Linux has and Proxima has not: /sys/fs/fuse (asked for by \
                  numactl), /dev/fuse (asked for by sshfs)",
                 "proxima: sockets that Proxima does not have: AF_INET (asked for by redis)",
                 "proxima: system calls that Proxima does not have: ptrace (asked for by strace)",
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn what_linux_has_is_known_by_its_pattern() {
         assert!(linux_has("/sys/devices/system/cpu/cpu12/hotplug/state"));
-        assert!(linux_has("/proc/self/autogroup") && linux_has("/sys/bus/pci/devices/"));
+        assert!(linux_has("/proc/self/autogroup") && linux_has("/sys/bus/pci/drivers/"));
         assert!(!linux_has("/sys/devices/system/cpu/cpu0/cpu_capacity"));
         assert_eq!(pattern("/sys/bus/pci/devices/0000:00:1f.2/x10y"), "/sys/bus/pci/devices/#/x#y");
     }

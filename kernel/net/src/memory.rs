@@ -1,6 +1,8 @@
 //! Memory of socket queues: pages of the node of whoever will read them, and how many there are.
 //!
-//! All queues together may have so many pages (net.ipv4.tcp_mem); the count is spread over the CPUs.
+//! All queues of a kind together may have so many pages (net.ipv4.tcp_mem, udp_mem); the counts are
+//! spread over the CPUs. A stream's empty queue gets a page in any case, so that who fills the others
+//! does not stop everybody.
 
 use crate::spread::Spread;
 use abi::{Errno, PAGE_SIZE, Result};
@@ -12,11 +14,50 @@ use numa::NodeId;
 /// Pages by which a CPU's own count may differ from what all know.
 const BATCH: i64 = 64;
 
-static OWN: Spread = Spread::new();
-static TOTAL: AtomicI64 = AtomicI64::new(0);
+/// With which queues memory is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pool {
+    #[default]
+    Streams,
+    /// Datagrams, and netlink's answers.
+    Messages,
+}
+
+struct Count {
+    own: Spread,
+    total: AtomicI64,
+}
+
+impl Count {
+    const fn new() -> Self {
+        Self { own: Spread::new(), total: AtomicI64::new(0) }
+    }
+    fn add(&self, change: i64) {
+        self.own.add_within(change, BATCH, &self.total);
+    }
+}
+
+static COUNTS: [Count; 2] = [Count::new(), Count::new()];
 static LIMIT: AtomicUsize = AtomicUsize::new(i64::MAX as usize);
 
-/// Sets how many pages queues may have, from the machine's memory in pages: three thirty-seconds.
+impl Pool {
+    fn count(self) -> &'static Count {
+        &COUNTS[self as usize]
+    }
+
+    /// True when its queues have all that they may have, but for what CPUs have counted alone.
+    pub fn is_full(self) -> bool {
+        self.count().total.load(Relaxed) >= limit() as i64
+    }
+
+    /// Pages that its queues have.
+    pub fn used(self) -> usize {
+        let count = self.count();
+        (count.total.load(Relaxed) + count.own.sum()).max(0) as usize
+    }
+}
+
+/// Sets how many pages the queues of a kind may have, from the machine's memory in pages: three thirty-seconds.
 pub fn set_memory(pages: u64) {
     LIMIT.store(limit_of(pages), Relaxed);
 }
@@ -25,18 +66,30 @@ fn limit_of(pages: u64) -> usize {
     (pages / 32 * 3) as usize
 }
 
-/// Pages that queues may have.
+/// Pages that the queues of a kind may have.
 pub fn limit() -> usize {
     LIMIT.load(Relaxed)
 }
 
-/// Pages that queues have.
-pub fn used() -> usize {
-    (TOTAL.load(Relaxed) + OWN.sum()).max(0) as usize
+/// Memory of the heap that a queue of messages has, counted in pages until it is dropped.
+pub struct Charge(i64);
+
+impl Charge {
+    /// Counts `bytes`. ENOBUFS when the queues have too many.
+    pub fn new(bytes: usize) -> Result<Self> {
+        if Pool::Messages.is_full() {
+            return Err(Errno::ENOBUFS);
+        }
+        let pages = bytes.div_ceil(PAGE_SIZE).max(1) as i64;
+        Pool::Messages.count().add(pages);
+        Ok(Self(pages))
+    }
 }
 
-fn count(change: i64) {
-    OWN.add_within(change, BATCH, &TOTAL);
+impl Drop for Charge {
+    fn drop(&mut self) {
+        Pool::Messages.count().add(-self.0);
+    }
 }
 
 /// The node of the running CPU: of who reads, when that is who runs.
@@ -51,15 +104,18 @@ const MAX_ORDER: u32 = 4;
 pub struct Block {
     first: Pfn,
     order: u32,
+    pool: Pool,
 }
 
 impl Block {
     /// Pages of `node` for up to `wanted` bytes: as many as stand side by side there, or one of the
-    /// next node that has some. ENOBUFS when the queues have too many, ENOMEM.
-    pub fn new(node: NodeId, wanted: usize) -> Result<Self> {
-        if TOTAL.load(Relaxed) >= limit() as i64 {
-            return Err(Errno::ENOBUFS);
-        }
+    /// next node that has some. ENOBUFS when the queues of `pool` have too many, ENOMEM.
+    pub fn new(node: NodeId, wanted: usize, pool: Pool) -> Result<Self> {
+        if pool.is_full() { Err(Errno::ENOBUFS) } else { Self::anyway(node, wanted, pool) }
+    }
+
+    /// The same, however many the queues have.
+    pub fn anyway(node: NodeId, wanted: usize, pool: Pool) -> Result<Self> {
         let order = (wanted / PAGE_SIZE).max(1).ilog2().min(MAX_ORDER);
         let (first, order) = match frames::alloc(node, order, Kind::Kernel, Usage::User) {
             Some(first) => (first, order),
@@ -69,8 +125,8 @@ impl Block {
                 (nodes.find_map(one).ok_or(Errno::ENOMEM)?, 0)
             }
         };
-        count(1 << order);
-        Ok(Self { first, order })
+        pool.count().add(1 << order);
+        Ok(Self { first, order, pool })
     }
 
     /// The node that it is on.
@@ -103,7 +159,7 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        count(-(1 << self.order));
+        self.pool.count().add(-(1 << self.order));
         frames::free(self.first);
     }
 }

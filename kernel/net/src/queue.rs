@@ -1,6 +1,6 @@
 //! Bytes of a stream on their way: pages that are filled at one end and emptied at the other.
 
-use crate::memory::Block;
+use crate::memory::{Block, Pool};
 use abi::{PAGE_SIZE, Result};
 use alloc::collections::VecDeque;
 use frames::fallible::Grow;
@@ -20,12 +20,13 @@ pub struct Queue {
     len: usize,
     /// A page that was emptied, for the next one that is needed on its node.
     spare: Option<Block>,
+    pool: Pool,
 }
 
 impl Queue {
     /// An empty queue, which has no memory.
-    pub const fn new() -> Self {
-        Self { pieces: VecDeque::new(), len: 0, spare: None }
+    pub const fn new(pool: Pool) -> Self {
+        Self { pieces: VecDeque::new(), len: 0, spare: None, pool }
     }
 
     /// Bytes in it.
@@ -43,7 +44,11 @@ impl Queue {
         self.pieces.room_for(1)?;
         match self.spare.take() {
             Some(block) if block.node() == node && block.size() >= wanted => Ok(block),
-            _ => Block::new(node, wanted),
+            // Each stream goes on, be it page by page.
+            _ if self.pieces.is_empty() && self.pool == Pool::Streams && self.pool.is_full() => {
+                Block::anyway(node, 1, self.pool)
+            }
+            _ => Block::new(node, wanted, self.pool),
         }
     }
 
@@ -162,7 +167,7 @@ impl Queue {
 
     /// Drops everything, with its memory.
     pub fn clear(&mut self) {
-        *self = Self::new();
+        *self = Self::new(self.pool);
     }
 
     /// The node of the page that was filled last.
@@ -184,7 +189,7 @@ mod tests {
     #[test]
     fn an_empty_queue_keeps_one_page_and_a_cleared_one_none() {
         memory::for_tests();
-        let mut queue = Queue::new();
+        let mut queue = Queue::new(Pool::Streams);
         let data = vec![7; 3 * PAGE_SIZE + 5];
         assert_eq!(
             queue.fill(&mut KernelSource(&data), usize::MAX, memory::here()),
@@ -202,7 +207,7 @@ mod tests {
         #[test]
         fn bytes_leave_as_they_came(steps in proptest::collection::vec((0usize..9000, 0usize..9000, 0u8..3), 1..40)) {
             memory::for_tests();
-            let (mut queue, mut model) = (Queue::new(), Model::new());
+            let (mut queue, mut model) = (Queue::new(Pool::Streams), Model::new());
             let mut next = 0u8;
             for (put, take, how) in steps {
                 let data: Vec<u8> = (0..put).map(|_| { next = next.wrapping_add(1); next }).collect();

@@ -1,7 +1,8 @@
 //! The tables of /proc/net, in Linux 6.12's forms.
 
 use crate::address::{Endpoint, octets};
-use crate::{device, memory, netlink, tcp, udp};
+use crate::memory::Pool;
+use crate::{device, netlink, tcp, udp};
 use abi::Result;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -243,8 +244,9 @@ fn sockstat(out: &mut Text) -> Result<()> {
     let (streams6, _, _) = counts(true)?;
     out.put(format_args!("sockets: used {}\n", fs::socket::count()));
     out.put(format_args!("TCP: inuse {streams} orphan 0 tw {waiting} "));
-    out.put(format_args!("alloc {} mem {}\n", streams + streams6, memory::used()));
-    out.put(format_args!("UDP: inuse {datagrams} mem 0\nUDPLITE: inuse 0\nRAW: inuse 0\n"));
+    out.put(format_args!("alloc {} mem {}\n", streams + streams6, Pool::Streams.used()));
+    let used = Pool::Messages.used();
+    out.put(format_args!("UDP: inuse {datagrams} mem {used}\nUDPLITE: inuse 0\nRAW: inuse 0\n"));
     out.bytes(b"FRAG: inuse 0 memory 0\n");
     Ok(())
 }

@@ -95,6 +95,12 @@ struct State {
     orphan: Option<Port>,
 }
 
+impl State {
+    fn is_with(&self, other: &TcpSocket) -> bool {
+        matches!(&self.phase, Phase::Connected(peer) if core::ptr::eq(peer.as_ptr(), other))
+    }
+}
+
 /// A port that a socket has.
 #[derive(Clone, Copy)]
 struct Port {
@@ -146,7 +152,7 @@ impl TcpSocket {
             core,
             state: SpinLock::new(State::default()),
             flags: AtomicU32::new(0),
-            inbox: Mutex::new(Queue::new()),
+            inbox: Mutex::new(Queue::new(crate::memory::Pool::Streams)),
             held: AtomicUsize::new(0),
             low_water: AtomicUsize::new(1),
             starved: AtomicBool::new(false),
@@ -178,6 +184,11 @@ impl TcpSocket {
             Phase::Connected(peer) => peer.upgrade(),
             _ => None,
         }
+    }
+
+    /// True while `other` is the other end: not any more when this one has been connected anew.
+    fn is_with(&self, other: &Self) -> bool {
+        self.state.lock().is_with(other)
     }
 
     /// Bytes that may wait in the inbox and count as received: half of SO_RCVBUF, as Linux has it.

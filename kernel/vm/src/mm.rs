@@ -398,7 +398,8 @@ impl Mm {
                         return false;
                     }
                     let pte = slot.swap(Pte::EMPTY);
-                    known |= pte.present();
+                    // Who puts migration entries in flushes once for all of them, perhaps later.
+                    known |= pte.present() || matches!(table::state(pte), State::Migrating(_));
                     if let Some(page) = self.release(pte) {
                         pages.add(page.into_raw());
                     }

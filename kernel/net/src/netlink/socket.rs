@@ -3,6 +3,7 @@
 use super::message::{HEADER, Header, NLMSG_DONE, NLMSG_ERROR, RTM_BASE, Writer, flag};
 use super::{AF_NETLINK, route};
 use crate::common::Core;
+use crate::memory::Charge;
 use crate::options::{BUFFER_MAX, SOL_SOCKET, so, word};
 use abi::raw::ioctl::FIONREAD;
 use abi::{Errno, Result};
@@ -53,7 +54,7 @@ pub struct NetlinkSocket {
 
 #[derive(Default)]
 struct Inbox {
-    messages: VecDeque<Vec<u8>>,
+    messages: VecDeque<(Vec<u8>, Charge)>,
     used: usize,
 }
 
@@ -125,7 +126,10 @@ impl NetlinkSocket {
         let room = self.core.receive_room.load(Relaxed);
         let mut inbox = self.inbox.lock();
         let cost = message.len() + OVERHEAD;
-        if inbox.used > room || inbox.messages.try_push_back(message).is_err() {
+        let charged = Charge::new(cost).map(|charge| (message, charge));
+        let is_full = inbox.used > room;
+        let queued = |charged| inbox.messages.try_push_back(charged);
+        if is_full || charged.and_then(queued).is_err() {
             drop(inbox);
             if !self.has(NO_ENOBUFS) {
                 self.core.fail(Errno::ENOBUFS);
@@ -248,7 +252,7 @@ impl FileOps for NetlinkSocket {
         if cmd != FIONREAD {
             return Err(Errno::ENOTTY);
         }
-        let first = self.inbox.lock().messages.front().map_or(0, Vec::len);
+        let first = self.inbox.lock().messages.front().map_or(0, |(message, _)| message.len());
         hal::user::write(hal::VirtAddr::new(arg), &(first as i32))?;
         Ok(0)
     }
@@ -339,7 +343,7 @@ impl SocketOps for NetlinkSocket {
         loop {
             self.core.take_error()?;
             let mut inbox = self.inbox.lock();
-            if let Some(first) = inbox.messages.front() {
+            if let Some((first, _)) = inbox.messages.front() {
                 let full = first.len();
                 let take = full.min(dst.room());
                 let copied = if take == 0 { 0 } else { dst.put(&first[..take])? };

@@ -20,6 +20,8 @@ enum Answer {
     Full,
     /// There is no listener (any more).
     Nobody,
+    /// Who asks does not want the connection any more.
+    Left,
 }
 
 /// The listener that answers to an address; of several that share the port, the `pick`th.
@@ -163,7 +165,7 @@ impl TcpSocket {
             }
         };
         match self.offer(listener, &server) {
-            Answer::Welcome => return Ok(()),
+            Answer::Welcome | Answer::Left => return Ok(()),
             Answer::Full => {
                 self.state.lock().phase = Phase::Waiting(Arc::downgrade(listener));
                 let mut state = listener.state.lock();
@@ -232,7 +234,23 @@ impl TcpSocket {
     /// Puts the server's end into the backlog. This end is connected from before that on, since the
     /// server's may be accepted and closed at once.
     fn offer(&self, listener: &Arc<Self>, server: &Arc<Self>) -> Answer {
-        self.state.lock().phase = Phase::Connected(Arc::downgrade(server));
+        let wanted = {
+            let mut state = self.state.lock();
+            // It may have been closed, dissolved or connected by another thread.
+            let waits = matches!(state.phase, Phase::Closed | Phase::Waiting(_));
+            let wanted = waits && state.connecting && !self.has(flag::GONE);
+            if wanted {
+                state.phase = Phase::Connected(Arc::downgrade(server));
+            }
+            wanted
+        };
+        if !wanted {
+            let port = server.state.lock().port.take();
+            if let Some(port) = port {
+                port.release();
+            }
+            return Answer::Left;
+        }
         self.is_connected_now();
         if !self.send_room_set.load(Relaxed) && self.core.send_room.load(Relaxed) == SEND_ROOM {
             self.core.send_room.store(CONNECTED_SEND_ROOM, Relaxed);

@@ -7,9 +7,16 @@ use fs::fasync::Band;
 use fs::socket::Shutdown;
 
 impl TcpSocket {
-    /// The other end sends no more.
-    pub(super) fn finished(&self) {
-        let before = self.set(flag::FIN);
+    /// The other end, `from`, sends no more.
+    pub(super) fn finished(&self, from: &Self) {
+        let before = {
+            // Who is connected anew meanwhile is told nothing of the old connection.
+            let state = self.state.lock();
+            if !state.is_with(from) {
+                return;
+            }
+            self.set(flag::FIN)
+        };
         self.core.wake();
         let both = before & flag::SEND_SHUT != 0;
         self.core.fasync.kill(if both { Band::Hup } else { Band::In });
@@ -17,7 +24,22 @@ impl TcpSocket {
 
     /// The other end has thrown the connection away. What came before can still be read.
     pub(super) fn reset(&self) {
-        let before = self.set(flag::RESET | flag::SEND_SHUT | flag::RECV_SHUT);
+        self.was_reset(self.set(flag::RESET | flag::SEND_SHUT | flag::RECV_SHUT));
+    }
+
+    /// The same, done by the other end `from`.
+    fn reset_by(&self, from: &Self) {
+        let before = {
+            let state = self.state.lock();
+            if !state.is_with(from) {
+                return;
+            }
+            self.set(flag::RESET | flag::SEND_SHUT | flag::RECV_SHUT)
+        };
+        self.was_reset(before);
+    }
+
+    fn was_reset(&self, before: u32) {
         if before & (flag::RESET | flag::GONE) != 0 {
             return;
         }
@@ -58,7 +80,7 @@ impl TcpSocket {
             self.set(flag::FIRST);
         }
         if let Some(peer) = self.peer() {
-            peer.finished();
+            peer.finished(self);
         }
     }
 
@@ -148,7 +170,7 @@ impl TcpSocket {
                         orphan.release();
                     }
                     if let Some(peer) = peer.filter(|_| reset) {
-                        peer.reset();
+                        peer.reset_by(self);
                     }
                     self.core.wake();
                     return;
@@ -163,14 +185,17 @@ impl TcpSocket {
                         port.release()
                     }
                     if let Some(peer) = peer.as_ref().filter(|_| first) {
-                        peer.state.lock().orphan = Some(port);
+                        let mut theirs = peer.state.lock();
+                        if theirs.is_with(self) {
+                            theirs.orphan = Some(port);
+                        }
                     }
                 }
                 if let Some(orphan) = orphan {
                     orphan.retire();
                 }
                 if let Some(peer) = peer.filter(|_| flags & flag::SEND_SHUT == 0) {
-                    peer.finished();
+                    peer.finished(self);
                 }
             }
             phase => {
@@ -201,7 +226,7 @@ impl TcpSocket {
         match old.phase {
             Phase::Connected(peer) if live => {
                 if let Some(peer) = peer.upgrade() {
-                    peer.reset();
+                    peer.reset_by(self);
                 }
                 error = Some(Errno::ECONNRESET);
             }

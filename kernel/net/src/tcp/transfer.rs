@@ -49,7 +49,7 @@ impl TcpSocket {
     fn put(&self, src: &mut dyn Source) -> Result<Sent> {
         let Some(peer) = self.peer() else { return Ok(Sent::Gone) };
         let mut inbox = peer.inbox.lock();
-        if peer.has(flag::GONE) {
+        if peer.has(flag::GONE) || !peer.is_with(self) {
             return Ok(Sent::Gone);
         }
         let limit = peer.window() + self.core.send_room.load(Relaxed);

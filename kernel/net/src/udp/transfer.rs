@@ -5,7 +5,7 @@ use super::{BOUND, Inbox, UdpSocket};
 use crate::address::{AF_INET, Endpoint, Named};
 use crate::common::{Core, seed};
 use crate::device::{self, Reach};
-use crate::memory::{self};
+use crate::memory::{Charge, Pool};
 use crate::queue::Queue;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
@@ -25,7 +25,7 @@ const SHORT: usize = 1024;
 
 /// The bytes of a datagram.
 enum Data {
-    Short(Vec<u8>),
+    Short(Vec<u8>, Charge),
     Pages(Queue),
 }
 
@@ -59,7 +59,7 @@ fn cost(len: usize) -> usize {
 impl Datagram {
     fn len(&self) -> usize {
         match &self.data {
-            Data::Short(bytes) => bytes.len(),
+            Data::Short(bytes, _) => bytes.len(),
             Data::Pages(queue) => queue.len(),
         }
     }
@@ -69,7 +69,7 @@ impl Datagram {
         let room = dst.room().min(self.len());
         match &self.data {
             _ if room == 0 => Ok(0),
-            Data::Short(bytes) => dst.put(&bytes[..room]),
+            Data::Short(bytes, _) => dst.put(&bytes[..room]),
             Data::Pages(queue) => queue.peek(0, dst, room),
         }
     }
@@ -96,13 +96,14 @@ impl UdpSocket {
     fn bytes_for(&self, src: &mut dyn Source) -> Result<Data> {
         let len = src.left();
         if len <= SHORT {
+            let charge = Charge::new(len)?;
             let mut bytes = filled(0, len).map_err(|_| Errno::ENOBUFS)?;
             if len > 0 && src.get(&mut bytes)? < len {
                 return Err(Errno::EFAULT);
             }
-            return Ok(Data::Short(bytes));
+            return Ok(Data::Short(bytes, charge));
         }
-        let mut queue = Queue::new();
+        let mut queue = Queue::new(Pool::Messages);
         let got = queue.fill(src, len, self.core.node()).map_err(|error| match error {
             Errno::ENOMEM => Errno::ENOBUFS,
             other => other,
@@ -110,7 +111,7 @@ impl UdpSocket {
         match (got == len, src.left()) {
             (true, _) => Ok(Data::Pages(queue)),
             // What was not copied cannot be, or there was no page for it.
-            (false, _) if memory::used() >= memory::limit() => Err(Errno::ENOBUFS),
+            (false, _) if Pool::Messages.is_full() => Err(Errno::ENOBUFS),
             _ => Err(Errno::EFAULT),
         }
     }

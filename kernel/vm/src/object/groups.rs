@@ -121,7 +121,7 @@ impl MemObject {
     }
 
     /// Adds those of the pages from `first` on that `page` gives, by their distance; they are
-    /// `missing` at most. ENOMEM, ENOSPC.
+    /// `missing` at most. ENOMEM, ENOSPC; EINVAL when the object has come to end before `first`.
     #[cfg(target_os = "none")]
     pub(crate) fn fill_from(
         &self,
@@ -133,7 +133,12 @@ impl MemObject {
         let mut added = 0;
         let outcome = {
             let mut pages = self.pages.lock();
+            // Who shortens it sets the length first, and takes this lock then.
+            let is_behind = first >= self.len().div_ceil(crate::PAGE);
             (0..FRAMES).try_for_each(|i| {
+                if is_behind {
+                    return Err(abi::Errno::EINVAL);
+                }
                 pages.room_for_one()?;
                 if !pages.contains_key(&(first + i))
                     && let Some(page) = page(i)

@@ -137,7 +137,10 @@ impl MemObject {
                 block.take(i)
             })
         })
-        .map_err(|_| Refusal::NoMemory)?;
+        .map_err(|error| match error {
+            abi::Errno::EINVAL => Refusal::Untouched,
+            _ => Refusal::NoMemory,
+        })?;
         if self.join(first, block.head) { Ok(()) } else { Err(Refusal::Held) }
     }
 }

@@ -21,6 +21,8 @@ pub const TESTS: &[Test] = tests![
     bytes_of_many_writers_all_arrive,
     datagrams_race_with_a_close,
     ports_come_back,
+    a_new_connection_has_nothing_of_the_old_one,
+    clients_that_leave_a_full_backlog_end,
 ];
 
 fn every_connection_is_accepted_once() {
@@ -208,4 +210,67 @@ fn ports_come_back() {
         assert_eq!(receive(accepted, 1, 0).unwrap(), b"");
         sys::close(accepted);
     }
+}
+
+/// connect(2) with AF_UNSPEC.
+fn dissolve(fd: i32) {
+    let none = [0u8; 16];
+    // What the old connection ended with may be told by this.
+    let _told = connect(fd, &none);
+}
+
+fn a_new_connection_has_nothing_of_the_old_one() {
+    let (first, first_address) = listener(5);
+    let (second, second_address) = listener(5);
+    for round in 0..120 {
+        let client = tcp();
+        connect(client, &first_address).unwrap();
+        let old = accept(first).unwrap();
+        let other = thread::spawn(move || {
+            // Bytes until it hears of the end; or, every other time, an end.
+            while round % 2 == 0 && send(old, b"old", 0).is_ok() {}
+            sys::close(old);
+        });
+        dissolve(client);
+        connect(client, &second_address).unwrap();
+        let new = accept(second).unwrap();
+        other.join().unwrap();
+        let found = receive(client, 9, MSG_DONTWAIT);
+        assert_eq!(found, Err(sys::Errno(EAGAIN)), "round {round}");
+        send(new, b"new", 0).unwrap();
+        assert_eq!(receive(client, 9, 0).unwrap(), b"new");
+        sys::close(client);
+        sys::close(new);
+    }
+}
+
+fn clients_that_leave_a_full_backlog_end() {
+    let (server, address) = listener(0);
+    super::nonblocking(server);
+    let ended = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..2)
+        .map(|_| {
+            let (address, ended) = (address.clone(), ended.clone());
+            thread::spawn(move || {
+                while !ended.load(SeqCst) {
+                    let client = tcp();
+                    super::nonblocking(client);
+                    let _begun = connect(client, &address);
+                    sys::close(client);
+                }
+            })
+        })
+        .collect();
+    let mut accepted = 0;
+    while accepted < 400 {
+        let Ok(fd) = accept(server) else { continue };
+        accepted += 1;
+        assert_ne!(super::ready_within(fd, POLLIN, 5000), 0, "the {accepted}th has no end");
+        sys::close(fd);
+    }
+    ended.store(true, SeqCst);
+    for client in clients {
+        client.join().unwrap();
+    }
+    sys::close(server);
 }
