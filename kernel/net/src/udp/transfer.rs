@@ -25,7 +25,7 @@ const SHORT: usize = 1024;
 
 /// The bytes of a datagram.
 enum Data {
-    Short(Vec<u8>, Charge),
+    Short { bytes: Vec<u8>, _charge: Charge },
     Pages(Queue),
 }
 
@@ -59,7 +59,7 @@ fn cost(len: usize) -> usize {
 impl Datagram {
     fn len(&self) -> usize {
         match &self.data {
-            Data::Short(bytes, _) => bytes.len(),
+            Data::Short { bytes, .. } => bytes.len(),
             Data::Pages(queue) => queue.len(),
         }
     }
@@ -69,7 +69,7 @@ impl Datagram {
         let room = dst.room().min(self.len());
         match &self.data {
             _ if room == 0 => Ok(0),
-            Data::Short(bytes, _) => dst.put(&bytes[..room]),
+            Data::Short { bytes, .. } => dst.put(&bytes[..room]),
             Data::Pages(queue) => queue.peek(0, dst, room),
         }
     }
@@ -101,7 +101,7 @@ impl UdpSocket {
             if len > 0 && src.get(&mut bytes)? < len {
                 return Err(Errno::EFAULT);
             }
-            return Ok(Data::Short(bytes, charge));
+            return Ok(Data::Short { bytes, _charge: charge });
         }
         let mut queue = Queue::new(Pool::Messages);
         let got = queue.fill(src, len, self.core.node()).map_err(|error| match error {
