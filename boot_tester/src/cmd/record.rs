@@ -369,7 +369,8 @@ mod tests {
     #[test]
     fn a_run_that_differs_anywhere_is_told() {
         assert_eq!(heard().difference(&heard()), None);
-        let changes: [(fn(&mut Heard), &str); 5] = [
+        type Change = fn(&mut Heard);
+        let changes: [(Change, &str); 5] = [
             (|h| h.ready += 1, "to the program's start: 5 when it was recorded, 6 now"),
             (|h| h.end += 1, "to the program's end: 9 when it was recorded, 10 now"),
             (|h| h.out.add(b"!"), "bytes of stdout: 6 when it was recorded, 7 now"),
