@@ -1,8 +1,11 @@
 //! The sleeping reader-writer lock: many readers or one writer; a waiting writer keeps new readers
-//! out, so that writers are not starved by a stream of page faults. When a writer is done, those who
-//! wait to read have their turn before the next one.
+//! from joining those who read, so that writers are not starved by a stream of page faults. When a
+//! writer is done, those who wait to read have their turn before the next one.
 //!
-//! Readers and writers wait apart: whoever ends a turn wakes those alone who may have the next.
+//! Readers and writers wait apart: whoever ends a turn wakes those alone who may have the next. Until
+//! they run, whoever does run may have the lock: kept for a sleeper, it would do nothing, and all who
+//! come meanwhile would have to sleep too, for ever in a convoy. A writer that was woken in vain
+//! twice does not let others in any more.
 
 use crate::WaitQueue;
 use crate::cell::LockedCell;
@@ -13,8 +16,12 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 /// State word: number of readers, or this bit for a writer.
 const WRITER: u32 = 1 << 31;
-/// Set while a writer waits.
+/// Set while a writer waits that nobody has woken.
 const WANTED: u32 = 1 << 30;
+/// Set with [`WANTED`], which then stays, by a writer that was woken in vain.
+const INSISTS: u32 = 1 << 29;
+/// Attempts of a writer before it insists: as it comes, in the queue, and woken.
+const VAIN: u32 = 3;
 
 /// A reader-writer lock whose waiters sleep.
 pub struct RwLock<T: ?Sized> {
@@ -103,13 +110,16 @@ impl<T: ?Sized + Sync> RwLock<T> {
     fn wait_to_write(&self) -> WriteGuard<'_, T> {
         // One writer at a time: all of them would find it taken, each for every turn. Whoever is
         // woken and finds it so sets WANTED again.
+        let mut attempts = 0;
         self.writers.wait_until_exclusive(|| {
+            attempts += 1;
+            let says = if attempts > VAIN { WANTED | INSISTS } else { WANTED };
             let mut state = self.state.load(Ordering::Relaxed);
             loop {
-                // WANTED is cleared by the writer that gets in and by the one that leaves; the one
+                // WANTED is cleared by whoever wakes a writer and by the one that gets in; the one
                 // that is woken sets it again.
-                let (new, won) =
-                    if state & !WANTED == 0 { (WRITER, true) } else { (state | WANTED, false) };
+                let won = state & !(WANTED | INSISTS) == 0;
+                let new = if won { WRITER } else { state | says };
                 match self.state.compare_exchange_weak(
                     state,
                     new,
@@ -129,7 +139,10 @@ impl<T: ?Sized> Drop for ReadGuard<'_, T> {
     fn drop(&mut self) {
         let before = self.lock.state.fetch_sub(1, Ordering::Release);
         // Without WANTED no writer sleeps, or one that was woken is on its way and will set it.
-        if before == WANTED | 1 {
+        if before & !INSISTS == WANTED | 1 {
+            if before & INSISTS == 0 {
+                self.lock.state.fetch_and(!WANTED, Ordering::Relaxed);
+            }
             self.lock.writers.wake_one();
         }
     }
@@ -227,6 +240,20 @@ mod tests {
         drop(held);
         assert_eq!(reader.join().expect("no panic"), 1);
         writer.join().expect("no panic");
+        assert_eq!(lock.state.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_free_lock_is_not_kept_for_a_sleeper_unless_it_insists() {
+        let lock = RwLock::new(());
+        for (before, after) in [(WANTED, 0), (WANTED | INSISTS, WANTED | INSISTS)] {
+            let held = lock.read();
+            lock.state.fetch_or(before, Ordering::Relaxed);
+            drop(held);
+            assert_eq!(lock.state.load(Ordering::Relaxed), after);
+        }
+        // A writer that comes is not kept out, and has no reason to keep others out.
+        drop(lock.write());
         assert_eq!(lock.state.load(Ordering::Relaxed), 0);
     }
 }
