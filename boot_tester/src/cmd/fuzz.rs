@@ -58,6 +58,9 @@ pub struct FuzzOptions {
     /// frame (--ops counts calls)
     #[arg(long, conflicts_with_all = ["sequence", "replay", "lines"])]
     pub syscalls: bool,
+    /// With --syscalls, on the checked kernel: let an allocation of each call fail
+    #[arg(long, requires = "syscalls")]
+    pub fail_allocations: bool,
     /// With --syscalls: write the console of the guest that was last to a file
     #[arg(long, value_name = "FILE", requires = "syscalls", value_parser = paths::output())]
     pub console: Option<PathBuf>,
@@ -134,16 +137,22 @@ fn any_calls(
 ) -> Result<u8> {
     let started = Instant::now();
     let (own, of) = options.shard.unwrap_or((1, 1));
-    let (mut calls, mut failures) = (0, 0);
+    let (mut calls, mut failed, mut failures) = (0, 0, 0);
     for (name, topology) in topologies {
         let guests = options.ops.div_ceil(CALLS);
         for guest in (0..guests).skip(own - 1).step_by(of) {
             let count = (options.ops - guest * CALLS).min(CALLS);
             let seed = options.seed + guest;
             let at = (name.as_str(), topology);
-            let console = options.console.as_deref();
-            let verdict = fuzz_calls::run(fuzzer, kernel, at, (seed, count), console, progress)?;
+            let how = fuzz_calls::How {
+                seed,
+                calls: count,
+                fail_allocations: options.fail_allocations,
+                console: options.console.as_deref(),
+            };
+            let verdict = fuzz_calls::run(fuzzer, kernel, at, &how, progress)?;
             calls += verdict.calls;
+            failed += verdict.failed;
             if let Some(failure) = verdict.failure {
                 failures += 1;
                 progress.clear_for(|| println!("{failure}"));
@@ -152,7 +161,11 @@ fn any_calls(
     }
     progress.clear();
     let seconds = started.elapsed().as_secs_f64();
-    println!("{calls} calls, {failures} failures in {seconds:.0} s");
+    let under = match options.fail_allocations {
+        true => format!(" ({failed} with an allocation that failed)"),
+        false => String::new(),
+    };
+    println!("{calls} calls{under}, {failures} failures in {seconds:.0} s");
     Ok(u8::from(failures > 0))
 }
 

@@ -20,31 +20,47 @@ use crate::topology::Topology;
 /// The guest's supervisor says something every second.
 const LIMIT: Duration = Duration::from_secs(90);
 
+/// What one guest does.
+pub struct How<'a> {
+    pub seed: u64,
+    pub calls: u64,
+    /// An allocation of each call fails.
+    pub fail_allocations: bool,
+    /// Where the guest's console is kept.
+    pub console: Option<&'a Path>,
+}
+
 /// What came of one guest.
 pub struct Verdict {
     pub calls: u64,
+    /// Calls in which an allocation failed.
+    pub failed: u64,
     /// Why it is no success: a sentence, the console's end, and how to repeat it.
     pub failure: Option<String>,
 }
 
-/// Makes `calls` calls on one machine.
+/// Makes calls on one machine.
 pub fn run(
     fuzzer: &Fuzzer,
     kernel: &Kernel,
     (name, topology): (&str, &Topology),
-    (seed, calls): (u64, u64),
-    console: Option<&Path>,
+    how: &How,
     progress: &Progress,
 ) -> Result<Verdict> {
     let work = WorkDir::new()?;
     let image = work.path().join("image.cpio");
-    let words = ["fuzz", "calls", "--seed", &seed.to_string(), "--calls", &calls.to_string()];
-    fuzzer.image("", &words.map(String::from), &image)?;
+    let (seed, calls) = (how.seed.to_string(), how.calls.to_string());
+    let mut words: Vec<_> =
+        ["fuzz", "calls", "--seed", &seed, "--calls", &calls].map(String::from).into();
+    if how.fail_allocations {
+        words.push("--fail".into());
+    }
+    fuzzer.image("", &words, &image)?;
     let machine =
         prepare::machine(topology.clone(), &kernel.choice, &kernel.file, Clock::Wall, &[], &image);
-    let file = console.map(|path| File::create(path).context(path.display())).transpose()?;
+    let file = how.console.map(|path| File::create(path).context(path.display())).transpose()?;
     let mut session = Session::start(&machine, file)?;
-    let mut listener = Listener::new(name, calls, progress);
+    let mut listener = Listener::new(name, how.calls, progress);
     let outcome = follow(&mut session, &mut listener, None, Some(machine.boot_limit()))?;
     let why = match outcome {
         Outcome::Status(0) if listener.balanced => None,
@@ -59,14 +75,15 @@ pub fn run(
     let failure = why.map(|why| {
         let console = session.console.report();
         let kernel = quote(&kernel.choice.name());
+        let more = if how.fail_allocations { " --fail-allocations" } else { "" };
         format!(
             "{name}: {why} (after {} calls)\n{console}\nagain: proxima fuzz --syscalls --topology \
-             {} --seed {seed} --ops {calls} --kernel {kernel}",
+             {} --seed {seed} --ops {calls} --kernel {kernel}{more}",
             listener.made,
             quote(name)
         )
     });
-    Ok(Verdict { calls: listener.made, failure })
+    Ok(Verdict { calls: listener.made, failed: listener.failed, failure })
 }
 
 struct Listener<'a> {
@@ -75,6 +92,7 @@ struct Listener<'a> {
     progress: &'a Progress,
     unread: Lines,
     made: u64,
+    failed: u64,
     balanced: bool,
     last_line: String,
     errors: String,
@@ -91,6 +109,7 @@ impl<'a> Listener<'a> {
             progress,
             unread: Lines::default(),
             made: 0,
+            failed: 0,
             balanced: false,
             last_line: String::new(),
             errors: String::new(),
@@ -115,6 +134,9 @@ impl<'a> Listener<'a> {
                     self.told = Instant::now();
                     println!("{text}");
                 }
+            }
+            Some("failed") => {
+                self.failed = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
             }
             Some("round") => self.progress.clear_for(|| println!("{}: {line}", self.name)),
             Some("balanced") => self.balanced = true,
@@ -156,8 +178,8 @@ mod tests {
         let progress = Progress::new(false);
         let mut listener = Listener::new("ring-4", 100, &progress);
         listener.out(b"made 40 generation 3\ncalls 10");
-        listener.out(b"2 restarts 5\nlost node 0 anon: 3 then 4\n");
-        assert_eq!((listener.made, listener.balanced), (102, false));
+        listener.out(b"2 restarts 5\nfailed 7\nlost node 0 anon: 3 then 4\n");
+        assert_eq!((listener.made, listener.failed, listener.balanced), (102, 7, false));
         assert_eq!(listener.last_line, "lost node 0 anon: 3 then 4");
         listener.out(b"balanced\n");
         assert!(listener.balanced);

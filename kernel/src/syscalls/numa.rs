@@ -71,9 +71,9 @@ fn read_nodes(mask: VirtAddr, maxnode: u64) -> Result<(NodeMask, FarNodes)> {
 }
 
 /// Copies a node mask out: whole words up to what the machine has, zeroes behind. EINVAL for a
-/// mask of more than a page.
+/// mask of more than a page; of as many nodes as do not fit into whole words, none, as on Linux.
 fn write_nodes(mask: VirtAddr, maxnode: u64, nodes: &NodeMask) -> Result<()> {
-    let copy = maxnode.wrapping_sub(1).next_multiple_of(64) / 8;
+    let copy = maxnode.wrapping_sub(1).checked_next_multiple_of(64).unwrap_or(0) / 8;
     let have = (machine_nodes().div_ceil(64) * 8) as u64;
     if copy > have {
         if copy > PAGE {

@@ -3,7 +3,9 @@
 //! A supervisor keeps workers going. A worker makes its calls from a seed of its own; one that has
 //! come to its end, died, or waits for too long is replaced by one with the next seed. What a worker
 //! leaves behind (files, segments, children) is cleared away. At the end Proxima's account of its
-//! frames must be what it was: `calls N restarts R`, then `balanced` or `lost ...`.
+//! frames must be what it was: `calls N restarts R`, then `balanced` or `lost ...`. With `--fail` an
+//! allocation of each call fails (on a kernel that can: the checked one), and `failed N` tells how many
+//! did.
 
 mod maker;
 mod worker;
@@ -33,8 +35,17 @@ const MOST: usize = 64;
 /// Where the counters are: no address that calls are given, which like round ones.
 const COUNTERS: u64 = 0x2b6d_c3a5_7000;
 
-/// Calls made by each worker's place.
-struct Counters(&'static [AtomicU64; MOST]);
+/// What a worker's place has done.
+#[derive(Default)]
+struct Counter {
+    /// Calls made.
+    made: AtomicU64,
+    /// Calls in which an allocation failed.
+    failed: AtomicU64,
+}
+
+/// By the worker's place.
+struct Counters(&'static [Counter; MOST]);
 
 pub fn main(args: &[&str]) -> Result<(), String> {
     let number = |name: &str, default: u64| {
@@ -44,11 +55,18 @@ pub fn main(args: &[&str]) -> Result<(), String> {
     };
     let (seed, calls) = (number("--seed", 1)?, number("--calls", 100_000)?);
     let workers = (number("--processes", 12)? as usize).clamp(1, MOST);
-    Supervisor::new(seed, workers)?.run(calls)
+    let failing = args.contains(&"--fail");
+    if failing && !std::path::Path::new("/proc/self/fail-nth").exists() {
+        return Err(
+            "this kernel cannot let allocations fail: there is no /proc/self/fail-nth".into()
+        );
+    }
+    Supervisor::new(seed, workers, failing)?.run(calls)
 }
 
 struct Supervisor {
     seed: u64,
+    failing: bool,
     counters: Counters,
     workers: Vec<Worker>,
     generation: u64,
@@ -69,8 +87,8 @@ struct Worker {
 }
 
 impl Supervisor {
-    fn new(seed: u64, workers: usize) -> Result<Self, String> {
-        let bytes = size_of::<[AtomicU64; MOST]>();
+    fn new(seed: u64, workers: usize, failing: bool) -> Result<Self, String> {
+        let bytes = size_of::<[Counter; MOST]>();
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
         let prot = libc::PROT_READ | libc::PROT_WRITE;
         let at = sys!(libc::SYS_mmap, COUNTERS, bytes, prot, flags, -1, 0);
@@ -78,7 +96,7 @@ impl Supervisor {
             return Err("no shared memory".into());
         }
         // SAFETY: just mapped, zeroed, and never unmapped here.
-        let counters = Counters(unsafe { &*(at as *const [AtomicU64; MOST]) });
+        let counters = Counters(unsafe { &*(at as *const [Counter; MOST]) });
         // Orphans of workers come to us and are collected.
         sys!(libc::SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         let frames = File::open("/proc/proxima/frames").ok();
@@ -87,7 +105,19 @@ impl Supervisor {
         let own = File::open(format!("/proc/{}/status", std::process::id())).ok();
         let init = File::open("/proc/1/status").ok();
         let null = File::options().read(true).write(true).open("/dev/null").ok();
-        Ok(Self { null, seed, counters, workers: list, generation: 0, made: 0, frames, own, init })
+        let (generation, made) = (0, 0);
+        Ok(Self {
+            seed,
+            failing,
+            counters,
+            workers: list,
+            generation,
+            made,
+            frames,
+            own,
+            init,
+            null,
+        })
     }
 
     fn run(&mut self, calls: u64) -> Result<(), String> {
@@ -97,6 +127,10 @@ impl Supervisor {
         let rounds = self.generation;
         let made = self.campaign(calls)?;
         say(&format!("calls {made} restarts {}", self.generation - rounds));
+        if self.failing {
+            let failed = self.counters.0.iter().map(|counter| counter.failed.load(Relaxed));
+            say(&format!("failed {}", failed.sum::<u64>()));
+        }
         // Caches of the kernel's grow now and then: what the calls lose, they lose every time.
         for _ in 0..ROUNDS {
             let after = self.settled(&before);
@@ -154,7 +188,7 @@ impl Supervisor {
         let pid = sys::fork(false);
         if pid == 0 {
             let null = self.null.as_ref().map_or(-1, File::as_raw_fd);
-            worker::work(seed, &self.counters.0[place], null);
+            worker::work(seed, &self.counters.0[place], null, self.failing);
         }
         if failed(pid) {
             // Memory may be short for a moment.
@@ -162,7 +196,7 @@ impl Supervisor {
             self.workers[place].pid = 0;
             return Ok(());
         }
-        let seen = self.counters.0[place].load(Relaxed);
+        let seen = self.counters.0[place].made.load(Relaxed);
         self.workers[place] = Worker { pid: pid as i32, seen, since: Instant::now() };
         Ok(())
     }
@@ -185,7 +219,7 @@ impl Supervisor {
             }
         }
         for place in 0..self.workers.len() {
-            let made = self.counters.0[place].load(Relaxed);
+            let made = self.counters.0[place].made.load(Relaxed);
             let worker = &mut self.workers[place];
             if worker.pid == 0 {
                 self.start(place)?;

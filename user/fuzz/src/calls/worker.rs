@@ -1,16 +1,21 @@
 //! A worker's life: descriptors and memory to work on, then call after call.
 
 use std::arch::asm;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
-use super::LIFE;
 use super::maker::{BUFFER, Maker};
+use super::{Counter, LIFE};
 use crate::arena::{self, PAGE};
 use crate::random::Random;
 use crate::sys::{self, sys};
 
-/// A worker's life.
-pub fn work(seed: u64, made: &AtomicU64, null: i32) -> ! {
+/// Where the descriptor of [`Failing`] is: calls are given small ones.
+const HIGH: i64 = 1000;
+/// The last allocation of a call that may fail: more are rarely made.
+const LAST: u64 = 24;
+
+/// A worker's life. `failing`: an allocation of each call fails.
+pub fn work(seed: u64, counter: &Counter, null: i32, failing: bool) -> ! {
     sys!(libc::SYS_setsid);
     sys!(libc::SYS_chdir, c"/tmp/f".as_ptr());
     for fd in 0..3 {
@@ -23,15 +28,45 @@ pub fn work(seed: u64, made: &AtomicU64, null: i32) -> ! {
     let own = sys!(libc::SYS_getpid) as u64;
     let mut maker = Maker { random, buffer, own };
     furnish(&mut maker.random);
+    let failing = failing.then(Failing::open);
     for call in 0..LIFE {
         if call % 256 == 0 {
             maker.refill();
         }
         let (number, words) = maker.call();
-        made.fetch_add(1, Relaxed);
+        counter.made.fetch_add(1, Relaxed);
+        if let Some(failing) = &failing {
+            // Rather one of the first: most calls allocate little.
+            let last = 1 + maker.random.below(LAST);
+            let failed = failing.arm(1 + maker.random.below(last));
+            counter.failed.fetch_add(u64::from(failed), Relaxed);
+        }
         one(number, words);
     }
     sys::exit_group(0)
+}
+
+/// The worker's own file of fault injection, as long as no call has closed it.
+struct Failing(i64);
+
+impl Failing {
+    fn open() -> Self {
+        let name = c"/proc/thread-self/fail-nth";
+        let fd = sys!(libc::SYS_openat, libc::AT_FDCWD, name.as_ptr(), libc::O_RDWR);
+        let high = sys!(libc::SYS_fcntl, fd, libc::F_DUPFD, HIGH);
+        sys!(libc::SYS_close, fd);
+        Self(high)
+    }
+
+    /// Makes the `nth` allocation from now on fail; true when the one before has failed.
+    fn arm(&self, nth: u64) -> bool {
+        let mut text = *b"\0\0\0\0";
+        let length = sys!(libc::SYS_pread64, self.0, text.as_mut_ptr(), text.len(), 0);
+        let failed = length > 0 && text[0] == b'0';
+        let digits = [b'0' + (nth / 10) as u8, b'0' + (nth % 10) as u8];
+        sys!(libc::SYS_pwrite64, self.0, digits.as_ptr(), digits.len(), 0);
+        failed
+    }
 }
 
 /// Descriptors and memory to work on, and now and then no privilege.

@@ -31,6 +31,7 @@ pub const TESTS: &[Test] = tests![
     get_needs_no_place_for_what_is_not_wanted,
     get_refuses_places_it_cannot_write,
     get_clears_the_mask_up_to_maxnode_and_writes_no_further,
+    get_of_as_many_nodes_as_can_be_said_writes_nothing,
     get_node_of_an_unreadable_page_is_efault,
 ];
 
@@ -222,6 +223,17 @@ fn get_clears_the_mask_up_to_maxnode_and_writes_no_further() {
     sys!(libc::SYS_get_mempolicy, 0, at, 64 * 20 + 1, 0, F_MEMS_ALLOWED).unwrap();
     assert_eq!(unmask(&mask[..20]), nodes());
     assert!(mask[20..].iter().all(|word| *word == u64::MAX));
+}
+
+/// A mask of all bits there can be has as many words as overflow counts: none. One that ends within
+/// the last word that can be counted is more than a page.
+fn get_of_as_many_nodes_as_can_be_said_writes_nothing() {
+    let mut mask = [u64::MAX; 32];
+    let at = mask.as_mut_ptr();
+    let mut get = |maxnode: usize| sys!(libc::SYS_get_mempolicy, 0, at, maxnode, 0, F_MEMS_ALLOWED);
+    assert_eq!([0, 1, 61].map(|less| get(usize::MAX - less)), [Ok(0); 3]);
+    fails(get(usize::MAX - 62), EINVAL);
+    assert!(mask.iter().all(|word| *word == u64::MAX));
 }
 
 fn get_node_of_an_unreadable_page_is_efault() {
