@@ -38,12 +38,6 @@ macro_rules! address {
             }
         }
 
-        impl Add<u64> for $name {
-            type Output = Self;
-            fn add(self, bytes: u64) -> Self {
-                Self(self.0 + bytes)
-            }
-        }
         impl Sub<$name> for $name {
             type Output = u64;
             fn sub(self, other: Self) -> u64 {
@@ -71,6 +65,22 @@ address!(
     /// A virtual address, kernel or user.
     VirtAddr
 );
+
+impl Add<u64> for PhysAddr {
+    type Output = Self;
+    fn add(self, bytes: u64) -> Self {
+        Self(self.0 + bytes)
+    }
+}
+
+/// Wraps, as a pointer does in C: a user's address and length are anything, and each access is
+/// checked by itself.
+impl Add<u64> for VirtAddr {
+    type Output = Self;
+    fn add(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_add(bytes))
+    }
+}
 
 /// A physical frame's number: its address divided by the page size.
 #[repr(transparent)]

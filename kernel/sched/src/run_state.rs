@@ -152,10 +152,14 @@ impl RunState {
         self.on_cpu.store(true, Ordering::Relaxed);
     }
 
-    /// Says that its CPU has left its stack, and has saved all of it.
+    /// Says that its CPU has left its stack, and has saved all of it. Returns the state in which it was
+    /// left: another CPU may run it from now on, and what it does there, such as to die, is that CPU's
+    /// to see.
     #[inline]
-    pub fn clear_on_cpu(&self) {
+    pub fn clear_on_cpu(&self) -> State {
+        let left = self.state();
         self.on_cpu.store(false, Ordering::Release);
+        left
     }
 
     /// No CPU stands on its stack. Under the lock of the queue on which it waits, or of its slot

@@ -139,7 +139,7 @@ fn finish_switch() {
     };
     let Some(before) = before else { return };
     crate::perf::enters(&before);
-    before.run_state.clear_on_cpu();
+    let left = before.run_state.clear_on_cpu();
     if here.priority.load(Ordering::Relaxed) > 0 {
         // A real-time task may keep the CPU for long, without any tick. Now that nobody stands on
         // its stack any more, another CPU may take the one that gave way.
@@ -148,7 +148,7 @@ fn finish_switch() {
     if let Some(entity) = forced_out {
         let id = domains().for_forced_migration(&Hints, &wish(&before, entity.params()));
         enqueue(id, before, entity, Enqueue::Move);
-    } else if before.state() == State::Dead {
+    } else if left == State::Dead {
         // The last reference may go here, with the stack it ran on; frames are freed with
         // interrupts on by the idle loop's or this task's own exit path.
         crate::exit::delayed_put_task(before);

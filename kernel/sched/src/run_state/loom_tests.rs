@@ -268,3 +268,24 @@ fn a_waking_task_comes_to_no_cpu_that_was_just_forbidden() {
         });
     }
 }
+
+#[test]
+fn a_dead_task_is_freed_by_the_cpu_on_which_it_died() {
+    loom::model(|| {
+        let world = World::running();
+        world.run_state.set_state(State::Interruptible);
+        let other = world.clone();
+        // It was woken, and comes to CPU 1 as soon as it may.
+        let dies = thread::spawn(move || {
+            while !other.run_state.is_off_cpu() {
+                thread::yield_now();
+            }
+            other.run_state.set_runnable();
+            other.run_state.set_on_cpu();
+            other.run_state.set_state(State::Dead);
+            other.run_state.clear_on_cpu()
+        });
+        assert_eq!(world.run_state.clear_on_cpu(), State::Interruptible);
+        assert_eq!(dies.join().expect("CPU 1"), State::Dead);
+    });
+}
