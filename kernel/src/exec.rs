@@ -195,9 +195,11 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
     if let Some(done) = task.vfork_done.lock().take() {
         done.complete();
     }
-    // As on Linux the registers still name the call.
+    // As on Linux a tracer sees the call under way in the new program's registers.
     (frame.vector, frame.error) = (hal::trap::SYSCALL, number);
+    frame.rax = Errno::ENOSYS.to_ret();
     crate::ptrace::events::executed(frame, old_tid);
+    frame.rax = 0;
     Ok(())
 }
 

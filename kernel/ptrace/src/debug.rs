@@ -16,6 +16,7 @@ pub struct Registers {
     addr: [u64; 4],
     /// What was hit, in the polarity of DR6's bits 0 to 3 and 14.
     hit: u64,
+    /// As the tracer wrote it; [`CONTROL`] of it counts.
     control: u64,
 }
 
@@ -53,7 +54,7 @@ impl Registers {
         match n {
             0..=3 => new.addr[n] = value,
             6 => new.hit = (value ^ DR6_IDLE) & (HITS | STEP),
-            7 => new.control = value & CONTROL,
+            7 => new.control = value,
             _ => return Err(Errno::EIO),
         }
         for i in (0..4).filter(|&i| n == i || is_enabled(new.control, i)) {
@@ -87,7 +88,7 @@ impl Registers {
 
     /// The four addresses, and DR7 with its fixed bit.
     pub fn loaded(&self) -> ([u64; 4], u64) {
-        (self.addr, self.control | 1 << 10)
+        (self.addr, self.control & CONTROL | 1 << 10)
     }
 
     /// Notes what DR6 said; whether an address was hit.
@@ -137,6 +138,6 @@ mod tests {
         assert_eq!(regs.set(7, 1 | 4 << 16, END), Err(Errno::EINVAL), "two bytes of code");
         // General detect (bit 13) would make each access to a debug register trap.
         assert_eq!(regs.set(7, 1 << 13, END), Ok(()));
-        assert_eq!(regs.loaded().1, 0x400);
+        assert_eq!((regs.get(7), regs.loaded().1), (1 << 13, 0x400));
     }
 }

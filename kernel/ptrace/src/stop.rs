@@ -51,6 +51,16 @@ impl Kind {
         }
     }
 
+    /// The signal that is left of a stop of which a tracer that ended had not been told: of one for a
+    /// signal that, and a bare trap of one at a system call.
+    pub(crate) fn unseen(self) -> i32 {
+        match self {
+            Self::Signal(signal) => signal,
+            Self::Call { marked: false, .. } => TRAP,
+            _ => 0,
+        }
+    }
+
     /// One of those that PTRACE_LISTEN is for.
     pub fn is_event_stop(self) -> bool {
         matches!(self, Self::Interrupt | Self::Group { seized: true, .. })

@@ -207,6 +207,13 @@ impl<I> Tracee<I> {
         Ok(self.trap_is_due())
     }
 
+    /// The tracer ends. What it was not told of yet comes as if it had never been there: the signal that
+    /// the tracee stopped for.
+    pub fn abandon(&mut self) {
+        let unseen = self.stop.as_ref().filter(|stop| !stop.seen).map(|stop| stop.kind);
+        self.let_go(unseen.map_or(0, Kind::unseen));
+    }
+
     /// Ends the stop for another reason than its tracer's will: death, or that it listened and was
     /// woken.
     pub fn break_off(&mut self) {
@@ -274,6 +281,21 @@ mod tests {
         assert_eq!(tracee.resume(Mode::Step, 12), Ok(()));
         assert_eq!((tracee.take_signal(), tracee.take_signal()), (12, 0));
         assert!(tracee.mode().steps() && !tracee.stands());
+    }
+
+    #[test]
+    fn a_tracers_end_leaves_what_it_has_not_seen() {
+        let mut tracee = seized();
+        tracee.enter(signal_stop(15));
+        tracee.abandon();
+        assert_eq!(tracee.take_signal(), 15);
+        tracee.enter(signal_stop(15));
+        assert_eq!(tracee.report(false), Some(15));
+        tracee.abandon();
+        assert_eq!(tracee.take_signal(), 0);
+        tracee.enter(Stop::new(Kind::Call { at: Call::Exit, marked: true }, 0, None));
+        tracee.abandon();
+        assert_eq!(tracee.take_signal(), 0, "what is no signal is none");
     }
 
     #[test]

@@ -136,13 +136,14 @@ pub fn inherit(child: &TaskRef, wanted: bool) -> Result<()> {
 pub fn disown(child: &TaskRef) {
     if let Some(tracer) = child.trace.tracer() {
         let gone = tracer.process.tracees.remove(child.tid());
-        release(child, 0);
+        release(child, None);
         drop(gone);
     }
 }
 
-/// `task` has no tracer any more; it goes on from a stop with `signal`. The tree is locked.
-fn release(task: &TaskRef, signal: i32) {
+/// `task` has no tracer any more; it goes on from a stop with the signal that the tracer gives, or as its
+/// end leaves it (None). The tree is locked.
+fn release(task: &TaskRef, signal: Option<i32>) {
     signal::stop::with_group(&task.process, |group| {
         let mut inner = task.trace.lock();
         let Some(mut traced) = inner.now.take() else { return };
@@ -150,7 +151,10 @@ fn release(task: &TaskRef, signal: i32) {
         special::set_calls(task, false);
         if traced.state.stands() {
             traced.set_step(false);
-            traced.state.let_go(signal);
+            match signal {
+                Some(signal) => traced.state.let_go(signal),
+                None => traced.state.abandon(),
+            }
             inner.left = Some(traced);
         }
         task.trace.publish(&inner);
@@ -175,7 +179,7 @@ pub fn detach(task: &TaskRef, signal: u64) -> Result<()> {
         }
         let signal = ptrace::checked_signal(signal)?;
         let gone = own.process.tracees.remove(task.tid());
-        release(task, signal);
+        release(task, Some(signal));
         gone
     };
     drop(gone);
@@ -205,7 +209,7 @@ pub fn tracer_ends(tracer: &TaskRef) {
             if kills {
                 send::send_kernel(&task.process, sig::KILL);
             }
-            release(&task, 0);
+            release(&task, None);
         }
         drop(gone);
     }

@@ -31,7 +31,11 @@ pub fn ptrace(request: u64, tid: i32, addr: u64, data: u64) -> Result<u64> {
     if request == r::TRACEME {
         return links::trace_me().map(|()| 0);
     }
-    let task = table::task(tid).ok_or(Errno::ESRCH)?;
+    let Some(task) = table::task(tid) else {
+        // What has ended and was not reaped is there, but not to be attached to.
+        let attaches = matches!(request, r::ATTACH | r::SEIZE) && table::process(tid).is_some();
+        return Err(if attaches { Errno::EPERM } else { Errno::ESRCH });
+    };
     match request {
         r::ATTACH => links::attach(&task, Attach::Stopping, Options::default()).map(|()| 0),
         r::SEIZE => {

@@ -11,6 +11,7 @@ use crate::sys::fails;
 pub const TESTS: &[Test] = tests![
     a_tracers_end_lets_its_tracee_go_on_from_any_stop,
     a_tracers_end_leaves_a_stopped_process_stopped,
+    a_signal_that_a_tracer_has_not_seen_comes_when_it_ends,
     a_tracee_may_end_with_its_tracer,
     a_killed_tracee_ends_in_any_stop,
     of_two_tracers_one_wins,
@@ -59,13 +60,14 @@ fn stop_in(n: usize) -> Option<i32> {
         }
         5 => {
             let pid = traced(|| {
-                let child = child(|| {});
-                assert_eq!(crate::child::join(child), 0);
+                child(|| {});
                 sys::exit_group(3);
             });
             set_options(pid, PTRACE_O_TRACEFORK);
             go_on(PTRACE_CONT, pid, 0);
             assert_eq!(stop_of(pid), event(PTRACE_EVENT_FORK));
+            // It would stop by the SIGSTOP that it is born with.
+            sys::kill(message(pid) as i32, SIGKILL).expect("SIGKILL");
             pid
         }
         6 => {
@@ -123,6 +125,29 @@ fn a_tracers_end_leaves_a_stopped_process_stopped() {
         std::thread::yield_now();
     }
     kill(pid);
+}
+
+fn a_signal_that_a_tracer_has_not_seen_comes_when_it_ends() {
+    let told = map_shared(1);
+    sys!(SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0).expect("a subreaper");
+    for seen in [true, false] {
+        crate::child::run(|| {
+            let pid = traced(|| {
+                sys::kill(sys::getpid(), SIGTERM).expect("SIGTERM");
+                sys::exit_group(3);
+            });
+            go_on(PTRACE_CONT, pid, 0);
+            while crate::child::state_of(pid) != Some('t') {
+                std::thread::yield_now();
+            }
+            if seen {
+                assert_eq!(stop_of(pid), SIGTERM);
+            }
+            word(told).store(pid as u32, SeqCst);
+        });
+        let end = crate::child::join(word(told).load(SeqCst) as i32);
+        assert_eq!(end, if seen { 3 } else { 128 + SIGTERM });
+    }
 }
 
 fn a_tracee_may_end_with_its_tracer() {
@@ -304,9 +329,11 @@ fn dead_threads_that_nobody_sees_are_limited() {
         go_on(PTRACE_CONT, pid, 0);
         threads.push(tid);
     }
-    for tid in threads {
-        assert_eq!(end_of(tid), 0);
-    }
-    let made = end_of(pid);
+    let made = threads.len() as i32;
     assert!((MOST as i32 - 3..=MOST as i32).contains(&made), "{made} threads");
+    // A thread's status is its process's once that has ended.
+    for tid in threads {
+        assert_eq!(end_of(tid), made);
+    }
+    assert_eq!(end_of(pid), made);
 }
