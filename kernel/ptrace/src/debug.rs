@@ -75,7 +75,7 @@ impl Registers {
             return Ok(());
         }
         // Kind 2 watches ports; one byte is all of an instruction that can be named.
-        if kind == 2 || kind == 0 && bytes != 1 || addr % bytes != 0 {
+        if kind == 2 || kind == 0 && bytes != 1 || !addr.is_multiple_of(bytes) {
             return Err(Errno::EINVAL);
         }
         Ok(())

@@ -63,7 +63,7 @@ pub enum Field {
 
 /// The field at `addr`. EIO for no word of `struct user`.
 pub fn field(addr: u64) -> Result<Field> {
-    if addr % 8 != 0 || addr >= USER_SIZE {
+    if !addr.is_multiple_of(8) || addr >= USER_SIZE {
         return Err(Errno::EIO);
     }
     let word = addr as usize / 8;

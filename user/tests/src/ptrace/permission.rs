@@ -9,6 +9,7 @@ pub const TESTS: &[Test] = tests![
     who_does_not_want_to_be_looked_into_is_not_traced,
     a_capability_traces_everybody,
     a_kernel_thread_is_not_traced,
+    an_exec_gains_no_id_that_its_tracer_could_not_trace,
     nothing_names_its_tracer_without_a_security_module,
 ];
 
@@ -97,6 +98,38 @@ fn a_kernel_thread_is_not_traced() {
         Ok(_) => 0,
     };
     assert!(errno == EPERM || errno == ESRCH, "{errno}");
+}
+
+fn an_exec_gains_no_id_that_its_tracer_could_not_trace() {
+    // Not in /tmp, which is mounted nosuid.
+    let path = format!("/set-id-{}", sys::getpid());
+    std::fs::copy("/proc/self/exe", &path).expect("a copy");
+    let name = sys::c(&path);
+    sys!(SYS_chown, name.as_ptr(), 12, 12).expect("chown");
+    sys!(SYS_chmod, name.as_ptr(), 0o4755).expect("chmod");
+    let steps = crate::child::Steps::new();
+    for (round, by_root) in [(0, true), (10, false)] {
+        let pid = child(|| {
+            become_user(USER % 200);
+            sys!(SYS_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0).expect("PR_SET_DUMPABLE");
+            steps.reach(round + 1);
+            steps.await_(round + 2);
+            crate::helper::exec_file(&name, &["euid"]);
+        });
+        steps.await_(round + 1);
+        let tracer = child(|| {
+            if !by_root {
+                become_user(USER % 200);
+            }
+            ptrace(PTRACE_SEIZE, pid, 0, 0).expect("SEIZE");
+            steps.reach(round + 2);
+            sys::exit_group(end_of(pid));
+        });
+        let expected = if by_root { 12 } else { (USER % 200) as i32 };
+        assert_eq!(end_of(tracer), expected, "by root: {by_root}");
+        assert_eq!(end_of(pid), expected);
+    }
+    std::fs::remove_file(&path).expect("unlink");
 }
 
 fn nothing_names_its_tracer_without_a_security_module() {
