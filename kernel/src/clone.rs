@@ -1,5 +1,6 @@
 //! New threads and processes: fork, vfork, clone, clone3.
 
+use crate::ptrace::{events, links};
 use crate::signal::attention::{KILL, STOP};
 use crate::signal::{ProcessSignals, TaskSignals};
 use crate::task::process::{Place, Use};
@@ -13,6 +14,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use frames::fallible::{arc, ready_arc};
 use hal::VirtAddr;
 use hal::trap::TrapFrame;
+use ptrace::Event;
 use sched::{Class, FairKind, Nice, Params};
 use sync::{SpinLock, WaitQueue};
 
@@ -64,7 +66,7 @@ fn check(args: &CloneArgs) -> Result<()> {
 
 /// Makes a child of the running task and starts it; its id. The parent of a vfork child returns
 /// when the child has executed another program or ended.
-pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
+pub fn clone(args: CloneArgs, frame: &mut TrapFrame) -> Result<i32> {
     check(&args)?;
     crate::exit::put_delayed_tasks();
     let f = args.flags;
@@ -74,6 +76,8 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
         return Err(Errno::ERESTARTNOINTR);
     }
     let thread = has(f, g::CLONE_THREAD);
+    let event = events::of_clone(f, args.exit_signal);
+    let traced = event.is_some() || has(f, g::CLONE_PTRACE);
     if crate::limits::too_many_tasks() {
         return Err(Errno::EAGAIN);
     }
@@ -187,7 +191,8 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
         let joined = if parent.signals.attention.load(Ordering::SeqCst) & (KILL | STOP) != 0 {
             Err(Errno::ERESTARTNOINTR)
         } else {
-            birth.join(&child)
+            links::inherit(&child, traced)
+                .and_then(|()| birth.join(&child).inspect_err(|_| links::disown(&child)))
         };
         if let Err(error) = joined {
             drop(_tree);
@@ -229,11 +234,17 @@ pub fn clone(args: CloneArgs, frame: &TrapFrame) -> Result<i32> {
     crate::perf::on_fork(&child);
     crate::traffic::cloned(&child);
     crate::sched::start(&child);
+    if let Some(event) = event {
+        events::report(frame, event, tid);
+    }
     if let Some(vfork) = vfork {
         let done = || vfork.done.load(Ordering::Acquire).then_some(());
         // Only the end of the parent ends this wait early.
-        let _ended =
+        let waited =
             crate::signal::killable(&parent, || vfork.waiters.wait_interruptible(None, done));
+        if waited.is_ok() {
+            events::report(frame, Event::VforkDone, tid);
+        }
     }
     Ok(tid)
 }
@@ -317,6 +328,8 @@ fn blank_process(pid: i32, signals: ProcessSignals) -> Process {
             parent: alloc::sync::Weak::new(),
             children: BTreeMap::new(),
             dead: BTreeMap::new(),
+            tracer: alloc::sync::Weak::new(),
+            dead_tracees: 0,
             threads: Threads::new(pid),
             pgid: 0,
             sid: 0,
@@ -338,6 +351,7 @@ fn blank_process(pid: i32, signals: ProcessSignals) -> Process {
         execs_of_parent: AtomicU32::new(0),
         ended: Arc::new(WaitQueue::new()),
         child_events: WaitQueue::new(),
+        tracees: crate::ptrace::Tracees::default(),
         thread_events: WaitQueue::new(),
         dead_threads: SpinLock::new(Use::default()),
         cgroup_at_end: AtomicU64::new(cgroup::ROOT),
@@ -376,6 +390,7 @@ pub fn first_process() -> Arc<Process> {
 fn prepare_context(child: &TaskRef, frame: &TrapFrame, args: &CloneArgs) {
     let mut user = *frame;
     user.rax = 0;
+    user.rflags = links::childs_flags(user.rflags);
     if args.stack != 0 {
         user.rsp = args.stack;
     }

@@ -324,9 +324,11 @@ pub fn on_exec(file: &Arc<File>, readable: bool) -> bool {
     }
     let as_root = root_rules && new.euid == 0;
     let raised = set_id || new.cap_permitted & !old.cap_permitted != 0;
-    if raised && (old.no_new_privs || shares_directories()) {
-        // Somebody else could still move the program's directories under it, or it promised to gain
-        // nothing.
+    if raised
+        && (old.no_new_privs || crate::ptrace::links::keeps_from_gaining() || shares_directories())
+    {
+        // It promised to gain nothing, its tracer would gain it, too, or somebody else could still
+        // move the program's directories under it.
         if old.no_new_privs || !old.has(Cap::Setuid as u32) {
             new.euid = new.uid;
             new.egid = new.gid;

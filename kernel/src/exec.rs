@@ -139,6 +139,7 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
         let disabled = old.no_huge_pages.load(Ordering::Relaxed);
         mm.no_huge_pages.store(disabled, Ordering::Relaxed);
     }
+    let (old_tid, number) = (current().tid(), frame.error);
     // From here on there is no way back.
     if crate::signal::end_other_threads().is_err() {
         mm_unused(&mm);
@@ -170,6 +171,7 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
     task.process.execs.fetch_add(1, Ordering::Relaxed);
     crate::time::posix::forget(&task.process);
     crate::signal::on_exec();
+    crate::ptrace::request::forget_debug_registers();
     task.clear_child_tid.store(0, Ordering::Relaxed);
     task.robust_list.store(0, Ordering::Relaxed);
     *task.rseq.lock() = (0, 0, 0);
@@ -193,6 +195,11 @@ pub fn exec(program: Program, frame: &mut TrapFrame) -> Result<()> {
     if let Some(done) = task.vfork_done.lock().take() {
         done.complete();
     }
+    // As on Linux a tracer sees the call under way in the new program's registers.
+    (frame.vector, frame.error) = (hal::trap::SYSCALL, number);
+    frame.rax = Errno::ENOSYS.to_ret();
+    crate::ptrace::events::executed(frame, old_tid);
+    frame.rax = 0;
     Ok(())
 }
 

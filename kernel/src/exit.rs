@@ -55,6 +55,7 @@ pub fn out_of_memory() {
 /// exit(2): the end of the running thread, and of its process with the last one.
 pub fn exit_thread(status: i32) -> ! {
     let task = current();
+    crate::ptrace::events::exiting(status);
     task.exit_code.store(status, Ordering::Relaxed);
     before_exit();
     crate::signal::on_thread_exit();
@@ -118,6 +119,8 @@ fn release_memory() {
 /// Takes the thread out of its group; true when it was the last.
 fn leave_group(process: &Arc<Process>, task: &TaskRef) -> bool {
     let _tree = table::TREE.lock();
+    crate::ptrace::links::tracer_ends(task);
+    crate::ptrace::links::tracee_ends(task);
     crate::cgroup::end::leave(task);
     {
         let _irq = hal::irq::IrqOff::new();
@@ -163,19 +166,30 @@ fn end_process(process: &Arc<Process>, status: i32) {
     crate::time::on_process_end(process);
     crate::ipc::sem::on_process_end(process);
     crate::signal::on_process_end(process);
-    let parent = {
-        let _tree = table::TREE.lock();
-        reparent_children(process);
-        process.zombie.store(true, Ordering::Release);
-        process.ended.wake_all();
-        let parent = process.place.lock().parent.upgrade();
-        if let Some(parent) = &parent {
-            parent.place.lock().dead.insert(process.pid, process.clone());
-        }
-        parent
-    };
-    let Some(parent) = parent else { return };
-    crate::wait::notify_parent(process, &parent);
+    let _tree = table::TREE.lock();
+    reparent_children(process);
+    process.zombie.store(true, Ordering::Release);
+    process.ended.wake_all();
+    announce(process);
+}
+
+/// Tells of the end of a process whose threads are all gone: its tracer first, if that is not its
+/// parent. Not while a tracer has ends of its threads to see. The tree is locked.
+pub fn announce(process: &Arc<Process>) {
+    if !crate::wait::is_over(process) {
+        return;
+    }
+    if let Some(tracer) = crate::ptrace::links::foreign_tracer(process) {
+        let event = crate::wait::ended(process.exit_status.load(Ordering::Acquire));
+        crate::signal::send_child_event(&tracer, process, 17, event);
+        tracer.child_events.wake_all();
+        return;
+    }
+    let parent = process.place.lock().parent.upgrade();
+    if let Some(parent) = parent {
+        parent.place.lock().dead.insert(process.pid, process.clone());
+        crate::wait::notify_parent(process, &parent);
+    }
 }
 
 /// Gives the children to the nearest subreaper above, or to init. The tree is locked.
@@ -210,7 +224,8 @@ fn reparent_children(process: &Arc<Process>) {
             }
         }
         child.exit_signal.store(17, Ordering::Relaxed);
-        let zombie = child.zombie.load(Ordering::Acquire);
+        let zombie =
+            crate::wait::is_over(&child) && crate::ptrace::links::foreign_tracer(&child).is_none();
         {
             let mut theirs = heir.place.lock();
             theirs.children.insert(child.pid, child.clone());

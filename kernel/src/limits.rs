@@ -25,7 +25,10 @@ pub fn set_threads_max(threads: u64) {
 fn tasks_of(uid: u32) -> u64 {
     table::processes()
         .filter(|p| p.uid.load(Ordering::Relaxed) == uid)
-        .map(|p| p.place.lock().threads.len().max(1) as u64)
+        .map(|p| {
+            let place = p.place.lock();
+            (place.threads.len().max(1) + place.dead_tracees) as u64
+        })
         .sum()
 }
 

@@ -37,6 +37,7 @@ mod pidfd;
 mod proc;
 #[cfg(feature = "checks")]
 mod provoke;
+mod ptrace;
 mod random;
 mod rootfs;
 mod rseq;

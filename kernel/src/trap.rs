@@ -24,6 +24,8 @@ pub static HANDLERS: Handlers = Handlers {
     return_to_user,
     preempt: crate::sched::preempt,
     syscall: crate::syscalls::enter,
+    traced_syscall: crate::syscalls::enter_traced,
+    kernel_debug,
 };
 
 /// Bits of a page fault's error code.
@@ -87,12 +89,28 @@ fn fatal(frame: &TrapFrame, what: &str) -> ! {
     crate::panic::fatal(frame, if overflow { "kernel stack overflow" } else { what })
 }
 
+/// What the debug registers say of a debug exception: true if an address was hit, and no step done.
+fn debug_hit() -> bool {
+    let dr6 = hal::debug::take_status();
+    let hit = dr6 & hal::debug::HITS != 0;
+    if hit {
+        crate::ptrace::request::note_hits(&current(), dr6);
+    }
+    hit && dr6 & hal::debug::STEP == 0
+}
+
+/// The kernel touched what the running task watches: no trap comes of that, as on Linux.
+fn kernel_debug() {
+    hal::debug::take_status();
+}
+
 fn user_exception(frame: &mut TrapFrame) {
     crate::sched::charge_kernel(&current());
     hal::irq::allow();
     let (signal, code, addr) = match frame.vector {
         vector::DIVIDE => (SIGFPE, 1, frame.rip),
-        vector::DEBUG => (SIGTRAP, 2, frame.rip),
+        // A step, or a hit of a debug register: TRAP_TRACE, TRAP_HWBKPT.
+        vector::DEBUG => (SIGTRAP, if debug_hit() { 4 } else { 2 }, frame.rip),
         vector::BREAKPOINT => (SIGTRAP, 0x80, 0),
         vector::OVERFLOW => (SIGSEGV, 0x80, 0),
         vector::INVALID_OPCODE => (SIGILL, 2, frame.rip),

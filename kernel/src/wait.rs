@@ -1,7 +1,7 @@
 //! Waiting for children: what wait4(2) and waitid(2) look for and report.
 
 use crate::task::process::{Event, Use};
-use crate::task::{Process, current, kept, table};
+use crate::task::{Process, Task, current, kept, table};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -56,7 +56,9 @@ pub fn notify_parent(process: &Arc<Process>, parent: &Arc<Process>) {
         process.execs_of_parent.load(Ordering::Relaxed) == parent.execs.load(Ordering::Relaxed);
     // 0 is no signal at all, which an exec does not change.
     let signal = if same_program || wanted == 0 { wanted } else { 17 };
-    let ignored = signal == 17 && crate::signal::ignores_children(parent);
+    // Who is traced has a tracer to see its end, be it the parent that ignores such.
+    let traced = process.place.lock().tracer.strong_count() > 0;
+    let ignored = signal == 17 && !traced && crate::signal::ignores_children(parent);
     // clone(2) takes any number; only a signal is sent.
     if (1..=64).contains(&signal) && !crate::signal::is_ignored(parent, signal) {
         crate::signal::send_child_event(
@@ -73,8 +75,33 @@ pub fn notify_parent(process: &Arc<Process>, parent: &Arc<Process>) {
     parent.child_events.wake_all();
 }
 
+/// An ended child that was traced by its parent is not any more: it is reaped if it would have been at
+/// once. The tree is locked.
+pub fn reap_if_ignored(process: &Arc<Process>, parent: &Arc<Process>) {
+    if process.exit_signal.load(Ordering::Relaxed) == 17 && crate::signal::ignores_children(parent)
+    {
+        reap(parent, process, Use::default());
+        parent.child_events.wake_all();
+    }
+}
+
+/// The process has ended, and so its tracers have seen of its threads: it may be reported.
+pub fn is_over(process: &Process) -> bool {
+    process.zombie.load(Ordering::Acquire) && process.place.lock().dead_tracees == 0
+}
+
+/// The status with which a thread ended: its process's, if that ended as a whole.
+pub fn status_of_thread(task: &Task) -> i32 {
+    let process = &task.process;
+    if process.exiting.load(Ordering::Acquire) {
+        process.exit_status.load(Ordering::Acquire)
+    } else {
+        task.exit_code.load(Ordering::Relaxed)
+    }
+}
+
 /// What a dead process and its waited-for children used.
-fn total_use(process: &Process) -> Use {
+pub fn total_use(process: &Process) -> Use {
     let mut used = *process.dead_threads.lock();
     used.add(&process.reaped_children.lock());
     used
@@ -88,6 +115,7 @@ fn reap(parent: &Process, child: &Arc<Process>, used: Use) {
         drop(place);
         drop(gone);
     }
+    crate::ptrace::links::reaped_by_parent(parent, child.pid);
     table::remove_process(child.pid);
     crate::cgroup::end::forget_leader(child);
     if let Some(kept) = child.kept.lock().take() {
@@ -111,7 +139,7 @@ pub fn wait(which: Which, options: Options) -> Result<Option<Report>> {
 }
 
 /// What a wait found: an event, or that a child may still have one.
-enum Found {
+pub enum Found {
     Event(Report),
     NoneYet,
     NoSuchChild,
@@ -127,7 +155,7 @@ impl Options {
 }
 
 impl Which {
-    fn includes(self, child: &Process) -> bool {
+    pub fn includes(self, child: &Process) -> bool {
         match self {
             Self::Any => true,
             Self::Pid(pid) => child.pid == pid,
@@ -152,13 +180,20 @@ fn each_child(process: &Process, dead: bool) -> impl Iterator<Item = Arc<Process
 /// that have ended, and at the others only until one will do.
 fn look(process: &Arc<Process>, which: Which, options: Options) -> Result<Option<Report>> {
     let _tree = table::TREE.lock();
+    let mut any = match crate::ptrace::waiting::look(process, which, options) {
+        Found::Event(report) => return Ok(Some(report)),
+        Found::NoneYet => true,
+        Found::NoSuchChild => false,
+    };
     if let Which::Pid(pid) = which {
         let child = process.place.lock().children.get(&pid).cloned();
-        return outcome(
-            child.map_or(Found::NoSuchChild, |child| examine(process, &child, options)),
-        );
+        let found = child.map_or(Found::NoSuchChild, |child| examine(process, &child, options));
+        return outcome(if any && matches!(found, Found::NoSuchChild) {
+            Found::NoneYet
+        } else {
+            found
+        });
     }
-    let mut any = false;
     let only_ends = !options.stopped && !options.continued;
     for dead in if only_ends { [true, false].as_slice() } else { &[false] } {
         for child in each_child(process, *dead).filter(|child| which.includes(child)) {
@@ -187,6 +222,12 @@ fn examine(process: &Arc<Process>, child: &Arc<Process>, options: Options) -> Fo
         return Found::NoSuchChild;
     }
     let uid = child.uid.load(Ordering::Relaxed);
+    let tracer = child.place.lock().tracer.upgrade();
+    let foreign = tracer.as_ref().is_some_and(|tracer| !Arc::ptr_eq(tracer, process));
+    if child.zombie.load(Ordering::Acquire) && (foreign || !is_over(child)) {
+        // A tracer sees its end first, or its threads'.
+        return if options.exited { Found::NoneYet } else { Found::NoSuchChild };
+    }
     if child.zombie.load(Ordering::Acquire) {
         // It will not stop or go on any more, so for who waits for that it is no child.
         if !options.exited {
@@ -201,7 +242,12 @@ fn examine(process: &Arc<Process>, child: &Arc<Process>, options: Options) -> Fo
     }
     let mut change = child.change.lock();
     let (event, status) = match *change {
-        Some(event @ Event::Stopped(signal)) if options.stopped => (event, signal << 8 | 0x7f),
+        // Of a tracee stops are told as the tracee's.
+        Some(event @ Event::Stopped(signal))
+            if options.stopped && (tracer.is_none() || foreign) =>
+        {
+            (event, signal << 8 | 0x7f)
+        }
         Some(event @ Event::Continued) if options.continued => (event, 0xffff),
         _ => return Found::NoneYet,
     };

@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn each_kind_has_a_line_with_what_to_do() {
-        let record = "syscall 101 strace\nsocket 2 redis\npath /usr/lib/x/a.so java\n\
+        let record = "syscall 425 fio\nsocket 2 redis\npath /usr/lib/x/a.so java\n\
                       path /usr/lib/x/none.so java\npath /etc/ld.so.cache java\n\
                       path /sys/fs/fuse numactl\npath /sys/devices/system/cpu/cpu0/none x\n\
                       path /bin/iconv gdb\npath /usr/bin/iconv gdb\n\
@@ -262,7 +262,7 @@ mod tests {
                 "proxima: files that Linux has and Proxima has not: /sys/fs/fuse (asked for by \
                  numactl), /dev/fuse (asked for by sshfs)",
                 "proxima: sockets that Proxima does not have: AF_INET (asked for by redis)",
-                "proxima: system calls that Proxima does not have: ptrace (asked for by strace)",
+                "proxima: system calls that Proxima does not have: io_uring_setup (asked for by fio)",
             ]
         );
     }

@@ -31,6 +31,7 @@ const TOPOLOGIES: &[&str] = &["one-node", "two-socket", "ring-4", "memoryless", 
 const ANYWHERE: &[(&str, &[&str])] = &[
     ("mm", &["two-socket"]),
     ("task", &["two-socket"]),
+    ("ptrace", &["two-socket"]),
     ("fs", &["one-node", "two-socket"]),
     ("net", &["two-socket", "ring-4"]),
     ("thp", &["two-socket", "ring-4", "memoryless"]),

@@ -28,6 +28,8 @@ pub enum State {
     Uninterruptible,
     /// Stopped by a signal: only SIGCONT or SIGKILL wake it.
     Stopped,
+    /// Stands still for its tracer, which wakes it, as SIGKILL does.
+    Traced,
     /// Ended, waits for its parent (or for the reaper).
     Dead,
 }
@@ -39,6 +41,7 @@ impl State {
             1 => Self::Interruptible,
             2 => Self::Uninterruptible,
             3 => Self::Stopped,
+            4 => Self::Traced,
             _ => Self::Dead,
         }
     }
@@ -51,6 +54,7 @@ impl State {
             Self::Interruptible => 'S',
             Self::Uninterruptible => 'D',
             Self::Stopped => 'T',
+            Self::Traced => 't',
             Self::Dead => 'Z',
         }
     }

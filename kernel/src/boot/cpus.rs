@@ -42,7 +42,7 @@ pub fn prepare(firmware: &Description) {
             forget(stack);
             top
         };
-        let stacks = Stacks { ist: [stack(), stack(), stack()], interrupts: stack() };
+        let stacks = Stacks { ist: [stack(), stack(), stack(), stack()], interrupts: stack() };
         cpu_area::prepare(frame, cpu, node, apic_id, &stacks);
     }
     cpu_area::enter(CpuId::new(0));

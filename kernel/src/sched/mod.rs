@@ -26,7 +26,7 @@ use crate::task::TaskRef;
 use crate::task::current::set_current;
 use ::sched::{Domains, Entity, IdleMasks, RunQueue};
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use hal::apic::Ipi;
 use hal::{cpu_area, percpu};
 use numa::{AtomicCpuMask, CpuId, CpuMask, MAX_CPUS};
@@ -41,6 +41,8 @@ pub struct Cpu {
     pub switches: AtomicU64,
     /// Nanoseconds idle.
     pub idle_time: AtomicU64,
+    /// What it has loaded for the running task beside registers (`ptrace::special`).
+    special: AtomicU32,
     /// What tasks have used of it.
     pub accounts: accounts::Accounts,
 }
@@ -100,6 +102,7 @@ pub fn start_cpu(id: CpuId, idle: TaskRef) {
             }),
             load: AtomicU64::new(0),
             priority: AtomicU8::new(0),
+            special: AtomicU32::new(0),
             switches: AtomicU64::new(0),
             idle_time: AtomicU64::new(0),
             accounts: accounts::Accounts::new(),

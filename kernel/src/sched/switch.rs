@@ -4,6 +4,7 @@ use super::accounts::{self, IN_USER, charge_kernel};
 use super::balance::{self, BALANCE, offer_from, pull_work};
 use super::wake::{enqueue, wish};
 use super::{Hints, IDLE_MASKS, cpu, domains, timers};
+use crate::ptrace::special;
 use crate::task::current::set_current;
 use crate::task::{State, Task, TaskRef, current};
 use ::sched::{Dequeue, Enqueue};
@@ -112,6 +113,10 @@ fn switch(preempted: bool) {
         next.fpu.switching().restore();
         let (fs, gs) = *next.bases.switching();
         hal::switch::load_user_bases(fs, gs);
+    }
+    let loaded = here.special.load(Ordering::Relaxed);
+    if loaded | next.trace.special.load(Ordering::Relaxed) != 0 {
+        here.special.store(special::load(&next, loaded), Ordering::Relaxed);
     }
     set_current(&next);
     crate::traffic::switched(&next);

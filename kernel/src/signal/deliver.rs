@@ -1,11 +1,14 @@
 //! The way back to user mode: handlers, default actions, and the restart of interrupted calls.
 
 use super::action::{self, Action, flag};
-use super::attention::{FREEZE, INTERRUPTS, KILL, MEMORY, RESTORE_MASK, RSEQ, SIGNAL, STOP};
+use super::attention::{
+    FREEZE, INTERRUPTS, KILL, MEMORY, RESTORE_MASK, RSEQ, SIGNAL, STOP, TRACE, TRACE_EXIT,
+};
 use super::info::SigInfo;
 use super::pending::Queued;
 use super::set::{HARMLESS, STOPS, SYNCHRONOUS, SigSet, bit, sig};
 use super::{LastTrap, frame, mask, send, stop};
+use crate::ptrace;
 use crate::task::{Current, current};
 use abi::Errno;
 use core::sync::atomic::Ordering;
@@ -66,7 +69,7 @@ fn end() -> ! {
 }
 
 /// The next signal with a handler; carries default actions out on the way.
-fn next_handled(frame: &TrapFrame) -> Option<(SigInfo, Action)> {
+fn next_handled(frame: &mut TrapFrame) -> Option<(SigInfo, Action)> {
     let task = current();
     loop {
         let bits = task.signals.attention.load(Ordering::SeqCst);
@@ -74,7 +77,11 @@ fn next_handled(frame: &TrapFrame) -> Option<(SigInfo, Action)> {
             end();
         }
         if bits & STOP != 0 {
-            stop::take_part();
+            stop::take_part(frame);
+            continue;
+        }
+        if bits & TRACE != 0 {
+            ptrace::stop::trap(frame);
             continue;
         }
         if bits & FREEZE != 0 {
@@ -88,6 +95,7 @@ fn next_handled(frame: &TrapFrame) -> Option<(SigInfo, Action)> {
             }
             continue;
         };
+        let Some(info) = ptrace::stop::signal(frame, info) else { continue };
         let signal = info.signal();
         let action = {
             let group = task.process.signals.group.lock();
@@ -156,6 +164,9 @@ fn restart(frame: &mut TrapFrame, nr: u64) {
 /// Delivers what is pending, before user mode (interrupts are on).
 pub fn deliver(frame: &mut TrapFrame) {
     let task = current();
+    if task.signals.attention.load(Ordering::SeqCst) & TRACE_EXIT != 0 {
+        ptrace::call::at_exit(frame);
+    }
     if task.signals.attention.load(Ordering::SeqCst) & MEMORY != 0 {
         crate::oom::refill_reserve();
     }
@@ -202,6 +213,7 @@ pub fn deliver(frame: &mut TrapFrame) {
     crate::rseq::on_signal(frame);
     let blocked = task.signals.blocked();
     let signal = info.signal();
+    let steps = ptrace::stop::steps_into_handler(frame);
     if frame::push(frame, &info, &action, saved.unwrap_or(blocked)).is_err() {
         if let Some(old) = saved {
             mask::set_blocked(old);
@@ -212,4 +224,7 @@ pub fn deliver(frame: &mut TrapFrame) {
     frame.vector = REWRITTEN;
     let own = if action.has(flag::NODEFER) { 0 } else { bit(signal) };
     mask::set_blocked(blocked | action.mask | own);
+    if steps {
+        ptrace::stop::in_handler(frame);
+    }
 }

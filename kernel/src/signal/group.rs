@@ -48,6 +48,7 @@ pub fn end_other_threads() -> Result<()> {
             place.threads.join(task.handle());
         }
         table::adopt_task(&task.handle());
+        crate::ptrace::links::takes_leaders_id(&task.handle(), old);
         table::free_tid(old);
     }
     Ok(())

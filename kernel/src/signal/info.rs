@@ -65,6 +65,7 @@ impl SigInfo {
             Event::Exited(status) => (1, status),
             Event::Killed { signal, core: false } => (2, signal),
             Event::Killed { signal, core: true } => (3, signal),
+            Event::Trapped(code) => (4, code),
             Event::Stopped(signal) => (5, signal),
             Event::Continued => (6, sig::CONT),
         };

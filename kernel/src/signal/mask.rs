@@ -88,6 +88,17 @@ impl TaskSignals {
         Ok(())
     }
 
+    /// The blocked signals once the call under way has ended.
+    pub fn mask_to_come(&self) -> SigSet {
+        self.saved.lock().unwrap_or_else(|| self.blocked())
+    }
+
+    /// Replaces them for a task that stands still.
+    pub fn replace_mask(&self, set: SigSet) {
+        self.take_saved();
+        self.blocked.store(set & !UNBLOCKABLE, Ordering::SeqCst);
+    }
+
     pub(super) fn take_saved(&self) -> Option<SigSet> {
         self.attention.fetch_and(!RESTORE_MASK, Ordering::SeqCst);
         self.saved.lock().take()

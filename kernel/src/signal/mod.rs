@@ -57,8 +57,12 @@ pub mod attention {
     pub const MEMORY: u32 = 32;
     /// Its control group is frozen: it stands still.
     pub const FREEZE: u32 = 64;
+    /// Its tracer wants it to trap.
+    pub const TRACE: u32 = 128;
+    /// Its tracer wants to hear of the end of the system call under way.
+    pub const TRACE_EXIT: u32 = 256;
     /// These end an interruptible sleep.
-    pub const INTERRUPTS: u32 = SIGNAL | KILL | STOP | FREEZE;
+    pub const INTERRUPTS: u32 = SIGNAL | KILL | STOP | FREEZE | TRACE;
 }
 
 /// What the CPU said about the last fault, for the signal frame.

@@ -141,6 +141,11 @@ impl Pending {
         Some(entry.unwrap_or_else(|| SigInfo::from_process(signal, code::USER, 0, 0).into()))
     }
 
+    /// What the `n`th queued one tells.
+    pub fn peek(&self, n: usize) -> Option<SigInfo> {
+        self.queue.lock().get(n).map(|entry| entry.info)
+    }
+
     /// Forgets the signals of `which`.
     pub fn flush(&self, which: SigSet) {
         if self.set() & which == 0 {

@@ -49,6 +49,7 @@ pub fn kill_thread(thread: &TaskRef) {
     if !sched::wake_if(thread, |s| matches!(s, State::Interruptible | State::Stopped)) {
         nudge(thread);
     }
+    crate::ptrace::stop::end(thread);
 }
 
 /// Sends a signal to a process: any thread that does not block it may take it.
@@ -112,7 +113,8 @@ fn post_locked(
     let signal = entry.signal();
     let action = group.actions.lock().get(signal);
     let blocked = judge.signals.blocked() & bit(signal) != 0;
-    if !blocked && action.ignores(signal) {
+    // A tracer sees what its tracee ignores.
+    if !blocked && action.ignores(signal) && (!judge.trace.is_traced() || signal == sig::KILL) {
         return Ok(Sent::Ignored);
     }
     // The first process gets only what it has a handler for, or what the kernel insists on.
@@ -139,7 +141,7 @@ fn post_locked(
         let freezes = taker.signals.attention.load(Ordering::SeqCst) & FREEZE != 0;
         let ends =
             action.handler == action::DEFAULT && (HARMLESS | STOPS | DUMPS) & bit(signal) == 0;
-        if freezes && ends && process.pid != 1 {
+        if freezes && ends && process.pid != 1 && !taker.trace.is_traced() {
             // It would look at the signal only when it is let go on.
             end_process(process, signal);
         } else {
@@ -197,13 +199,24 @@ pub fn send_kernel(process: &Arc<Process>, signal: i32) {
     let _ = to_process(process, SigInfo::kernel(signal).into());
 }
 
+/// Cycles in clock ticks.
+fn ticks(cycles: u64) -> u64 {
+    let hz = u128::from(hal::time::tsc_hz().max(1));
+    (u128::from(cycles) * u128::from(USER_HZ) / hz) as u64
+}
+
 /// What a child's event tells its parent.
 pub fn child_info(child: &Process, signal: i32, event: Event) -> SigInfo {
     let used = crate::task::usage_of_process(child);
-    let hz = u128::from(hal::time::tsc_hz().max(1));
-    let ticks = |cycles: u64| (u128::from(cycles) * u128::from(USER_HZ) / hz) as u64;
     let uid = child.uid.load(Ordering::Relaxed);
     SigInfo::child(signal, child.pid, uid, event, ticks(used.user), ticks(used.system))
+}
+
+/// What a tracee's event tells its tracer.
+pub fn thread_info(task: &Task, event: Event) -> SigInfo {
+    let used = crate::task::usage_of_task(task);
+    let uid = task.creds.lock().uid;
+    SigInfo::child(sig::CHLD, task.tid(), uid, event, ticks(used.user), ticks(used.system))
 }
 
 /// Sends the parent what happened to its child.

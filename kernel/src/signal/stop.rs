@@ -7,11 +7,12 @@ use super::attention::{KILL, STOP};
 use super::pending::Queued;
 use super::set::{STOPS, SigSet, bit, sig};
 use super::{Group, send};
-use crate::sched;
 use crate::task::process::Event;
-use crate::task::{Process, State, Threads, current};
+use crate::task::{Process, State, Task, TaskRef, Threads, current};
+use crate::{ptrace, sched};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use hal::trap::TrapFrame;
 
 /// How far a stop has come.
 #[derive(Default)]
@@ -55,10 +56,15 @@ pub fn begin(signal: i32) {
     let process = &current().process;
     let mut group = process.signals.group.lock();
     // A SIGCONT or the end may have come since the signal was taken.
-    if process.exiting.load(Ordering::Acquire)
-        || !group.stop.dequeued
-        || process.signals.stopping.load(Ordering::Relaxed) != 0
-    {
+    if process.exiting.load(Ordering::Acquire) || !group.stop.dequeued {
+        return;
+    }
+    if process.signals.stopping.load(Ordering::Relaxed) != 0 {
+        // A tracee that was let go on while its process is stopped stops again.
+        if current().trace.is_traced() {
+            process.signals.stopping.store(signal, Ordering::SeqCst);
+            rejoin(process, &mut group, &current().handle());
+        }
         return;
     }
     process.signals.stopping.store(signal, Ordering::SeqCst);
@@ -69,6 +75,7 @@ pub fn begin(signal: i32) {
             group.stop.running += 1;
             thread.signals.ask(STOP);
             send::nudge(thread);
+            ptrace::stop::group_changed(thread);
         }
     }
 }
@@ -86,8 +93,42 @@ fn one_less(process: &Process, group: &mut Group) -> Option<Event> {
     Some(event)
 }
 
-/// The running task was asked to stop: it does, until SIGCONT or its end.
-pub fn take_part() {
+/// The signal that stops the process, or is about to; 0 for none.
+pub fn stopping(process: &Process) -> i32 {
+    process.signals.stopping.load(Ordering::SeqCst)
+}
+
+/// A tracer may make a stop signal of what the running task takes: from now on a SIGCONT cancels it.
+pub fn note_dequeued(process: &Process) {
+    process.signals.group.lock().stop.dequeued = true;
+}
+
+/// Does something with the process's group locked.
+pub fn with_group<R>(process: &Process, work: impl FnOnce(&mut Group) -> R) -> R {
+    work(&mut process.signals.group.lock())
+}
+
+/// A thread that does not stand still stops with its stopped process.
+pub fn rejoin(process: &Process, group: &mut Group, thread: &TaskRef) {
+    if process.signals.stopping.load(Ordering::SeqCst) != 0 && thread.signals.ask(STOP) {
+        group.stop.running += usize::from(!group.stop.complete);
+        send::nudge(thread);
+    }
+}
+
+/// A thread that is stopped with its process traps for its new tracer; true if it does.
+pub fn trap_if_stopped(task: &TaskRef) -> bool {
+    let _group = task.process.signals.group.lock();
+    if task.state() != State::Stopped {
+        return false;
+    }
+    sched::wake_if(task, |state| state == State::Stopped);
+    true
+}
+
+/// The running task was asked to stop: it does, until SIGCONT or its end. A tracee does as its tracer
+/// says.
+pub fn take_part(frame: &mut TrapFrame) {
     let task = current();
     let process = &task.process;
     let event = {
@@ -99,7 +140,9 @@ pub fn take_part() {
         }
         one_less(process, &mut group)
     };
-    if let Some(event) = event {
+    if let Some(event) = event
+        && !is_told_as_tracer(process)
+    {
         tell_parent(process, event);
     }
     loop {
@@ -109,9 +152,24 @@ pub fn take_part() {
         if go_on {
             break;
         }
+        if task.trace.is_traced() {
+            // A tracee, be it that it has become one in here, stops for its tracer.
+            task.run_state.set_runnable();
+            if ptrace::stop::group_stop(frame, stopping(process)) {
+                return;
+            }
+            continue;
+        }
         sched::schedule();
     }
     task.run_state.set_runnable();
+}
+
+/// The running task's tracer, which hears of each stop of it, is in the parent.
+fn is_told_as_tracer(process: &Process) -> bool {
+    let Some(tracer) = current().trace.tracer() else { return false };
+    let parent = process.place.lock().parent.upgrade();
+    parent.is_some_and(|parent| Arc::ptr_eq(&parent, &tracer.process))
 }
 
 /// The running thread ends: a stop does not wait for it.
@@ -158,6 +216,7 @@ fn resume(process: &Process, group: &mut Group, threads: &Threads) -> Option<Eve
     for thread in threads {
         thread.signals.attention.fetch_and(!STOP, Ordering::SeqCst);
         sched::wake_if(thread, |state| state == State::Stopped);
+        ptrace::stop::group_changed(thread);
     }
     if was_complete {
         STOPPED.fetch_sub(1, Ordering::Relaxed);
@@ -181,15 +240,28 @@ pub fn forget(process: &Process) {
 pub fn tell_parent(process: &Process, event: Event) {
     let parent = process.place.lock().parent.upgrade();
     let Some(parent) = parent else { return };
-    let action = parent.signals.action(sig::CHLD);
-    let wanted =
-        action.handler != super::action::IGNORE && !action.has(super::action::flag::NOCLDSTOP);
-    if wanted {
+    if wants_stops(&parent) {
         let info = send::child_info(process, sig::CHLD, event);
         // SIGCHLD is never refused.
         let _ = send::to_process(&parent, info.into());
     }
     parent.child_events.wake_all();
+}
+
+/// The process gets a SIGCHLD for stops.
+fn wants_stops(process: &Process) -> bool {
+    let action = process.signals.action(sig::CHLD);
+    action.handler != super::action::IGNORE && !action.has(super::action::flag::NOCLDSTOP)
+}
+
+/// Sends the process that traces `task` a SIGCHLD for what happened to it, if it wants one.
+pub fn tell_of_thread(tracer: &Process, task: &Task, event: Event) {
+    let ends = matches!(event, Event::Exited(_) | Event::Killed { .. });
+    if ends || wants_stops(tracer) {
+        let info = send::thread_info(task, event);
+        // SIGCHLD is never refused.
+        let _ = send::to_process(tracer, info.into());
+    }
 }
 
 /// True when the process group has no member whose parent is in another group of its session:

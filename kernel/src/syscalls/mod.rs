@@ -26,6 +26,7 @@ mod pidfd;
 mod poll;
 mod prctl;
 mod process;
+mod ptrace;
 pub mod quick;
 mod random;
 mod sched;
@@ -132,6 +133,23 @@ pub fn enter(frame: &mut TrapFrame) {
     let task = current();
     crate::sched::charge_kernel(&task);
     hal::irq::allow();
+    carry_out(task, frame);
+}
+
+/// As [`enter`], of a task whose tracer stops it at system calls, or lets it go by single steps.
+pub fn enter_traced(frame: &mut TrapFrame) {
+    let task = current();
+    crate::sched::charge_kernel(&task);
+    hal::irq::allow();
+    if crate::ptrace::call::at_entry(frame) {
+        carry_out(task, frame);
+        crate::ptrace::call::note_exit();
+    }
+}
+
+/// Makes the call that the frame names, which gets its result.
+#[inline(always)]
+fn carry_out(task: Current, frame: &mut TrapFrame) {
     let nr = frame.rax;
     #[cfg(feature = "checks")]
     task.faults.begin();

@@ -63,6 +63,7 @@ const PARTS: &[&[Entry]] = &[
     super::poll::TABLE,
     super::prctl::TABLE,
     super::process::TABLE,
+    super::ptrace::TABLE,
     super::random::TABLE,
     super::sched::TABLE,
     super::signal::TABLE,

@@ -168,6 +168,8 @@ pub struct Task {
     pub too_many_tasks: AtomicBool,
     /// What to do when the interrupted call is restarted with its time gone (restart_syscall).
     pub restart: SpinLock<Option<Restart>>,
+    /// Being traced: ptrace(2).
+    pub trace: crate::ptrace::TaskTrace,
     /// Performance events that observe it.
     pub perf: crate::perf::TaskPerf,
     /// The next of the dead that wait to be freed.
@@ -290,6 +292,7 @@ impl Task {
             parent_death_signal: AtomicI32::new(0),
             too_many_tasks: AtomicBool::new(false),
             restart: SpinLock::new(None),
+            trace: crate::ptrace::TaskTrace::default(),
             perf: crate::perf::TaskPerf::default(),
             next_dead: IrqLock::new(None),
         }))

@@ -61,6 +61,10 @@ pub struct Place {
     pub threads: Threads,
     pub pgid: i32,
     pub sid: i32,
+    /// The process of which a thread traces this one's first thread.
+    pub tracer: Weak<Process>,
+    /// Threads that have ended and that a tracer has not seen end.
+    pub dead_tracees: usize,
     /// PR_SET_CHILD_SUBREAPER.
     pub subreaper: bool,
     /// Has called execve since it was forked (setpgid refuses then).
@@ -118,8 +122,13 @@ impl Use {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     Exited(i32),
-    Killed { signal: i32, core: bool },
+    Killed {
+        signal: i32,
+        core: bool,
+    },
     Stopped(i32),
+    /// A tracee stands still: the code of its stop.
+    Trapped(i32),
     Continued,
 }
 
@@ -169,6 +178,8 @@ pub struct Process {
     pub ended: Arc<WaitQueue>,
     /// Its parent waits here for it and its siblings.
     pub child_events: WaitQueue,
+    /// Tasks that its threads trace.
+    pub tracees: crate::ptrace::Tracees,
     /// Threads that wait for others of the group to be gone (exec, exit of the leader).
     pub thread_events: WaitQueue,
     pub dead_threads: SpinLock<Use>,

@@ -3,7 +3,7 @@
 use super::{Process, TaskRef};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use sync::SpinLock;
 
 /// Largest id (kernel.pid_max on a machine of this size).
@@ -21,6 +21,9 @@ static GROUPS: SpinLock<BTreeMap<(i32, i32), Arc<Process>>> = SpinLock::new(BTre
 static PROCESSES: SpinLock<BTreeMap<i32, Arc<Process>>> = SpinLock::new(BTreeMap::new());
 /// Tasks ever made (`processes` of /proc/stat).
 pub static FORKS: AtomicU64 = AtomicU64::new(0);
+
+/// Threads that have ended and that a tracer has not seen end.
+pub static DEAD_TRACEES: AtomicUsize = AtomicUsize::new(0);
 
 /// Serializes changes of the tree: parents, children, threads, groups. Taken before any
 /// process's `place`.
@@ -118,9 +121,9 @@ pub fn next_process(pid: i32) -> Option<Arc<Process>> {
     PROCESSES.lock().range(pid..).next().map(|(_, p)| p.clone())
 }
 
-/// Number of tasks.
+/// Number of tasks, with those that their tracers have not seen end.
 pub fn task_count() -> usize {
-    TASKS.lock().len()
+    TASKS.lock().len() + DEAD_TRACEES.load(Ordering::Relaxed)
 }
 
 /// The processes of a process group, by id, as [`processes`].

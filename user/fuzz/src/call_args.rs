@@ -3,7 +3,7 @@
 
 /// Kinds of arguments, a letter each: `f` descriptor, `p` pointer to a buffer, `l` length, `s` path,
 /// `i` small number, `g` flags, `m` address in the arena, `P` process, `S` signal, `n` node mask
-/// pointer, `w` any word.
+/// pointer, `R` request of ptrace, `T` the worker's tracee, `w` any word.
 const TAKES: &[(u16, &str)] = &[
     (0, "fpl"),
     (1, "fpl"),
@@ -98,7 +98,7 @@ const TAKES: &[(u16, &str)] = &[
     (98, "ip"),
     (99, "p"),
     (100, "p"),
-    (101, "iPww"),
+    (101, "RTww"),
     (109, "PP"),
     (117, "iii"),
     (121, "P"),
@@ -290,7 +290,6 @@ pub fn seldom(number: u64) -> bool {
             | 69
             | 70
             | 73
-            | 101
             | 128
             | 129
             | 130

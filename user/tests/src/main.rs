@@ -25,6 +25,7 @@ mod net;
 mod numa;
 mod perf;
 mod placement;
+mod ptrace;
 mod random;
 mod replayed;
 mod scarce;
@@ -42,6 +43,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "boot", places: false, groups: &[boot::TESTS] },
     Suite { name: "mm", places: false, groups: mm::GROUPS },
     Suite { name: "task", places: false, groups: task::GROUPS },
+    Suite { name: "ptrace", places: false, groups: ptrace::GROUPS },
     Suite { name: "fs", places: false, groups: fs::GROUPS },
     Suite { name: "net", places: false, groups: net::GROUPS },
     Suite { name: "mempolicy", places: true, groups: mempolicy::GROUPS },

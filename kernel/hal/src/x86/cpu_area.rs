@@ -17,8 +17,8 @@ struct Area {
 
 /// The tops of a CPU's own stacks.
 pub struct Stacks {
-    /// Of double faults, NMIs and machine checks.
-    pub ist: [u64; 3],
+    /// Of double faults, NMIs, machine checks and debug exceptions.
+    pub ist: [u64; 4],
     /// Of interrupts that come while the kernel runs.
     pub interrupts: u64,
 }

@@ -139,6 +139,58 @@ impl FpuState {
         }
     }
 
+    /// Copies the area to `out`, as long as it: with all components as the program sees them, and the
+    /// components that there are in the software's words, as Linux has it for debuggers.
+    pub fn copy_whole(&self, out: &mut [u8]) {
+        out.copy_from_slice(&self.bytes()[..out.len()]);
+        if !features().xsave() {
+            return;
+        }
+        let mut bv = [0u8; 8];
+        bv.copy_from_slice(&out[512..520]);
+        let bv = u64::from_le_bytes(bv);
+        // What is in its initial state need not have been written.
+        if bv & 1 == 0 {
+            out[..24].fill(0);
+            out[32..160].fill(0);
+            out[0..2].copy_from_slice(&0x37fu16.to_le_bytes());
+        }
+        if bv & 2 == 0 {
+            out[160..416].fill(0);
+        }
+        for i in (2..64).filter(|i| components() & !bv & 1 << i != 0) {
+            let [size, at, ..] = cpuid(0xd, i).map(|word| word as usize);
+            out[at..at + size].fill(0);
+        }
+        out[416..512].fill(0);
+        out[464..472].copy_from_slice(&components().to_le_bytes());
+    }
+
+    /// Takes over bytes as [`FpuState::copy_whole`] gives them, or their legacy part (512 bytes) beside
+    /// the other components as they are. False, and nothing changes, for what would fault when it is
+    /// loaded.
+    pub fn set_checked(&mut self, from: &[u8]) -> bool {
+        let word = |at: usize| {
+            let mut bytes = [0u8; 8];
+            bytes.copy_from_slice(&from[at..at + 8]);
+            u64::from_le_bytes(bytes)
+        };
+        let mxcsr = word(24) as u32;
+        let whole = from.len() > 512;
+        let header_ok = !whole
+            || word(512) & !components() == 0 && from[520..576].iter().all(|&byte| byte == 0);
+        if mxcsr & !0xffff != 0 || !header_ok {
+            return false;
+        }
+        let xsave = features().xsave();
+        let bytes = self.bytes_mut();
+        bytes[..from.len()].copy_from_slice(from);
+        if xsave && !whole {
+            bytes[512] |= 3;
+        }
+        true
+    }
+
     /// Saves this CPU's registers.
     #[inline]
     pub fn save(&mut self) {

@@ -15,6 +15,7 @@ pub const CPU_NODE: u16 = 0x78 | 3;
 pub const IST_DOUBLE_FAULT: u8 = 1;
 pub const IST_NMI: u8 = 2;
 pub const IST_MACHINE_CHECK: u8 = 3;
+pub const IST_DEBUG: u8 = 4;
 
 #[repr(C, packed(4))]
 struct Tss {
@@ -35,8 +36,8 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Tables whose interrupt stacks end at `ist` (double fault, NMI, machine check).
-    pub fn new(ist: [u64; 3], cpu_node: u32) -> Self {
+    /// Tables whose interrupt stacks end at `ist` (double fault, NMI, machine check, debug).
+    pub fn new(ist: [u64; 4], cpu_node: u32) -> Self {
         let mut gdt = [0u64; 16];
         gdt[1] = 0x00af_9b00_0000_ffff;
         gdt[2] = 0x00cf_9300_0000_ffff;
@@ -52,7 +53,7 @@ impl Tables {
                 _reserved0: 0,
                 rsp: [0; 3],
                 _reserved1: 0,
-                ist: [ist[0], ist[1], ist[2], 0, 0, 0, 0],
+                ist: [ist[0], ist[1], ist[2], ist[3], 0, 0, 0],
                 _reserved2: 0,
                 _reserved3: 0,
                 iomap: size_of::<Tss>() as u16,

@@ -6,6 +6,7 @@ pub mod apic;
 pub mod boot;
 pub mod cpu;
 pub mod cpu_area;
+pub mod debug;
 pub mod doorbell;
 pub mod fpu;
 pub mod gdt;

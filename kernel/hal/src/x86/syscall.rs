@@ -2,6 +2,8 @@
 //!
 //! Quick calls (see [`set_quick`]) are functions of their arguments alone: they are called with the
 //! registers as the program set them, and return past everything but a last look for pending work.
+//! A CPU that runs a task which is stopped at its system calls has another entry ([`set_traced`]): so
+//! nobody else asks.
 
 use super::cpu::wrmsr;
 use super::gdt::{KERNEL_CODE, USER_CODE, USER_DATA};
@@ -38,9 +40,7 @@ pub fn set_quick(number: usize, call: Quick) {
 global_asm!(
     r#"
 .section .text.entry, "ax"
-.balign 16
-.global syscall_entry
-syscall_entry:
+.macro SYSCALL_FRAME
     swapgs
     mov gs:[{user_rsp}], rsp
     mov rsp, gs:[{kernel_stack}]
@@ -67,6 +67,11 @@ syscall_entry:
     push r14
     push r15
     xor ebp, ebp
+.endm
+.balign 16
+.global syscall_entry
+syscall_entry:
+    SYSCALL_FRAME
     test r11d, {no_sysret}
     jnz 2f
     cmp rax, {quick_calls}
@@ -125,6 +130,13 @@ syscall_entry:
     mov rdi, rsp
     call {finish}
     jmp 3b
+.balign 16
+.global syscall_entry_traced
+syscall_entry_traced:
+    SYSCALL_FRAME
+    mov rdi, rsp
+    call {dispatch_traced}
+    jmp 3b
 .text
 "#,
     user_rsp = const USER_RSP,
@@ -133,6 +145,7 @@ syscall_entry:
     user_code = const USER_CODE,
     syscall = const SYSCALL,
     dispatch = sym dispatch,
+    dispatch_traced = sym dispatch_traced,
     finish = sym finish,
     quick = sym QUICK,
     quick_calls = const QUICK_CALLS,
@@ -147,6 +160,14 @@ const NO_SYSRET: u64 = 0x1_0100;
 extern "C" fn dispatch(frame: &mut TrapFrame) -> u32 {
     let Some(h) = handlers() else { super::power::halt() };
     (h.syscall)(frame);
+    crate::irq::disable();
+    leave(h, frame)
+}
+
+/// As [`dispatch`], of a task that is stopped at system calls: none of them is quick.
+extern "C" fn dispatch_traced(frame: &mut TrapFrame) -> u32 {
+    let Some(h) = handlers() else { super::power::halt() };
+    (h.traced_syscall)(frame);
     crate::irq::disable();
     leave(h, frame)
 }
@@ -173,6 +194,17 @@ fn leave(h: &Handlers, frame: &mut TrapFrame) -> u32 {
 
 unsafe extern "C" {
     fn syscall_entry();
+    fn syscall_entry_traced();
+}
+
+/// LSTAR.
+const LSTAR: u32 = 0xc000_0082;
+
+/// Has this CPU's SYSCALL enter by the way of tracees, or by the usual one. Interrupts are off.
+pub fn set_traced(traced: bool) {
+    let entry = if traced { syscall_entry_traced } else { syscall_entry };
+    // SAFETY: one of the two entries, which make the same frame.
+    unsafe { wrmsr(LSTAR, entry as *const () as u64) };
 }
 
 /// Points this CPU's SYSCALL at the entry.
@@ -182,7 +214,7 @@ pub fn init() {
     unsafe {
         let star = u64::from(KERNEL_CODE) << 32 | (u64::from(USER_DATA) - 8) << 48;
         wrmsr(0xc000_0081, star);
-        wrmsr(0xc000_0082, syscall_entry as *const () as u64);
+        wrmsr(LSTAR, syscall_entry as *const () as u64);
         wrmsr(0xc000_0084, 0x4_7700);
     }
 }

@@ -4,7 +4,7 @@
 //! until then any trap is fatal.
 
 use super::alternatives::clac;
-use super::gdt::{self, IST_DOUBLE_FAULT, IST_MACHINE_CHECK, IST_NMI};
+use super::gdt::{self, IST_DEBUG, IST_DOUBLE_FAULT, IST_MACHINE_CHECK, IST_NMI};
 use super::percpu;
 use core::arch::{asm, global_asm, naked_asm};
 use core::cell::UnsafeCell;
@@ -136,6 +136,10 @@ pub struct Handlers {
     pub preempt: fn(),
     /// A system call. Interrupts are on.
     pub syscall: fn(&mut TrapFrame),
+    /// The same, of a task that may be stopped there ([`super::syscall::set_traced`]).
+    pub traced_syscall: fn(&mut TrapFrame),
+    /// A debug exception in the kernel, by a debug register that watches user memory.
+    pub kernel_debug: fn(),
 }
 
 static HANDLERS: AtomicPtr<Handlers> = AtomicPtr::new(core::ptr::null_mut());
@@ -179,6 +183,8 @@ trap_stubs:
     push i
     .if (i == 2) || (i == 8) || (i == 18)
         jmp trap_paranoid
+    .elseif i == 1
+        jmp trap_debug
     .else
         jmp trap_common
     .endif
@@ -222,9 +228,10 @@ trap_stubs:
 
 trap_common:
     test byte ptr [rsp + 24], 3     // CS of the interrupted code
-    jz 2f
+    jz trap_swapped
     swapgs
-2:  SAVE_REGS
+trap_swapped:
+    SAVE_REGS
     cld
 "#,
     // User mode may have set AC; a fault inside a user copy comes with it set.
@@ -247,6 +254,25 @@ trap_return:
 2:  RESTORE_REGS
     add rsp, 16
     iretq
+
+// Debug exceptions begin on a stack of their own, for MOV SS delays one until after a SYSCALL: then it
+// comes before the kernel has its stack and GS. One of user mode goes on where others do.
+trap_debug:
+    test byte ptr [rsp + 24], 3
+    jz trap_paranoid
+    swapgs
+    push rdi
+    mov rdi, rsp
+    mov rsp, gs:[{kernel_stack}]
+    push qword ptr [rdi + 56]
+    push qword ptr [rdi + 48]
+    push qword ptr [rdi + 40]
+    push qword ptr [rdi + 32]
+    push qword ptr [rdi + 24]
+    push qword ptr [rdi + 16]
+    push qword ptr [rdi + 8]
+    mov rdi, [rdi]
+    jmp trap_swapped
 
 // NMI, double fault, machine check: may come between SWAPGS and its use, so look at GS itself.
 // r12 remembers whether it was swapped (callee-saved, restored from the frame).
@@ -276,6 +302,7 @@ trap_paranoid:
 "#,
     dispatch = sym dispatch,
     paranoid = sym dispatch_paranoid,
+    kernel_stack = const percpu::KERNEL_STACK,
 );
 
 unsafe extern "C" {
@@ -300,6 +327,7 @@ pub fn init() {
                 vector::DOUBLE_FAULT => IST_DOUBLE_FAULT,
                 vector::NMI => IST_NMI,
                 vector::MACHINE_CHECK => IST_MACHINE_CHECK,
+                vector::DEBUG => IST_DEBUG,
                 _ => 0,
             };
             // Breakpoint and overflow may be raised by user instructions.
@@ -364,6 +392,7 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
             }
         }
         _ if frame.from_user() => (h.user_exception)(frame),
+        vector::DEBUG if super::debug::is_in_use() => (h.kernel_debug)(),
         v => {
             if !super::usercopy::fix_up(frame) {
                 (h.fatal)(frame, name(v))
@@ -411,6 +440,7 @@ extern "C" fn dispatch_paranoid(frame: &mut TrapFrame) {
     };
     match frame.vector {
         vector::NMI => (h.nmi)(frame),
+        vector::DEBUG if super::debug::is_in_use() => (h.kernel_debug)(),
         v => (h.fatal)(frame, name(v)),
     }
 }

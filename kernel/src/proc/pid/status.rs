@@ -55,7 +55,8 @@ fn identity(who: &Who, process: &Process, task: Option<&TaskRef>, out: &mut Text
         (place.parent.upgrade().map_or(0, |p| p.pid), place.pgid, place.sid)
     };
     put!(out, "Tgid:\t{}\nNgid:\t0\nPid:\t{}\n", process.pid, who.id());
-    put!(out, "PPid:\t{ppid}\nTracerPid:\t0\n");
+    let tracer = task.map_or(0, |task| task.trace.tracer_tid());
+    put!(out, "PPid:\t{ppid}\nTracerPid:\t{tracer}\n");
     if let Some(creds) = task.map(|t| t.credentials()).or_else(|| creds_of(process)) {
         put!(out, "Uid:\t{}\t{}\t{}\t{}\n", creds.uid, creds.euid, creds.suid, creds.fsuid);
         put!(out, "Gid:\t{}\t{}\t{}\t{}\n", creds.gid, creds.egid, creds.sgid, creds.fsgid);

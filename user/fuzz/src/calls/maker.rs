@@ -29,11 +29,22 @@ const READ_PATHS: &[&str] = &[
     "relative",
 ];
 
+/// Requests of ptrace(2).
+const REQUESTS: &[u64] = &[
+    1, 2, 3, 3, 4, 5, 6, 6, 7, 7, 9, 9, 12, 13, 13, 14, 15, 16, 24, 24, 30, 31, 32, 0x4200, 0x4201,
+    0x4202, 0x4203, 0x4204, 0x4205, 0x4205, 0x4206, 0x4207, 0x4208, 0x4209, 0x420a, 0x420b, 0x420e,
+    0x420f,
+];
+/// TRACEME, KILL, DETACH: after them there is little left to ask.
+const LAST_REQUESTS: &[u64] = &[0, 8, 17];
+
 pub struct Maker {
     pub random: Random,
     /// Junk that pointers point to.
     pub buffer: Box<[u64; BUFFER / 8]>,
     pub own: u64,
+    /// A child that the worker traces; 0 without one.
+    pub tracee: u64,
 }
 
 impl Maker {
@@ -90,7 +101,7 @@ impl Maker {
     }
 
     fn argument(&mut self, kind: u8) -> u64 {
-        if kind != b'P' && self.random.chance(1, 40) {
+        if !matches!(kind, b'P' | b'T') && self.random.chance(1, 40) {
             return self.word();
         }
         match kind {
@@ -113,6 +124,13 @@ impl Maker {
             b'm' => arena::at(self.random.below(4), self.random.below(64)),
             // Nobody but the worker itself, or nobody at all.
             b'P' => self.random.of(&[0, self.own, self.own, 4_000_000, u64::MAX - 4_000_000]),
+            b'T' if self.random.chance(9, 10) => self.tracee,
+            b'T' => self.random.of(&[0, self.own, 4_000_000]),
+            b'R' => match self.random.below(64) {
+                0 => self.random.of(LAST_REQUESTS),
+                1 | 2 => self.word(),
+                _ => self.random.of(REQUESTS),
+            },
             b'S' => self.random.below(66),
             _ => self.word(),
         }
@@ -167,7 +185,7 @@ mod tests {
     fn the_same_seed_makes_the_same_calls_and_no_call_that_ends_the_machine() {
         let make = || {
             let buffer = vec![0; BUFFER / 8].into_boxed_slice().try_into().expect("its size");
-            Maker { random: Random::new(7), buffer, own: 12345 }
+            Maker { random: Random::new(7), buffer, own: 12345, tracee: 12346 }
         };
         let (mut first, mut second) = (make(), make());
         for _ in 0..20_000 {

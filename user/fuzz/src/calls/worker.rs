@@ -26,7 +26,8 @@ pub fn work(seed: u64, counter: &Counter, null: i32, failing: bool) -> ! {
     let buffer = vec![0u64; BUFFER / 8].into_boxed_slice().try_into();
     let Ok(buffer) = buffer else { sys::exit_group(1) };
     let own = sys!(libc::SYS_getpid) as u64;
-    let mut maker = Maker { random, buffer, own };
+    let tracee = tracee();
+    let mut maker = Maker { random, buffer, own, tracee };
     furnish(&mut maker.random);
     let failing = failing.then(Failing::open);
     for call in 0..LIFE {
@@ -93,6 +94,25 @@ fn furnish(random: &mut Random) {
         sys!(libc::SYS_setresgid, 1000, 1000, 1000);
         sys!(libc::SYS_setresuid, 1000, 1000, 1000);
     }
+}
+
+/// A child that this worker traces, in its first stop. It makes no call of its own: whatever its
+/// registers are set to, it traps.
+fn tracee() -> u64 {
+    let pid = sys::fork(false);
+    if pid == 0 {
+        sys!(libc::SYS_ptrace, libc::PTRACE_TRACEME, 0, 0, 0);
+        loop {
+            // SAFETY: a trap, for the tracer or as the child's end.
+            unsafe { asm!("int3") };
+        }
+    }
+    if pid < 0 {
+        return 0;
+    }
+    sys!(libc::SYS_wait4, pid, 0, libc::__WALL, 0);
+    sys!(libc::SYS_ptrace, libc::PTRACE_SETOPTIONS, pid, 0, libc::PTRACE_O_EXITKILL);
+    pid as u64
 }
 
 /// A listener of the loopback with a connection that it has accepted: three descriptors.

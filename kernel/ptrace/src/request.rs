@@ -1,0 +1,40 @@
+//! Numbers of requests (`PTRACE_*`).
+
+pub const TRACEME: u64 = 0;
+pub const PEEKTEXT: u64 = 1;
+pub const PEEKDATA: u64 = 2;
+pub const PEEKUSER: u64 = 3;
+pub const POKETEXT: u64 = 4;
+pub const POKEDATA: u64 = 5;
+pub const POKEUSER: u64 = 6;
+pub const CONT: u64 = 7;
+pub const KILL: u64 = 8;
+pub const SINGLESTEP: u64 = 9;
+pub const GETREGS: u64 = 12;
+pub const SETREGS: u64 = 13;
+pub const GETFPREGS: u64 = 14;
+pub const SETFPREGS: u64 = 15;
+pub const ATTACH: u64 = 16;
+pub const DETACH: u64 = 17;
+/// PTRACE_OLDSETOPTIONS.
+pub const OLDSETOPTIONS: u64 = 21;
+pub const SYSCALL: u64 = 24;
+pub const ARCH_PRCTL: u64 = 30;
+pub const SYSEMU: u64 = 31;
+pub const SYSEMU_SINGLESTEP: u64 = 32;
+pub const SETOPTIONS: u64 = 0x4200;
+pub const GETEVENTMSG: u64 = 0x4201;
+pub const GETSIGINFO: u64 = 0x4202;
+pub const SETSIGINFO: u64 = 0x4203;
+pub const GETREGSET: u64 = 0x4204;
+pub const SETREGSET: u64 = 0x4205;
+pub const SEIZE: u64 = 0x4206;
+pub const INTERRUPT: u64 = 0x4207;
+pub const LISTEN: u64 = 0x4208;
+pub const PEEKSIGINFO: u64 = 0x4209;
+pub const GETSIGMASK: u64 = 0x420a;
+pub const SETSIGMASK: u64 = 0x420b;
+pub const SECCOMP_GET_FILTER: u64 = 0x420c;
+pub const SECCOMP_GET_METADATA: u64 = 0x420d;
+pub const GET_SYSCALL_INFO: u64 = 0x420e;
+pub const GET_RSEQ_CONFIGURATION: u64 = 0x420f;
