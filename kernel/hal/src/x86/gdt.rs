@@ -41,7 +41,9 @@ impl Tables {
         let mut gdt = [0u64; 16];
         gdt[1] = 0x00af_9b00_0000_ffff;
         gdt[2] = 0x00cf_9300_0000_ffff;
-        gdt[4] = 0x00cf_fb00_0000_ffff;
+        // No 32-bit code: on AMD its SYSCALL would enter the kernel at CSTAR, on the user's stack. SYSRET
+        // to 64-bit code counts from this place, but does not read it.
+        gdt[4] = 0;
         gdt[5] = 0x00cf_f300_0000_ffff;
         gdt[6] = 0x00af_fb00_0000_ffff;
         // Limit bits 15:0 and 19:16; present, DPL 3, read-only data.

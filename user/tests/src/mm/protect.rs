@@ -26,6 +26,7 @@ pub const TESTS: &[Test] = tests![
     the_kernel_obeys_the_rights_too,
     a_fault_without_a_handler_kills_by_sigsegv,
     a_blocked_fault_signal_kills_all_the_same,
+    there_is_no_code_of_32_bits,
 ];
 
 /// The instruction that returns.
@@ -192,6 +193,25 @@ fn a_blocked_fault_signal_kills_all_the_same() {
     let end = crate::child::end_of(|| {
         crate::signal::ignore(libc::SIGSEGV);
         put(0, 1);
+    });
+    assert_eq!(end, 128 + libc::SIGSEGV);
+}
+
+fn there_is_no_code_of_32_bits() {
+    crate::harness::on_proxima_only("Linux has the segment, for programs of 32 bits");
+    let end = crate::child::end_of(|| {
+        // SAFETY: none: the child ends, by #GP at the far return, or by #UD behind it.
+        unsafe {
+            std::arch::asm!(
+                "lea rax, [rip + 2f]",
+                "push 0x23",
+                "push rax",
+                "retfq",
+                "2:",
+                "ud2",
+                options(noreturn)
+            );
+        }
     });
     assert_eq!(end, 128 + libc::SIGSEGV);
 }
