@@ -1,7 +1,7 @@
 //! Faults on huge pages.
 
 use super::object::{making, placement, take_counted};
-use crate::fault::{FaultError, entry_bits};
+use crate::fault::{FaultError, Wait, entry_bits};
 use crate::mm::Mm;
 use crate::table::{self, State};
 use crate::vma::{Vma, VmaFlags};
@@ -42,8 +42,7 @@ impl Mm {
         .ok_or(Errno::ENOMEM)
     }
 
-    /// Serves an allowed fault in an area of huge pages; the page to wait for when it is under
-    /// migration. The area tree is read-locked.
+    /// Serves an allowed fault in an area of huge pages; what to wait for first, if anything. The area tree is read-locked.
     #[cold]
     #[inline(never)]
     pub(crate) fn fault_huge(
@@ -52,7 +51,7 @@ impl Mm {
         vma: &Vma,
         addr: u64,
         write: bool,
-    ) -> Result<Option<Pfn>, FaultError> {
+    ) -> Result<Option<Wait>, FaultError> {
         let addr = addr & !(HUGE - 1);
         let object = vma.object().ok_or(FaultError::NoArea)?;
         let index = vma.index(addr);
@@ -64,7 +63,7 @@ impl Mm {
             };
             match served {
                 Served::Done => return Ok(None),
-                Served::Moving(pfn) => return Ok(Some(pfn)),
+                Served::Moving(pfn) => return Ok(Some(Wait::Migration(pfn))),
                 Served::Starved(page) if self.take_from_children(object, index, &page) => {}
                 Served::Starved(_) => return Err(FaultError::BeyondEnd),
             }
