@@ -118,11 +118,11 @@ impl Mm {
             })?;
             // Written or not, it is the object's to keep.
             let may = if vma.flags.contains(VmaFlags::WRITE) { written(vma) } else { 0 };
-            self.install_huge(addr, slot, page, bits | may);
+            self.install_of(object, index, (addr, slot), page, bits | may);
             return Ok(Served::Done);
         }
         if let Some(page) = object.lookup(index) {
-            self.install_huge(addr, slot, page, bits);
+            self.install_of(object, index, (addr, slot), page, bits);
             return match write {
                 true => self.huge_write(vmas, vma, object, (addr, slot)),
                 false => Ok(Served::Done),
@@ -144,6 +144,23 @@ impl Mm {
         page.frame().add_map();
         self.count_mapped(page.pfn(), 1);
         slot.store(Pte::new(page.into_raw(), bits));
+    }
+
+    /// Stores an entry for page `index` of the object. Who takes the page out of the object unmaps it
+    /// afterwards, and would not come again: so the page is looked for once more.
+    fn install_of(
+        &self,
+        object: &MemObject,
+        index: u64,
+        (addr, slot): (u64, Slot),
+        page: Page,
+        bits: u64,
+    ) {
+        let pfn = page.pfn();
+        self.install_huge(addr, slot, page, bits);
+        if object.lookup(index).is_none_or(|page| page.pfn() != pfn) {
+            self.zap_if(addr, addr + HUGE, |mapped| mapped == pfn);
+        }
     }
 
     /// A huge page of the area's own for page `index`, contents undefined: out of the area's
