@@ -56,6 +56,64 @@ struct Lists {
     blocks: [u64; ORDERS],
 }
 
+impl Lists {
+    /// Adds the block at `pfn`.
+    #[inline(always)]
+    fn push(&mut self, pfn: u64, order: u32, node: NodeId) {
+        let head = self.heads[order as usize];
+        let block = frame(Pfn::new(pfn));
+        block.set_state(Kind::Free, order, node);
+        block.set_owner(head, NONE);
+        if head != NONE {
+            let (next, _) = frame(Pfn::new(head)).owner();
+            frame(Pfn::new(head)).set_owner(next, pfn);
+        }
+        self.heads[order as usize] = pfn;
+        self.blocks[order as usize] += 1;
+    }
+
+    /// Takes the block at `pfn` out.
+    #[inline(always)]
+    fn unlink(&mut self, pfn: u64, order: u32) {
+        let (next, prev) = frame(Pfn::new(pfn)).owner();
+        if prev == NONE {
+            self.heads[order as usize] = next;
+        } else {
+            let (_, before) = frame(Pfn::new(prev)).owner();
+            frame(Pfn::new(prev)).set_owner(next, before);
+        }
+        if next != NONE {
+            let (after, _) = frame(Pfn::new(next)).owner();
+            frame(Pfn::new(next)).set_owner(after, prev);
+        }
+        self.blocks[order as usize] -= 1;
+    }
+
+    /// The order of the smallest block of at least `order`.
+    #[inline(always)]
+    fn smallest(&self, order: u32) -> Option<u32> {
+        (order..=MAX_ORDER).find(|&o| self.heads[o as usize] != NONE)
+    }
+
+    /// The order of the largest one.
+    fn largest(&self, order: u32) -> Option<u32> {
+        (order..=MAX_ORDER).rev().find(|&o| self.heads[o as usize] != NONE)
+    }
+
+    /// The first part, of 2^order frames, of the first block of order `have`.
+    #[inline(always)]
+    fn take(&mut self, order: u32, mut have: u32, node: NodeId) -> Pfn {
+        let pfn = self.heads[have as usize];
+        self.unlink(pfn, have);
+        while have > order {
+            have -= 1;
+            self.push(pfn + (1 << have), have, node);
+        }
+        frame(Pfn::new(pfn)).set_state(Kind::Kernel, order, node);
+        Pfn::new(pfn)
+    }
+}
+
 /// The free blocks of one node.
 pub struct Buddy {
     node: NodeId,
@@ -105,74 +163,40 @@ impl Buddy {
     }
 
     /// The lists that a free block at `pfn` is on.
+    #[inline(always)]
     fn mobility(&self, pfn: u64) -> Mobility {
         self.pageblocks[(pfn / PAGEBLOCK - self.first) as usize].unwrap_or(Mobility::Unmovable)
     }
 
-    fn push(&mut self, pfn: u64, order: u32, mobility: Mobility) {
-        let lists = &mut self.lists[mobility as usize];
-        let head = lists.heads[order as usize];
-        let block = frame(Pfn::new(pfn));
-        block.set_state(Kind::Free, order, self.node);
-        block.set_owner(head, NONE);
-        if head != NONE {
-            let (next, _) = frame(Pfn::new(head)).owner();
-            frame(Pfn::new(head)).set_owner(next, pfn);
-        }
-        lists.heads[order as usize] = pfn;
-        lists.blocks[order as usize] += 1;
-    }
-
-    fn unlink(&mut self, pfn: u64, order: u32, mobility: Mobility) {
-        let lists = &mut self.lists[mobility as usize];
-        let (next, prev) = frame(Pfn::new(pfn)).owner();
-        if prev == NONE {
-            lists.heads[order as usize] = next;
-        } else {
-            let (_, before) = frame(Pfn::new(prev)).owner();
-            frame(Pfn::new(prev)).set_owner(next, before);
-        }
-        if next != NONE {
-            let (after, _) = frame(Pfn::new(next)).owner();
-            frame(Pfn::new(next)).set_owner(after, prev);
-        }
-        lists.blocks[order as usize] -= 1;
-    }
-
-    /// The order of the smallest block of at least `order` on the lists.
-    #[inline]
-    fn smallest(&self, order: u32, mobility: Mobility) -> Option<u32> {
-        let heads = &self.lists[mobility as usize].heads;
-        (order..=MAX_ORDER).find(|&o| heads[o as usize] != NONE)
-    }
-
     /// A block of 2^order frames, its head marked `Kernel` of that order; None when there is none.
     pub fn alloc(&mut self, order: u32, mobility: Mobility) -> Option<Pfn> {
-        let (have, from) = match self.smallest(order, mobility) {
-            Some(have) => (have, mobility),
-            None => self.borrow(order, mobility)?,
+        let lists = &mut self.lists[mobility as usize];
+        let pfn = match lists.smallest(order) {
+            Some(have) => lists.take(order, have, self.node),
+            None => {
+                let (have, from) = self.borrow(order, mobility)?;
+                self.lists[from as usize].take(order, have, self.node)
+            }
         };
-        Some(self.take(order, have, from))
+        self.free -= 1 << order;
+        Some(pfn)
+    }
+
+    /// A block of 2^order frames, if there is no smaller one that could be used up first.
+    pub fn alloc_whole(&mut self, order: u32, mobility: Mobility) -> Option<Pfn> {
+        let lists = &mut self.lists[mobility as usize];
+        let have = lists.smallest(0).filter(|have| *have >= order)?;
+        self.free -= 1 << order;
+        Some(lists.take(order, have, self.node))
     }
 
     /// One frame of a movable pageblock that something has been taken from: where the contents of
     /// isolated ones go.
     pub fn alloc_in_gap(&mut self) -> Option<Pfn> {
-        let have = self.smallest(0, Mobility::Movable).filter(|have| *have < PAGEBLOCK_ORDER)?;
-        Some(self.take(0, have, Mobility::Movable))
-    }
-
-    /// The first part of the first block of order `have` on some lists.
-    fn take(&mut self, order: u32, mut have: u32, from: Mobility) -> Pfn {
-        let pfn = self.lists[from as usize].heads[have as usize];
-        self.unlink(pfn, have, from);
-        while have > order {
-            have -= 1;
-            self.push(pfn + (1 << have), have, from);
-        }
-        frame(Pfn::new(pfn)).set_state(Kind::Kernel, order, self.node);
-        self.free -= 1 << order;
-        Pfn::new(pfn)
+        let lists = &mut self.lists[Mobility::Movable as usize];
+        let have = lists.smallest(0).filter(|have| *have < PAGEBLOCK_ORDER)?;
+        self.free -= 1;
+        Some(lists.take(0, have, self.node))
     }
 
     /// Finds the largest block of at least `order` on other lists than those of `mobility`: its order
@@ -209,8 +233,8 @@ impl Buddy {
             return false;
         }
         blocks.fill(Some(mobility));
-        self.unlink(pfn, order, from);
-        self.push(pfn, order, mobility);
+        self.lists[from as usize].unlink(pfn, order);
+        self.lists[mobility as usize].push(pfn, order, self.node);
         true
     }
 
@@ -240,8 +264,8 @@ impl Buddy {
                 at += 1;
                 continue;
             }
-            self.unlink(at, order, before);
-            self.push(at, order, mobility);
+            self.lists[before as usize].unlink(at, order);
+            self.lists[mobility as usize].push(at, order, self.node);
             at += 1 << order;
         }
         true
@@ -262,7 +286,7 @@ impl Buddy {
         let whole = restored && self.is_free(pageblock.raw(), PAGEBLOCK_ORDER);
         if whole {
             // Once more, for the larger block that it may be a half of now.
-            self.unlink(pageblock.raw(), PAGEBLOCK_ORDER, Mobility::Movable);
+            self.lists[Mobility::Movable as usize].unlink(pageblock.raw(), PAGEBLOCK_ORDER);
             self.free -= PAGEBLOCK;
             frame(pageblock).set_state(Kind::Kernel, PAGEBLOCK_ORDER, self.node);
             self.free(pageblock, PAGEBLOCK_ORDER);
@@ -272,8 +296,7 @@ impl Buddy {
 
     /// True when a free block of exactly `order` begins at `pfn`, which is memory.
     fn is_free(&self, pfn: u64, order: u32) -> bool {
-        let meta = frame(Pfn::new(pfn));
-        meta.kind() == Kind::Free && meta.order() == order && meta.node() == self.node
+        frame(Pfn::new(pfn)).is(Kind::Free, order, self.node)
     }
 
     /// Whether two free pageblocks may be one block: both the node's as a whole, and of one mobility
@@ -293,36 +316,37 @@ impl Buddy {
         let state = frame(Pfn::new(pfn)).kind();
         assert!(state != Kind::Free, "frame {pfn:#x} freed twice");
         self.free += 1 << order;
-        let mobility = self.mobility(pfn);
+        let mobility = self.mobility(pfn) as usize;
         while order < MAX_ORDER {
             let buddy = pfn ^ (1 << order);
-            if !self.is_free(buddy, order) {
+            if !self.is_free(buddy, order) || order >= PAGEBLOCK_ORDER && !self.join(pfn, buddy) {
                 break;
             }
-            if order >= PAGEBLOCK_ORDER && !self.join(pfn, buddy) {
-                break;
-            }
-            self.unlink(buddy, order, mobility);
+            self.lists[mobility].unlink(buddy, order);
             // The upper half is no head any more.
             frame(Pfn::new(pfn | 1 << order)).set_state(Kind::Kernel, 0, self.node);
             pfn &= !(1 << order);
             order += 1;
         }
-        self.push(pfn, order, mobility);
+        self.lists[mobility].push(pfn, order, self.node);
     }
 
     /// Gives the range `[start, end)` to the allocator, in the largest aligned blocks. It can all be
     /// moved at first.
     pub fn add(&mut self, start: Pfn, end: Pfn) {
-        let (mut at, end) = (start.raw(), end.raw());
+        let (at, end) = (start.raw(), end.raw());
         for number in at.div_ceil(PAGEBLOCK)..end / PAGEBLOCK {
             self.pageblocks[(number - self.first) as usize] = Some(Mobility::Movable);
         }
+        self.free_run(Pfn::new(at), end - at);
+    }
+
+    /// Takes `count` frames from `start` on back, in the largest aligned blocks.
+    pub fn free_run(&mut self, start: Pfn, count: u64) {
+        let (mut at, end) = (start.raw(), start.raw() + count);
         while at < end {
-            let mut order = at.trailing_zeros().min(MAX_ORDER);
-            while at + (1 << order) > end {
-                order -= 1;
-            }
+            // No more than what is left, nor than what the address is a multiple of.
+            let order = at.trailing_zeros().min((end - at).ilog2()).min(MAX_ORDER);
             frame(Pfn::new(at)).set_state(Kind::Kernel, order, self.node);
             self.free(Pfn::new(at), order);
             at += 1 << order;

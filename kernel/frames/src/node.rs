@@ -13,7 +13,9 @@ use numa::{CpuId, MAX_NODES, NodeId, NodeMask};
 use sync::{IrqLock, Once};
 
 /// Frames that a CPU's cache takes from the buddy or gives back at once (a batch).
-const BATCH: usize = 16;
+const BATCH: usize = 1 << BATCH_ORDER;
+/// The same as a block's order.
+const BATCH_ORDER: u32 = 4;
 /// Frames of a mobility that a CPU's cache holds at most: two batches.
 const CACHE: usize = 2 * BATCH;
 
@@ -53,6 +55,25 @@ impl PerCpu {
 struct Cache {
     len: usize,
     frames: [Pfn; CACHE],
+}
+
+/// Gives frames of a cache back to the buddy: those that follow each other, up or down, at once.
+fn give_back(buddy: &mut Buddy, node: NodeId, frames: &[Pfn]) {
+    let mut rest = frames;
+    while let [first, others @ ..] = rest {
+        let run = |step: i64| {
+            let follows =
+                |(at, pfn): (i64, &Pfn)| pfn.raw() as i64 == first.raw() as i64 + at * step;
+            1 + (1..).zip(others).take_while(|next| follows(*next)).count()
+        };
+        let up = run(1);
+        let count = if up > 1 { up } else { run(-1) };
+        let (these, others) = rest.split_at(count);
+        these.iter().for_each(|pfn| frame(*pfn).set_state(Kind::Kernel, 0, node));
+        let lowest = if up > 1 { *first } else { these[count - 1] };
+        buddy.free_run(lowest, count as u64);
+        rest = others;
+    }
 }
 
 /// What numastat counts, per node.
@@ -259,6 +280,17 @@ impl Node {
     fn refill(&self, cache: &mut Cache, mobility: Mobility, usage: Usage) -> Option<()> {
         let mut buddy = self.buddy.lock();
         let floor = self.floor(usage);
+        // In one piece, where no smaller ones are left over.
+        if buddy.free_frames() >= floor + BATCH as u64
+            && let Some(start) = buddy.alloc_whole(BATCH_ORDER, mobility)
+        {
+            for (slot, pfn) in cache.frames.iter_mut().zip(start.raw()..start.raw() + BATCH as u64)
+            {
+                *slot = Pfn::new(pfn);
+                frame(*slot).set_state(Kind::Cached, 0, self.id);
+            }
+            cache.len = BATCH;
+        }
         while cache.len < BATCH {
             if buddy.free_frames() <= floor {
                 break;
@@ -280,11 +312,8 @@ impl Node {
         for per_cpu in self.caches() {
             let mut caches = per_cpu.caches.lock();
             for cache in caches.iter_mut().filter(|cache| cache.len > 0) {
-                let mut buddy = self.buddy.lock();
-                while cache.len > 0 {
-                    cache.len -= 1;
-                    buddy.free(cache.frames[cache.len], 0);
-                }
+                give_back(&mut self.buddy.lock(), self.id, &cache.frames[..cache.len]);
+                cache.len = 0;
             }
         }
     }
@@ -348,10 +377,7 @@ impl Node {
         let mut caches = all[cpu].caches.lock();
         let cache = &mut caches[Mobility::of(kind) as usize];
         if cache.len == CACHE {
-            let mut buddy = self.buddy.lock();
-            for i in 0..BATCH {
-                buddy.free(cache.frames[i], 0);
-            }
+            give_back(&mut self.buddy.lock(), self.id, &cache.frames[..BATCH]);
             cache.frames.copy_within(BATCH.., 0);
             cache.len = CACHE - BATCH;
         }
