@@ -182,12 +182,14 @@ impl Buddy {
         Some(pfn)
     }
 
-    /// A block of 2^order frames, if there is no smaller one that could be used up first.
-    pub fn alloc_whole(&mut self, order: u32, mobility: Mobility) -> Option<Pfn> {
+    /// Up to `most` frames that follow each other, as many as the smallest block has: their first one
+    /// and log2 of how many they are.
+    pub fn alloc_some(&mut self, most: u64, mobility: Mobility) -> Option<(Pfn, u32)> {
         let lists = &mut self.lists[mobility as usize];
-        let have = lists.smallest(0).filter(|have| *have >= order)?;
+        let Some(have) = lists.smallest(0) else { return Some((self.alloc(0, mobility)?, 0)) };
+        let order = have.min(most.ilog2());
         self.free -= 1 << order;
-        Some(lists.take(order, have, self.node))
+        Some((lists.take(order, have, self.node), order))
     }
 
     /// One frame of a movable pageblock that something has been taken from: where the contents of

@@ -13,9 +13,7 @@ use numa::{CpuId, MAX_NODES, NodeId, NodeMask};
 use sync::{IrqLock, Once};
 
 /// Frames that a CPU's cache takes from the buddy or gives back at once (a batch).
-const BATCH: usize = 1 << BATCH_ORDER;
-/// The same as a block's order.
-const BATCH_ORDER: u32 = 4;
+const BATCH: usize = 16;
 /// Frames of a mobility that a CPU's cache holds at most: two batches.
 const CACHE: usize = 2 * BATCH;
 
@@ -61,17 +59,23 @@ struct Cache {
 fn give_back(buddy: &mut Buddy, node: NodeId, frames: &[Pfn]) {
     let mut rest = frames;
     while let [first, others @ ..] = rest {
-        let run = |step: i64| {
-            let follows =
-                |(at, pfn): (i64, &Pfn)| pfn.raw() as i64 == first.raw() as i64 + at * step;
-            1 + (1..).zip(others).take_while(|next| follows(*next)).count()
-        };
-        let up = run(1);
-        let count = if up > 1 { up } else { run(-1) };
+        let step = others.first().map_or(0, |next| next.raw().wrapping_sub(first.raw()));
+        if step != 1 && step != u64::MAX {
+            buddy.free(*first, 0);
+            rest = others;
+            continue;
+        }
+        let mut expected = first.raw();
+        let count = 1 + others
+            .iter()
+            .take_while(|next| {
+                expected = expected.wrapping_add(step);
+                next.raw() == expected
+            })
+            .count();
         let (these, others) = rest.split_at(count);
         these.iter().for_each(|pfn| frame(*pfn).set_state(Kind::Kernel, 0, node));
-        let lowest = if up > 1 { *first } else { these[count - 1] };
-        buddy.free_run(lowest, count as u64);
+        buddy.free_run(these[0].min(these[count - 1]), count as u64);
         rest = others;
     }
 }
@@ -280,26 +284,18 @@ impl Node {
     fn refill(&self, cache: &mut Cache, mobility: Mobility, usage: Usage) -> Option<()> {
         let mut buddy = self.buddy.lock();
         let floor = self.floor(usage);
-        // In one piece, where no smaller ones are left over.
-        if buddy.free_frames() >= floor + BATCH as u64
-            && let Some(start) = buddy.alloc_whole(BATCH_ORDER, mobility)
-        {
-            for (slot, pfn) in cache.frames.iter_mut().zip(start.raw()..start.raw() + BATCH as u64)
-            {
-                *slot = Pfn::new(pfn);
-                frame(*slot).set_state(Kind::Cached, 0, self.id);
-            }
-            cache.len = BATCH;
-        }
         while cache.len < BATCH {
-            if buddy.free_frames() <= floor {
+            let room = buddy.free_frames().saturating_sub(floor).min((BATCH - cache.len) as u64);
+            if room == 0 {
                 break;
             }
-            let Some(pfn) = buddy.alloc(0, mobility) else { break };
-            frame(pfn).set_state(Kind::Cached, 0, self.id);
-            let at = cache.len;
-            cache.frames[at] = pfn;
-            cache.len += 1;
+            let Some((start, order)) = buddy.alloc_some(room, mobility) else { break };
+            for pfn in start.raw()..start.raw() + (1 << order) {
+                frame(Pfn::new(pfn)).set_state(Kind::Cached, 0, self.id);
+                let at = cache.len;
+                cache.frames[at] = Pfn::new(pfn);
+                cache.len += 1;
+            }
         }
         // Lowest address first out: neighbours stay together.
         let len = cache.len;
