@@ -303,10 +303,11 @@ impl Buddy {
 
     /// Whether two free pageblocks may be one block: both the node's as a whole, and of one mobility
     /// that lasts.
-    #[cold]
+    #[inline(always)]
     fn join(&self, one: u64, other: u64) -> bool {
         let of = |pfn: u64| self.pageblocks[(pfn / PAGEBLOCK - self.first) as usize];
-        of(one) == of(other) && of(one).is_some_and(|mobility| mobility != Mobility::Isolated)
+        let mobility = of(one);
+        mobility == of(other) && matches!(mobility, Some(Mobility::Movable | Mobility::Unmovable))
     }
 
     /// Takes a block back, merging it with its free buddies.
