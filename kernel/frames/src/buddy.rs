@@ -209,10 +209,8 @@ impl Buddy {
             Mobility::Unmovable => Mobility::Movable,
             Mobility::Movable | Mobility::Isolated => Mobility::Unmovable,
         };
-        let largest =
-            |lists: &Lists| (order..=MAX_ORDER).rev().find(|&o| lists.heads[o as usize] != NONE);
-        let Some(have) = largest(&self.lists[other as usize]) else {
-            let have = largest(&self.lists[Mobility::Isolated as usize])?;
+        let Some(have) = self.lists[other as usize].largest(order) else {
+            let have = self.lists[Mobility::Isolated as usize].largest(order)?;
             return Some((have, Mobility::Isolated));
         };
         let pfn = self.lists[other as usize].heads[have as usize];
