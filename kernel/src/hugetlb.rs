@@ -10,7 +10,8 @@ use abi::{Errno, Result};
 use alloc::string::String;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use frames::fallible::{arc, text};
-use frames::hugetlb::{self, Counts, resize::resize, subpool};
+use frames::hugetlb::resize::{Writer, resize};
+use frames::hugetlb::{self, Counts, subpool};
 use fs::pseudo::{Dir, Text};
 use numa::policy::Mode;
 use numa::{NodeId, NodeMask};
@@ -51,6 +52,30 @@ pub fn init() {
     }
 }
 
+/// The command line: memory is whole yet.
+struct CommandLine;
+
+impl Writer for CommandLine {
+    fn stops(&self) -> bool {
+        false
+    }
+    fn makes_block(&self, _node: NodeId) -> bool {
+        false
+    }
+}
+
+/// The running task.
+struct Task;
+
+impl Writer for Task {
+    fn stops(&self) -> bool {
+        vm::env::killed()
+    }
+    fn makes_block(&self, node: NodeId) -> bool {
+        vm::compact::make_block(node)
+    }
+}
+
 fn fill(value: &str) {
     let nodes = machine().memory_nodes();
     for part in value.split(',') {
@@ -63,12 +88,12 @@ fn fill(value: &str) {
             return;
         };
         match node.filter(|node| nodes.contains(*node)) {
-            Some(node) => resize(count, Some(node), NodeMask::single(node), || false),
+            Some(node) => resize(count, Some(node), NodeMask::single(node), &CommandLine),
             None if part.contains(':') => {
                 log::warn!("HugeTLB: invalid hugepages parameter {value}");
                 return;
             }
-            None => resize(count, None, nodes, || false),
+            None => resize(count, None, nodes, &CommandLine),
         }
     }
     log::info!("HugeTLB: {} pages of {KIB} KiB", hugetlb::size());
@@ -91,7 +116,7 @@ pub fn set_size(count: u64, node: Option<NodeId>, policy: bool) {
         None if policy => nodes_of_policy(),
         None => machine().memory_nodes(),
     };
-    resize(count, node, nodes, vm::env::killed);
+    resize(count, node, nodes, &Task);
 }
 
 /// A number as Linux's sysfs takes it. EINVAL, ERANGE.

@@ -95,6 +95,7 @@ pub fn main(start_info: u64) -> ! {
     time::start();
     boot::init::start();
     time::worker::start();
+    vm::compact::register(task::env::next_space);
     khugepaged::start();
     drop(idle);
     #[cfg(feature = "checks")]

@@ -35,6 +35,7 @@ const ANYWHERE: &[(&str, &[&str])] = &[
     ("fs", &["one-node", "two-socket"]),
     ("net", &["two-socket", "ring-4"]),
     ("thp", &["two-socket", "ring-4", "memoryless"]),
+    ("compact", &["two-socket", "memoryless"]),
     ("placement", &["two-socket", "ring-4", "memoryless", "cxl"]),
     ("affinity", &["two-socket", "ring-4", "memoryless"]),
     ("sched", &["two-socket", "ring-4", "memoryless"]),

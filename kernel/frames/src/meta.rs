@@ -229,6 +229,12 @@ impl Frame {
     pub(crate) fn set_state(&self, kind: Kind, order: u32, node: NodeId) {
         self.state.store(kind as u32 | order << 8 | (node.index() as u32) << 16, Ordering::Relaxed);
     }
+    /// True when it is of exactly this kind, order and node, without flags.
+    #[inline(always)]
+    pub(crate) fn is(&self, kind: Kind, order: u32, node: NodeId) -> bool {
+        let state = kind as u32 | order << 8 | (node.index() as u32) << 16;
+        self.state.load(Ordering::Relaxed) == state
+    }
     /// Makes it another kind; all else stays.
     pub(crate) fn turn_into(&self, kind: Kind) {
         let turned = |state| Some(state & !0xff | kind as u32);

@@ -1,7 +1,9 @@
 //! A node's memory: the buddy allocator behind a lock, a small cache per CPU in front of it, and
 //! counters that no two CPUs share.
 
-use crate::buddy::Buddy;
+pub mod pageblocks;
+
+use crate::buddy::{Buddy, MOBILITIES, Mobility};
 use crate::meta::{KINDS, Kind, frame};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -12,13 +14,13 @@ use sync::{IrqLock, Once};
 
 /// Frames that a CPU's cache takes from the buddy or gives back at once (a batch).
 const BATCH: usize = 16;
-/// Frames that a CPU's cache holds at most: two batches.
+/// Frames of a mobility that a CPU's cache holds at most: two batches.
 const CACHE: usize = 2 * BATCH;
 
 /// Counters of one CPU for one node. Written only by that CPU, so relaxed loads and stores do.
 #[repr(align(64))]
 struct PerCpu {
-    cache: IrqLock<Cache>,
+    caches: IrqLock<[Cache; MOBILITIES - 1]>,
     /// Frames ever allocated and freed by this CPU, by kind: the difference, over all CPUs, is in
     /// use.
     allocated: [AtomicU64; KINDS],
@@ -31,18 +33,51 @@ struct PerCpu {
 impl PerCpu {
     fn new() -> Self {
         Self {
-            cache: IrqLock::new(Cache { len: 0, frames: [Pfn::new(0); CACHE] }),
+            caches: IrqLock::new(
+                [const { Cache { len: 0, frames: [Pfn::new(0); CACHE] } }; MOBILITIES - 1],
+            ),
             allocated: [const { AtomicU64::new(0) }; KINDS],
             freed: [const { AtomicU64::new(0) }; KINDS],
             mapped: AtomicI64::new(0),
             events: [const { AtomicU64::new(0) }; EVENTS],
         }
     }
+
+    /// Free frames in its caches.
+    fn cached(&self) -> usize {
+        self.caches.lock().iter().map(|cache| cache.len).sum()
+    }
 }
 
+/// Free frames of one mobility.
 struct Cache {
     len: usize,
     frames: [Pfn; CACHE],
+}
+
+/// Gives frames of a cache back to the buddy: those that follow each other, up or down, at once.
+fn give_back(buddy: &mut Buddy, node: NodeId, frames: &[Pfn]) {
+    let mut rest = frames;
+    while let [first, others @ ..] = rest {
+        let step = others.first().map_or(0, |next| next.raw().wrapping_sub(first.raw()));
+        if step != 1 && step != u64::MAX {
+            buddy.free(*first, 0);
+            rest = others;
+            continue;
+        }
+        let mut expected = first.raw();
+        let count = 1 + others
+            .iter()
+            .take_while(|next| {
+                expected = expected.wrapping_add(step);
+                next.raw() == expected
+            })
+            .count();
+        let (these, others) = rest.split_at(count);
+        these.iter().for_each(|pfn| frame(*pfn).set_state(Kind::Kernel, 0, node));
+        buddy.free_run(these[0].min(these[count - 1]), count as u64);
+        rest = others;
+    }
 }
 
 /// What numastat counts, per node.
@@ -158,7 +193,7 @@ pub fn init(memory: Vec<NodeMemory>) {
     NODES.get_or_init(|| {
         let mut nodes = [const { None }; MAX_NODES];
         for m in memory {
-            let mut buddy = Buddy::new(m.id);
+            let mut buddy = Buddy::new(m.id, m.span);
             for &(start, end) in &m.free {
                 buddy.add(start, end);
             }
@@ -230,33 +265,37 @@ impl Node {
 
     /// One frame from this CPU's cache, refilled from the buddy when it is empty.
     #[inline]
-    fn take_one(&self, usage: Usage) -> Option<(Pfn, usize)> {
+    fn take_one(&self, mobility: Mobility, usage: Usage) -> Option<(Pfn, usize)> {
         let _stay = hal::preempt::PreemptGuard::new();
         let cpu = this_cpu();
         let Some(all) = self.per_cpu.get() else {
-            return Some((self.buddy.lock().alloc(0)?, cpu));
+            return Some((self.buddy.lock().alloc(0, mobility)?, cpu));
         };
-        let mut cache = all[cpu].cache.lock();
+        let mut caches = all[cpu].caches.lock();
+        let cache = &mut caches[mobility as usize];
         if cache.len == 0 {
-            self.refill(&mut cache, usage)?;
+            self.refill(cache, mobility, usage)?;
         }
         cache.len -= 1;
         Some((cache.frames[cache.len], cpu))
     }
 
     #[cold]
-    fn refill(&self, cache: &mut Cache, usage: Usage) -> Option<()> {
+    fn refill(&self, cache: &mut Cache, mobility: Mobility, usage: Usage) -> Option<()> {
         let mut buddy = self.buddy.lock();
         let floor = self.floor(usage);
         while cache.len < BATCH {
-            if buddy.free_frames() <= floor {
+            let room = buddy.free_frames().saturating_sub(floor).min((BATCH - cache.len) as u64);
+            if room == 0 {
                 break;
             }
-            let Some(pfn) = buddy.alloc(0) else { break };
-            frame(pfn).set_state(Kind::Cached, 0, self.id);
-            let at = cache.len;
-            cache.frames[at] = pfn;
-            cache.len += 1;
+            let Some((start, order)) = buddy.alloc_some(room, mobility) else { break };
+            for pfn in start.raw()..start.raw() + (1 << order) {
+                frame(Pfn::new(pfn)).set_state(Kind::Cached, 0, self.id);
+                let at = cache.len;
+                cache.frames[at] = Pfn::new(pfn);
+                cache.len += 1;
+            }
         }
         // Lowest address first out: neighbours stay together.
         let len = cache.len;
@@ -267,24 +306,22 @@ impl Node {
     /// Frees what the CPUs' caches hold (before saying that the node is full; for exact counts).
     pub fn drain(&self) {
         for per_cpu in self.caches() {
-            let mut cache = per_cpu.cache.lock();
-            if cache.len > 0 {
-                let mut buddy = self.buddy.lock();
-                while cache.len > 0 {
-                    cache.len -= 1;
-                    buddy.free(cache.frames[cache.len], 0);
-                }
+            let mut caches = per_cpu.caches.lock();
+            for cache in caches.iter_mut().filter(|cache| cache.len > 0) {
+                give_back(&mut self.buddy.lock(), self.id, &cache.frames[..cache.len]);
+                cache.len = 0;
             }
         }
     }
 
     fn alloc_one(&self, kind: Kind, usage: Usage) -> Option<Pfn> {
-        let (pfn, cpu) = match self.take_one(usage) {
+        let mobility = Mobility::of(kind);
+        let (pfn, cpu) = match self.take_one(mobility, usage) {
             Some(got) => got,
             None => {
-                // Other CPUs' caches may hold the node's last frames.
+                // Other caches may hold the node's last frames.
                 self.drain();
-                self.take_one(usage)?
+                self.take_one(mobility, usage)?
             }
         };
         let meta = frame(pfn);
@@ -299,7 +336,8 @@ impl Node {
         let floor = self.floor(usage);
         let take = || {
             let mut buddy = self.buddy.lock();
-            (buddy.free_frames() >= floor + (1 << order)).then(|| buddy.alloc(order)).flatten()
+            let enough = buddy.free_frames() >= floor + (1 << order);
+            enough.then(|| buddy.alloc(order, Mobility::of(kind))).flatten()
         };
         let pfn = take().or_else(|| {
             self.drain();
@@ -332,12 +370,10 @@ impl Node {
             meta.set_state(Kind::Kernel, 0, self.id);
             return self.buddy.lock().free(pfn, 0);
         };
-        let mut cache = all[cpu].cache.lock();
+        let mut caches = all[cpu].caches.lock();
+        let cache = &mut caches[Mobility::of(kind) as usize];
         if cache.len == CACHE {
-            let mut buddy = self.buddy.lock();
-            for i in 0..BATCH {
-                buddy.free(cache.frames[i], 0);
-            }
+            give_back(&mut self.buddy.lock(), self.id, &cache.frames[..BATCH]);
             cache.frames.copy_within(BATCH.., 0);
             cache.len = CACHE - BATCH;
         }
@@ -363,7 +399,7 @@ impl Node {
 
     /// Free frames, those in caches included.
     pub fn free_frames(&self) -> u64 {
-        let cached: u64 = self.caches().iter().map(|c| c.cache.lock().len as u64).sum();
+        let cached: u64 = self.caches().iter().map(|c| c.cached() as u64).sum();
         self.buddy.lock().free_frames() + cached
     }
 
@@ -378,7 +414,7 @@ impl Node {
     }
 
     fn stats(&self) -> Stats {
-        let cached: u64 = self.caches().iter().map(|c| c.cache.lock().len as u64).sum();
+        let cached: u64 = self.caches().iter().map(|c| c.cached() as u64).sum();
         let buddy = self.buddy.lock();
         let mut stats = Stats {
             present: self.present,
@@ -386,7 +422,7 @@ impl Node {
             free: buddy.free_frames() + cached,
             cached,
             reserve: self.reserve,
-            blocks: *buddy.blocks(),
+            blocks: buddy.blocks(),
             span: (self.span.0.raw(), self.span.1.raw()),
             ..Stats::default()
         };
@@ -503,8 +539,7 @@ pub fn account(wanted: NodeId, got: NodeId, interleaved: bool) {
 /// The CPUs' caches of a node: CPU, frames in it, the most that it holds, frames of a batch.
 pub fn caches(node_id: NodeId) -> impl Iterator<Item = (CpuId, usize, usize, usize)> {
     let caches = node(node_id).map_or(&[] as &[PerCpu], Node::caches);
-    caches
-        .iter()
-        .enumerate()
-        .filter_map(|(i, c)| Some((CpuId::try_new(i)?, c.cache.lock().len, CACHE, BATCH)))
+    caches.iter().enumerate().filter_map(|(i, c)| {
+        Some((CpuId::try_new(i)?, c.cached(), (MOBILITIES - 1) * CACHE, BATCH))
+    })
 }

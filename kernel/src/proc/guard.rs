@@ -24,6 +24,14 @@ impl Guarded {
         Arc::new(Self { inner, ask: Box::new(ask) })
     }
 
+    /// `inner`, never opened for reading, not even by root: as files of /sys that are only written.
+    pub fn write_only(inner: Arc<dyn Inode>) -> Arc<Self> {
+        Self::new(inner, |args| {
+            let reads = args.flags & oflag::O_ACCMODE != oflag::O_WRONLY;
+            if reads { Err(Errno::EACCES) } else { Ok(()) }
+        })
+    }
+
     /// `inner`, never opened for writing, not even by root: as sysctl(5) has it.
     pub fn read_only(inner: Arc<dyn Inode>) -> Arc<Self> {
         Self::new(inner, |args| {

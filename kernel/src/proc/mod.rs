@@ -14,7 +14,7 @@ mod devices;
 #[cfg(feature = "checks")]
 mod faults;
 mod frames;
-mod guard;
+pub mod guard;
 mod interrupts;
 mod kernel_log;
 mod latency;
@@ -124,4 +124,5 @@ const FILES: &[(&str, Show)] = &[
 ];
 
 /// Files that only root may read.
-const ROOT_FILES: &[(&str, Show)] = &[("slabinfo", system::slabinfo)];
+const ROOT_FILES: &[(&str, Show)] =
+    &[("pagetypeinfo", zones::pagetypeinfo), ("slabinfo", system::slabinfo)];

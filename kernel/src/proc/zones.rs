@@ -109,6 +109,47 @@ pub fn buddyinfo(out: &mut Text) -> Result<()> {
     Ok(())
 }
 
+/// /proc/pagetypeinfo: free blocks and pageblocks of each mobility.
+pub fn pagetypeinfo(out: &mut Text) -> Result<()> {
+    use frames::buddy::{Mobility, PAGEBLOCK, PAGEBLOCK_ORDER};
+    // Linux's types; of what is reclaimed, or kept for interrupts, there is none.
+    const TYPES: [(&str, Option<Mobility>); 5] = [
+        ("Unmovable", Some(Mobility::Unmovable)),
+        ("Movable", Some(Mobility::Movable)),
+        ("Reclaimable", None),
+        ("HighAtomic", None),
+        ("Isolate", Some(Mobility::Isolated)),
+    ];
+    put!(out, "Page block order: {PAGEBLOCK_ORDER}\nPages per block:  {PAGEBLOCK}\n\n");
+    put!(out, "{:<43} ", "Free pages count per migrate type at order");
+    (0..=frames::MAX_ORDER).for_each(|order| put!(out, "{order:>6} "));
+    out.bytes(b"\n");
+    let nodes = crate::machine().memory_nodes();
+    let all = || nodes.iter().filter_map(|node| Some((node, frames::node(node)?.mobilities())));
+    for (node, found) in all() {
+        for (name, mobility) in TYPES {
+            put!(out, "Node {node:>4}, zone {:>8}, type {name:>12} ", "Normal");
+            let none = [0; frames::MAX_ORDER as usize + 1];
+            for blocks in mobility.map_or(none, |mobility| found.blocks[mobility as usize]) {
+                put!(out, "{blocks:>6} ");
+            }
+            out.bytes(b"\n");
+        }
+    }
+    put!(out, "\n{:<23}", "Number of blocks type ");
+    TYPES.iter().for_each(|(name, _)| put!(out, "{name:>12} "));
+    out.bytes(b"\n");
+    for (node, found) in all() {
+        put!(out, "Node {node}, zone {:>8} ", "Normal");
+        for (_, mobility) in TYPES {
+            let blocks = mobility.map_or(0, |mobility| found.pageblocks[mobility as usize]);
+            put!(out, "{blocks:>12} ");
+        }
+        out.bytes(b"\n");
+    }
+    Ok(())
+}
+
 /// /proc/zoneinfo.
 pub fn zoneinfo(out: &mut Text) -> Result<()> {
     for node in crate::machine().memory_nodes().iter() {

@@ -3,12 +3,15 @@
 use super::lazy::Lazy;
 use super::{fixed, line};
 use crate::machine;
+use crate::proc::guard::Guarded;
 use crate::proc::{node_items, node_totals, put};
 use crate::rootfs::access as speed;
+use abi::Errno;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
 use frames::node::Event;
-use fs::pseudo::{Dir, PseudoFs, Text};
+use fs::pseudo::{Dir, PseudoFs, Text, TextFile};
 use numa::{Access, NodeId};
 
 /// The directory.
@@ -62,6 +65,16 @@ fn fill_node(fs: &Arc<PseudoFs>, dir: &Dir, node: NodeId) {
     if machine().memory_nodes().contains(node) {
         crate::hugetlb::fill_node(&dir.dir("hugepages").dir("hugepages-2048kB"), node);
     }
+    let compact = TextFile::new(
+        fs,
+        0o200,
+        Box::new(|_| Err(Errno::EACCES)),
+        Some(Box::new(move |_| {
+            vm::compact::compact_all(node);
+            Ok(())
+        })),
+    );
+    dir.add("compact", Guarded::write_only(compact));
     access(fs, dir, node);
     for cpu in machine().cpus_of(node).iter() {
         dir.link(&format!("cpu{cpu}"), &format!("../../cpu/cpu{cpu}"));

@@ -1,7 +1,9 @@
 //! What the memory layer asks of the running task.
 
 use super::current;
+use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
+use vm::Mm;
 use vm::env::TaskNuma;
 
 /// Registered once at boot.
@@ -35,4 +37,11 @@ impl vm::env::Environment for Environment {
     fn killed(&self) -> bool {
         crate::signal::killed(&current())
     }
+}
+
+/// The first process whose id is above `after`, and its address space if it has one.
+pub fn next_space(after: i32) -> Option<(i32, Option<Arc<Mm>>)> {
+    let process = super::table::next_process(after + 1)?;
+    let mm = process.mm.lock().clone();
+    Some((process.pid, mm))
 }

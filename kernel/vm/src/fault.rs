@@ -4,6 +4,7 @@ use crate::mm::Mm;
 use crate::object::{MemObject, ObjectKind};
 use crate::place::{self, At};
 use crate::table::{self, MIGRATION, NO_ACCESS, SPECIAL, State};
+use crate::transparent::Huge;
 use crate::vma::{Backing, Vma, VmaFlags};
 use crate::{HUGE, PAGE, VmaTree, env, tlb};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -11,6 +12,7 @@ use frames::meta::flag;
 use frames::{Kind, Page, frame};
 use hal::paging::{Pte, Slot};
 use hal::{Pfn, VirtAddr};
+use numa::NodeId;
 use sync::{Once, WaitQueue};
 
 /// What was tried.
@@ -31,6 +33,15 @@ pub enum FaultError {
     BeyondEnd,
     /// The policy's nodes are full.
     NoMemory,
+}
+
+/// What a fault waits for, without any lock, before it is tried again.
+#[derive(Clone, Copy, Debug)]
+pub enum Wait {
+    /// The migration of the page that this frame is, or was, of.
+    Migration(Pfn),
+    /// That memory of the node is compacted, for a huge page.
+    Compaction(NodeId),
 }
 
 /// Bytes below a growing area's neighbour that stay free (Linux: 256 pages).
@@ -171,13 +182,13 @@ impl Mm {
         let addr = addr & !(PAGE - 1);
         match self.fault_once(addr, access)? {
             None => Ok(()),
-            Some(pfn) => self.fault_after_migration(addr, access, pfn),
+            Some(wait) => self.fault_after(addr, access, wait),
         }
     }
 
-    /// As [`Mm::fault`]; the page to wait for when it is under migration.
+    /// As [`Mm::fault`]; what to wait for first, if anything.
     #[inline(always)]
-    fn fault_once(&self, addr: u64, access: Access) -> Result<Option<Pfn>, FaultError> {
+    fn fault_once(&self, addr: u64, access: Access) -> Result<Option<Wait>, FaultError> {
         loop {
             let vmas = self.vmas.read();
             if let Some(vma) = vmas.find(addr) {
@@ -192,48 +203,53 @@ impl Mm {
         }
     }
 
-    /// Waits for the migration of the page without any lock, so that it can take them, and serves the
-    /// fault then. Who comes to wait a second time goes before further migrations.
+    /// Waits without any lock, so that who is waited for can take them, and serves the fault then. Who
+    /// comes to wait for a migration a second time goes before further ones; who comes to wait for
+    /// compaction a second time does without.
     #[cold]
     #[inline(never)]
-    fn fault_after_migration(
-        &self,
-        addr: u64,
-        access: Access,
-        mut pfn: Pfn,
-    ) -> Result<(), FaultError> {
+    fn fault_after(&self, addr: u64, access: Access, mut wait: Wait) -> Result<(), FaultError> {
         let mut overtaken = None;
+        let mut compacted = false;
         loop {
-            crate::env::page_event(|| crate::env::PageEvent::Waited {
-                addr,
-                node: frame(pfn).node(),
-            });
-            migration_queue(pfn).wait_until(|| {
-                // Tables are looked at with the area tree locked. A migration has it locked for reading,
-                // too, as long as its entries stand: who wants to write waits behind it, and a fault then
-                // behind that one.
-                let moving = self.vmas.try_read().is_some_and(|_vmas| {
-                    table::state_at(self.root(), addr) == State::Migrating(pfn)
-                });
-                (!moving).then_some(())
-            });
+            match wait {
+                Wait::Migration(pfn) => self.wait_for_migration(addr, pfn),
+                Wait::Compaction(node) if compacted => crate::compact::give_up(node),
+                Wait::Compaction(node) => compacted = crate::compact::make_block(node) || compacted,
+            }
+            let before = wait;
             match self.fault_once(addr, access)? {
                 None => return Ok(()),
-                Some(next) => pfn = next,
+                Some(next) => wait = next,
             }
-            overtaken.get_or_insert_with(Overtaken::new);
+            if matches!(before, Wait::Migration(_)) {
+                overtaken.get_or_insert_with(Overtaken::new);
+            }
         }
     }
 
-    /// Serves a fault in `vma`; the page to wait for when it is under migration. The area tree is
-    /// read-locked.
+    fn wait_for_migration(&self, addr: u64, pfn: Pfn) {
+        crate::env::page_event(|| crate::env::PageEvent::Waited { addr, node: frame(pfn).node() });
+        migration_queue(pfn).wait_until(|| {
+            // Tables are looked at with the area tree locked. A migration has it locked for reading,
+            // too, as long as its entries stand: who wants to write waits behind it, and a fault then
+            // behind that one.
+            let moving = self
+                .vmas
+                .try_read()
+                .is_some_and(|_vmas| table::state_at(self.root(), addr) == State::Migrating(pfn));
+            (!moving).then_some(())
+        });
+    }
+
+    /// Serves a fault in `vma`; what to wait for first, if anything. The area tree is read-locked.
     pub fn fault_in(
         &self,
         vmas: &VmaTree,
         vma: &Vma,
         addr: u64,
         access: Access,
-    ) -> Result<Option<Pfn>, FaultError> {
+    ) -> Result<Option<Wait>, FaultError> {
         let f = vma.flags;
         let allowed = if access.write {
             f.contains(VmaFlags::WRITE)
@@ -254,12 +270,15 @@ impl Mm {
                 return self.fault_on_huge(vmas, vma, addr, access, (slot, pte));
             }
             Some(entry) => entry,
-            None if self.fault_in_huge(vmas, vma, addr, access.write) => return Ok(None),
-            None => match self.slot(addr) {
-                Ok(slot) => (slot, slot.load()),
-                // Somebody has put a huge page there, or there is no memory for the table.
-                Err(_) if table::find(self.root(), addr).is_some() => return Ok(None),
-                Err(_) => return Err(FaultError::NoMemory),
+            None => match self.fault_in_huge(vmas, vma, addr, access.write) {
+                Huge::Done => return Ok(None),
+                Huge::Wait(node) => return Ok(Some(Wait::Compaction(node))),
+                Huge::None => match self.slot(addr) {
+                    Ok(slot) => (slot, slot.load()),
+                    // Somebody has put a huge page there, or there is no memory for the table.
+                    Err(_) if table::find(self.root(), addr).is_some() => return Ok(None),
+                    Err(_) => return Err(FaultError::NoMemory),
+                },
             },
         };
         self.fault_on_small(vmas, vma, addr, access, entry)
@@ -274,13 +293,13 @@ impl Mm {
         addr: u64,
         access: Access,
         (slot, pte): (Slot, Pte),
-    ) -> Result<Option<Pfn>, FaultError> {
+    ) -> Result<Option<Wait>, FaultError> {
         if access.write {
             begin_private(vmas, vma);
         }
         match table::state(pte) {
             State::Empty => self.fault_empty(vma, addr, slot, access.write).map(|()| None),
-            State::Migrating(pfn) => Ok(Some(pfn)),
+            State::Migrating(pfn) => Ok(Some(Wait::Migration(pfn))),
             State::Page(_) | State::Special(_) if access.write && !pte.has(Pte::WRITABLE) => {
                 self.fault_write(vma, addr, slot, pte).map(|()| None)
             }

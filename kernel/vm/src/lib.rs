@@ -5,7 +5,8 @@
 //! * [`object`]: memory that several address spaces share.
 //! * [`fault`], [`map`], [`remap`], [`protect`], [`advice`], [`fork`]: the operations.
 //! * [`place`]: the frame for a page, from the node that its policy names.
-//! * [`mempolicy`], [`migrate`], [`movepages`]: policies on ranges and pages that move.
+//! * [`mempolicy`], [`migrate`], [`movepages`]: policies on ranges and pages that move; [`compact`]:
+//!   pages that move together.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,8 @@ extern crate alloc;
 #[cfg(any(target_os = "none", test))]
 mod batch;
 pub mod commit;
+#[cfg(any(target_os = "none", test))]
+pub mod compact;
 pub mod env;
 pub mod flush;
 mod gaps;

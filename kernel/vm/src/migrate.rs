@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering, Ordering::Relaxed};
 use frames::fallible::{Grow, TryMap, TryVec};
 use frames::meta::{Reason, flag};
-use frames::{Kind, Page, compound, frame};
+use frames::{Frame, Kind, Page, compound, frame};
 use hal::Pfn;
 use hal::paging::{Pte, Slot};
 use numa::policy::Placement;
@@ -92,6 +92,16 @@ fn parts(head: Pfn) -> impl Iterator<Item = Pfn> {
 impl Mm {
     /// Moves the candidates (at most [`BATCH`], all of this address space); what became of each.
     pub fn migrate(&self, candidates: &[Candidate<'_>], reason: Reason) -> Vec<Outcome> {
+        self.migrate_for(candidates, Some(reason))
+    }
+
+    /// As [`Mm::migrate`]; without a reason, small pages only, to gaps of the nodes that they are on:
+    /// memory is compacted, and why a page is on its node stays as it was.
+    pub(crate) fn migrate_for(
+        &self,
+        candidates: &[Candidate<'_>],
+        reason: Option<Reason>,
+    ) -> Vec<Outcome> {
         crate::fault::let_the_overtaken_go();
         let mut outcomes = alloc::vec![Outcome::Busy; candidates.len()];
         let Some(me) = self.handle() else { return outcomes };
@@ -105,7 +115,7 @@ impl Mm {
         let mut moving = Vec::with_capacity(candidates.len());
         let (mut moved, mut failed) = (0, 0);
         for (which, candidate) in candidates.iter().enumerate() {
-            match self.begin(&spaces, &trees, candidate, which) {
+            match self.begin(&spaces, &trees, candidate, (which, reason.is_none())) {
                 Ok(page) => moving.push(page),
                 Err(outcome) => {
                     outcomes[which] = outcome;
@@ -182,7 +192,7 @@ impl Mm {
         spaces: &[&Arc<Mm>],
         trees: &[sync::ReadGuard<'_, VmaTree>],
         candidate: &Candidate<'_>,
-        which: usize,
+        (which, compacts): (usize, bool),
     ) -> Result<Moving, Outcome> {
         let old = candidate.pfn;
         let meta = frame(old);
@@ -201,7 +211,9 @@ impl Mm {
         };
         let group = kind == Kind::SharedHuge && table::is_huge_at(self.root(), candidate.addr);
         let kind = if kind == Kind::SharedHuge && !group { Kind::Shared } else { kind };
-        let new = take_target(&candidate.to, kind).ok_or(Outcome::NoMemory)?;
+        let new =
+            if compacts { take_gap(meta.node(), kind) } else { take_target(&candidate.to, kind) };
+        let new = new.ok_or(Outcome::NoMemory)?;
         let mut entries = Vec::new();
         let huge = kind != Kind::Anon && kind != Kind::Shared;
         if meta.maps() <= 1 {
@@ -221,6 +233,16 @@ impl Mm {
         }
         Ok(page)
     }
+}
+
+/// A frame for a small page that compaction moves.
+#[cold]
+#[inline(never)]
+fn take_gap(node: numa::NodeId, kind: Kind) -> Option<Page> {
+    if !matches!(kind, Kind::Anon | Kind::Shared) {
+        return None;
+    }
+    frames::node(node)?.alloc_in_gap(kind).map(Page::from_alloc)
 }
 
 fn take_target(to: &Placement<'_>, kind: Kind) -> Option<Page> {
@@ -355,7 +377,7 @@ fn point_at_new(spaces: &[&Arc<Mm>], page: &Moving) {
 
 /// Moves the contents and what the kernel knows of the page.
 #[inline(always)]
-fn copy(old: Pfn, new: &Page, reason: Reason) {
+fn copy(old: Pfn, new: &Page, reason: Option<Reason>) {
     let (from, to) = (frame(old), new.frame());
     if matches!(from.kind(), Kind::HugeTlb | Kind::AnonHuge) {
         copy_huge(old, new);
@@ -365,26 +387,31 @@ fn copy(old: Pfn, new: &Page, reason: Reason) {
         to.set_owner(owner, index);
         to.set(from.flags() & (flag::DIRTY | flag::LOCKED | flag::REFERENCED | flag::LAZY_FREE));
     }
+    tell_why(from, to, reason);
+}
+
+/// Why the page is here now: for `reason`, or still for what it was.
+#[inline(always)]
+fn tell_why(from: &Frame, to: &Frame, reason: Option<Reason>) {
     let mut why = from.why();
-    why.reason = reason;
-    why.from = Some(from.node());
+    if let Some(reason) = reason {
+        why.reason = reason;
+        why.from = Some(from.node());
+    }
     to.set_why(why);
 }
 
 /// The same of a huge page of shared memory: of each of its frames.
 #[cold]
 #[inline(never)]
-fn copy_group(old: Pfn, new: Pfn, reason: Reason) {
+fn copy_group(old: Pfn, new: Pfn, reason: Option<Reason>) {
     hal::phys::copy_frames(new, old, compound::FRAMES);
     for (from, to) in parts(old).map(frame).zip(parts(new).map(frame)) {
         let (owner, index) = from.owner();
         to.set_owner(owner, index);
         let kept = flag::DIRTY | flag::LOCKED | flag::REFERENCED | flag::RESERVED;
         to.set(from.flags() & kept);
-        let mut why = from.why();
-        why.reason = reason;
-        why.from = Some(from.node());
-        to.set_why(why);
+        tell_why(from, to, reason);
     }
 }
 
@@ -405,21 +432,15 @@ fn copy_huge(old: Pfn, new: &Page) {
 }
 
 /// Copies the page and points everybody to the copy; or puts it back.
-fn finish(spaces: &[&Arc<Mm>], page: Moving, reason: Reason) -> Outcome {
+fn finish(spaces: &[&Arc<Mm>], page: Moving, reason: Option<Reason>) -> Outcome {
+    if page.group || page.entries.first().is_some_and(|entry| is_block(entry.was, page.old)) {
+        return finish_transparent(spaces, page, reason);
+    }
     let held = page.entries.len() as u32;
     let meta = frame(page.old);
-    let transparent = page.entries.first().is_some_and(|entry| is_block(entry.was, page.old));
     let freeze_and_copy = |references| {
-        let frozen = if page.group {
-            compound::freeze_shared(page.old, references)
-        } else if transparent {
-            compound::freeze(page.old, references)
-        } else {
-            meta.freeze(references)
-        };
-        if frozen && page.group {
-            copy_group(page.old, page.new.pfn(), reason);
-        } else if frozen {
+        let frozen = meta.freeze(references);
+        if frozen {
             copy(page.old, &page.new, reason);
         }
         frozen
@@ -427,17 +448,44 @@ fn finish(spaces: &[&Arc<Mm>], page: Moving, reason: Reason) -> Outcome {
     let done = match &page.object {
         None => freeze_and_copy(held),
         // Under the object's lock: whoever asks the object next gets the new page.
-        Some((object, index)) if page.group => {
-            object.replace_huge(*index, page.old, page.new.pfn(), || freeze_and_copy(held + 1))
-        }
         Some((object, index)) => {
             object.replace(*index, page.old, &page.new, || freeze_and_copy(held + 1))
         }
     };
-    if transparent {
-        let counter = if done { &transparent::MOVED } else { &transparent::STAYED };
-        counter.fetch_add(1, Relaxed);
+    if !done {
+        put_back(spaces, page);
+        return Outcome::Busy;
     }
+    point_at_new(spaces, &page);
+    // The last reference frees the frame: nobody can reach it any more.
+    meta.unfreeze(1);
+    drop(Page::from_raw(page.old));
+    Outcome::Moved
+}
+
+/// The same of a transparent huge page, private or shared.
+#[cold]
+#[inline(never)]
+fn finish_transparent(spaces: &[&Arc<Mm>], page: Moving, reason: Option<Reason>) -> Outcome {
+    let held = page.entries.len() as u32;
+    let done = match &page.object {
+        Some((object, index)) => object.replace_huge(*index, page.old, page.new.pfn(), || {
+            let frozen = compound::freeze_shared(page.old, held + 1);
+            if frozen {
+                copy_group(page.old, page.new.pfn(), reason);
+            }
+            frozen
+        }),
+        None => {
+            let frozen = compound::freeze(page.old, held);
+            if frozen {
+                copy(page.old, &page.new, reason);
+            }
+            frozen
+        }
+    };
+    let counter = if done { &transparent::MOVED } else { &transparent::STAYED };
+    counter.fetch_add(1, Relaxed);
     if !done {
         put_back(spaces, page);
         return Outcome::Busy;
@@ -452,12 +500,9 @@ fn finish(spaces: &[&Arc<Mm>], page: Moving, reason: Reason) -> Outcome {
         }
         return Outcome::Moved;
     }
-    if transparent {
-        // Somebody may have broken it up by now.
-        compound::put(page.new.into_raw());
-    }
-    // The last reference frees the frame: nobody can reach it any more.
-    meta.unfreeze(1);
+    // Somebody may have broken it up by now.
+    compound::put(page.new.into_raw());
+    frame(page.old).unfreeze(1);
     drop(Page::from_raw(page.old));
     Outcome::Moved
 }

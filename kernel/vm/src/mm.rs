@@ -544,7 +544,8 @@ impl Mapper for Mm {
 }
 
 impl Mm {
-    /// Unmaps those pages of `[start, end)` that `wanted` names; whether there were any.
+    /// Unmaps those pages of `[start, end)` that `wanted` names, those under migration, too; whether
+    /// there were any.
     pub fn zap_if(&self, start: u64, end: u64, mut wanted: impl FnMut(Pfn) -> bool) -> bool {
         let mut pages = Batch::new();
         let mut any = false;
@@ -554,16 +555,16 @@ impl Mm {
             let stop = end.min((at & !((1 << 21) - 1)) + (1 << 21));
             let lock = self.pt_lock(at);
             let next = table::for_each_in_turns(self.root, at, stop, |_, slot| {
-                if let State::Page(pfn) = table::state(slot.load())
+                if let State::Page(pfn) | State::Migrating(pfn) = table::state(slot.load())
                     && wanted(pfn)
                 {
                     if pages.is_full() {
                         return false;
                     }
+                    any = true;
                     let pte = slot.swap(Pte::EMPTY);
                     if let Some(page) = self.release(pte) {
                         pages.add(page.into_raw());
-                        any = true;
                     }
                 }
                 true
@@ -576,7 +577,8 @@ impl Mm {
             }
             at = table::next_table(self.root, next, end);
         }
-        if !pages.is_empty() {
+        // Who puts migration entries in flushes once for all of them, perhaps later.
+        if any {
             tlb::shootdown(self, from, end, false);
             pages.empty(Taken::give_back);
         }

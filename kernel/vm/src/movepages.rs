@@ -163,6 +163,11 @@ impl Mm {
             let mut outcomes = outcomes.into_iter();
             left.retain(|&(addr, pfn)| match outcomes.next() {
                 Some(Outcome::Moved) => false,
+                Some(Outcome::NoMemory)
+                    if crate::sweep::moves_whole(pfn) && crate::sweep::make_room(target) =>
+                {
+                    true
+                }
                 Some(Outcome::NoMemory) if crate::sweep::moves_whole(pfn) => {
                     !self.move_parts(addr, Reason::MovedMovePages, &mut |_, _, node, _| {
                         (node != target).then_some(to)

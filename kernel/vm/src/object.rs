@@ -248,6 +248,13 @@ impl MemObject {
         self.pages.lock().get(&index).cloned()
     }
 
+    /// Removes the first page that is there at `index` or above, up to `end`, with its index.
+    pub(crate) fn remove_next(&self, index: u64, end: u64) -> Option<(u64, Page)> {
+        let mut pages = self.pages.lock();
+        let (&index, _) = pages.range(index..end).next()?;
+        pages.remove(&index).map(|page| (index, page))
+    }
+
     /// The first page that is there at `index` or above, with its index.
     pub fn next_resident(&self, index: u64) -> Option<(u64, Page)> {
         self.pages.lock().range(index..).next().map(|(&i, p)| (i, p.clone()))
@@ -428,7 +435,9 @@ impl MemObject {
     /// any.
     pub(crate) fn drop_pages(&self, start: u64, end: u64, even_copies: bool) {
         const BATCH: usize = 64;
-        let mut freed = 0;
+        if let Some(huge) = &self.huge {
+            return self.drop_huge(huge, (start, end), even_copies);
+        }
         loop {
             let mut gone = [const { None::<Page> }; BATCH];
             let (mut first, mut last) = (start, start);
@@ -444,18 +453,13 @@ impl MemObject {
                     last = index + 1;
                 }
             }
-            let count = gone.iter().flatten().count();
-            self.give_back_promise(count);
-            freed += count as u64;
+            self.give_back_promise(gone.iter().flatten().count());
             let more = gone[BATCH - 1].is_some();
             let range = if more { (first, last) } else { (start, end) };
             self.unmap(range.0, range.1, even_copies);
             if !more {
                 break;
             }
-        }
-        if let Some(huge) = &self.huge {
-            huge.forget(start, end, freed);
         }
     }
 
@@ -562,7 +566,7 @@ impl MemObject {
     }
 
     /// Unmaps the pages `[start, end)` everywhere.
-    fn unmap(&self, start: u64, end: u64, even_copies: bool) {
+    pub(crate) fn unmap(&self, start: u64, end: u64, even_copies: bool) {
         let mut last = 0;
         while let Some((id, mapper)) = self.next_mapper(last) {
             last = id;

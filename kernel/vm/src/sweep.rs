@@ -5,7 +5,7 @@ use crate::mm::Mm;
 use crate::table::{self, State};
 use crate::transparent::SPLIT_TO_MOVE;
 use crate::vma::Vma;
-use crate::{HUGE, PAGE, env};
+use crate::{HUGE, PAGE, compact, env};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -27,6 +27,13 @@ impl<F: FnMut(&Vma, u64, NodeId, bool) -> Option<Placement<'static>>> Target for
 /// Whether `pfn` is a transparent huge page that can move as a whole.
 pub(crate) fn moves_whole(pfn: Pfn) -> bool {
     compound::is_whole(pfn) || frame(pfn).kind() == Kind::SharedHuge
+}
+
+/// Whether a huge page that found no block on `node` may find one now: memory was compacted for it. No
+/// lock is held.
+pub(crate) fn make_room(node: NodeId) -> bool {
+    let has = frames::node(node).is_some_and(|node| node.has_block(compound::ORDER));
+    !has && compact::is_promising(node) && compact::make_block(node)
 }
 
 /// What a sweep has found so far.
@@ -170,7 +177,7 @@ impl Mm {
             candidates.retain(|c| match outcomes.next() {
                 Some(Outcome::Moved) => false,
                 Some(Outcome::NoMemory) if moves_whole(c.pfn) => {
-                    !self.move_parts(c.addr, reason, target)
+                    c.to.first().is_some_and(make_room) || !self.move_parts(c.addr, reason, target)
                 }
                 _ => true,
             });

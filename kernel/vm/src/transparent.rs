@@ -24,9 +24,21 @@ mod shared_fault;
 mod split;
 
 #[cfg(target_os = "none")]
-pub(crate) use fault::{is_zero, take_for_migration};
+pub(crate) use fault::{Huge, is_zero, take_for_migration};
 #[cfg(target_os = "none")]
 pub(crate) use shared_fault::is_shared;
+
+/// Before a block is taken on `first` to collapse into: has its node compacted if it has none. No lock
+/// is held.
+#[cfg(target_os = "none")]
+fn make_block_for(first: numa::NodeId, rules: &scan::Rules) {
+    let has = frames::node(first).is_some_and(|node| node.has_block(frames::compound::ORDER));
+    let asked = !rules.unasked || khugepaged::DEFRAG.get() != 0;
+    if !has && asked && crate::compact::is_promising(first) {
+        // Whether there is one now, who takes it finds out.
+        let _there = crate::compact::make_block(first);
+    }
+}
 
 /// A huge page of shared memory, contents undefined: its first frame. `advised` as for a fault.
 #[cold]
@@ -104,8 +116,9 @@ impl Enabled {
     }
 }
 
-/// How hard a fault tries (transparent_hugepage/defrag): memory is not compacted here, but it says
-/// for which areas a huge page on another node is better than small ones on the nearest.
+/// How hard a fault tries (transparent_hugepage/defrag): for which areas it waits for compaction, and
+/// a huge page on another node is better than small ones on the nearest. Nothing is compacted in the
+/// background: who defers it leaves it to khugepaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Defrag {

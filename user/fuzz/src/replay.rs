@@ -16,8 +16,23 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// SIGCHLD alone, as a signal mask.
 const CHILD: u64 = 1 << (libc::SIGCHLD - 1);
 
+/// Has khugepaged sleep, which would make huge pages at a time of its own. It looks once more at once,
+/// at what there is to look at: this process, before the first sequence.
+fn quiet() {
+    let sleep = "/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs";
+    let _ = std::fs::write(sleep, "4294967295");
+    let bytes = 4 << 20;
+    let at = sys!(libc::SYS_mmap, 0, bytes, 3, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0);
+    if !failed(at) {
+        sys!(libc::SYS_madvise, at, bytes, libc::MADV_HUGEPAGE);
+        sys!(libc::SYS_madvise, at, bytes, libc::MADV_POPULATE_WRITE);
+        sys!(libc::SYS_munmap, at, bytes);
+    }
+}
+
 /// Prepares the machine and this process; once, before the first sequence.
 pub fn prepare() -> Result<(), String> {
+    quiet();
     // One page is one page, unless a sequence says otherwise, and stays where it was put.
     sys!(libc::SYS_prctl, libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
     let _ = std::fs::write("/proc/sys/kernel/numa_balancing", "0");

@@ -45,7 +45,8 @@ macro_rules! skip {
 }
 pub(crate) use skip;
 
-fn on_proxima() -> bool {
+/// Whether this is Proxima.
+pub fn on_proxima() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     release.trim().ends_with("proxima")
 }

@@ -8,6 +8,7 @@ mod affinity;
 mod boot;
 mod cgroup;
 mod child;
+mod compact;
 mod crowds;
 mod exhaustion;
 mod fault;
@@ -50,6 +51,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "migrate", places: true, groups: migrate::GROUPS },
     Suite { name: "hugetlb", places: true, groups: hugetlb::GROUPS },
     Suite { name: "thp", places: true, groups: thp::GROUPS },
+    Suite { name: "compact", places: true, groups: &[compact::TESTS] },
     Suite { name: "placement", places: true, groups: &[placement::TESTS] },
     Suite { name: "replayed", places: true, groups: &[replayed::TESTS] },
     Suite { name: "affinity", places: false, groups: &[affinity::TESTS] },

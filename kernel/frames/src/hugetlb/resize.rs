@@ -1,9 +1,17 @@
 //! Growing and shrinking the pool: node by node in turn over those that are named.
 
-use super::{Counts, POOL, Pool, block_from, give_back};
+use super::{Counts, ORDER, POOL, Pool, block_from, give_back};
 use crate::meta::frame;
 use numa::{NodeId, NodeMask};
 use sync::Mutex;
+
+/// Who wants another size.
+pub trait Writer {
+    /// Whether it has been killed.
+    fn stops(&self) -> bool;
+    /// Makes a block on a node that has none at once: true when there is one.
+    fn makes_block(&self, node: NodeId) -> bool;
+}
 
 /// Held while the pool grows or shrinks: one writer's wish is met before the next one's.
 static RESIZING: Mutex<()> = Mutex::new(());
@@ -40,10 +48,12 @@ impl Pool {
 }
 
 /// Sets the pool's size to `count` pages, or (`only`) that of one node's part of it, by pages on
-/// `nodes`. Ends early, with less, when they have no memory left, or when `stop` says so. Pages that
+/// `nodes`. Ends early, with less, when they have no memory left, or when the writer stops. Pages that
 /// are in use or reserved stay, as surplus.
-pub fn resize(count: u64, only: Option<NodeId>, nodes: NodeMask, stop: impl Fn() -> bool) {
+pub fn resize(count: u64, only: Option<NodeId>, nodes: NodeMask, writer: &impl Writer) {
     let _one = RESIZING.lock();
+    // Where memory was compacted in vain, it is not again.
+    let mut hopeful = nodes;
     let count = {
         let mut pool = POOL.lock();
         let count = match only {
@@ -57,7 +67,7 @@ pub fn resize(count: u64, only: Option<NodeId>, nodes: NodeMask, stop: impl Fn()
         count
     };
     while count > POOL.lock().persistent() {
-        if !grow(nodes) || stop() {
+        if !grow(nodes, &mut hopeful, writer) || writer.stops() {
             return;
         }
     }
@@ -78,10 +88,15 @@ pub fn resize(count: u64, only: Option<NodeId>, nodes: NodeMask, stop: impl Fn()
     while count < pool.persistent() && pool.adopt(nodes, false) {}
 }
 
-/// Adds a page from the next node in turn that has memory for one.
-fn grow(nodes: NodeMask) -> bool {
+/// Adds a page from the next node in turn that has memory for one. A node that has none is to make
+/// some, if it is among the hopeful ones.
+fn grow(nodes: NodeMask, hopeful: &mut NodeMask, writer: &impl Writer) -> bool {
     for _ in 0..nodes.count() {
         let Some(node) = turn(&mut POOL.lock().grows_at, nodes) else { return false };
+        let has = crate::node(node).is_some_and(|node| node.has_block(ORDER));
+        if !has && hopeful.contains(node) && !writer.makes_block(node) {
+            *hopeful = hopeful.without(node);
+        }
         if let Some(pfn) = block_from(core::iter::once(node)) {
             let mut pool = POOL.lock();
             pool.add(frame(pfn).node(), false);

@@ -11,6 +11,9 @@ use vm::commit;
 /// The settings. Memory is never swapped.
 pub const SETTINGS: &[(&str, Setting)] = &[
     ("vm/admin_reserve_kbytes", Write(0o644, admin_reserve, set_admin_reserve)),
+    ("vm/compact_memory", Write(0o200, not_readable, compact_memory)),
+    ("vm/compact_unevictable_allowed", Fixed("1")),
+    ("vm/compaction_proactiveness", Fixed("0")),
     ("vm/drop_caches", Write(0o200, not_readable, drop_caches)),
     ("vm/hugetlb_shm_group", Write(0o644, huge_group, set_huge_group)),
     ("vm/legacy_va_layout", Fixed("0")),
@@ -139,6 +142,12 @@ fn drop_caches(data: &[u8]) -> Result<()> {
             node.drain();
         }
     }
+    Ok(())
+}
+
+fn compact_memory(data: &[u8]) -> Result<()> {
+    number(data, 1..=1)?;
+    crate::machine().memory_nodes().iter().for_each(vm::compact::compact_all);
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Faults on huge pages.
 
 use super::object::{making, placement, take_counted};
-use crate::fault::{FaultError, entry_bits};
+use crate::fault::{FaultError, Wait, entry_bits};
 use crate::mm::Mm;
 use crate::table::{self, State};
 use crate::vma::{Vma, VmaFlags};
@@ -42,8 +42,7 @@ impl Mm {
         .ok_or(Errno::ENOMEM)
     }
 
-    /// Serves an allowed fault in an area of huge pages; the page to wait for when it is under
-    /// migration. The area tree is read-locked.
+    /// Serves an allowed fault in an area of huge pages; what to wait for first, if anything. The area tree is read-locked.
     #[cold]
     #[inline(never)]
     pub(crate) fn fault_huge(
@@ -52,7 +51,7 @@ impl Mm {
         vma: &Vma,
         addr: u64,
         write: bool,
-    ) -> Result<Option<Pfn>, FaultError> {
+    ) -> Result<Option<Wait>, FaultError> {
         let addr = addr & !(HUGE - 1);
         let object = vma.object().ok_or(FaultError::NoArea)?;
         let index = vma.index(addr);
@@ -64,7 +63,7 @@ impl Mm {
             };
             match served {
                 Served::Done => return Ok(None),
-                Served::Moving(pfn) => return Ok(Some(pfn)),
+                Served::Moving(pfn) => return Ok(Some(Wait::Migration(pfn))),
                 Served::Starved(page) if self.take_from_children(object, index, &page) => {}
                 Served::Starved(_) => return Err(FaultError::BeyondEnd),
             }
@@ -119,11 +118,11 @@ impl Mm {
             })?;
             // Written or not, it is the object's to keep.
             let may = if vma.flags.contains(VmaFlags::WRITE) { written(vma) } else { 0 };
-            self.install_huge(addr, slot, page, bits | may);
+            self.install_of(object, index, (addr, slot), page, bits | may);
             return Ok(Served::Done);
         }
         if let Some(page) = object.lookup(index) {
-            self.install_huge(addr, slot, page, bits);
+            self.install_of(object, index, (addr, slot), page, bits);
             return match write {
                 true => self.huge_write(vmas, vma, object, (addr, slot)),
                 false => Ok(Served::Done),
@@ -145,6 +144,23 @@ impl Mm {
         page.frame().add_map();
         self.count_mapped(page.pfn(), 1);
         slot.store(Pte::new(page.into_raw(), bits));
+    }
+
+    /// Stores an entry for page `index` of the object. Who takes the page out of the object unmaps it
+    /// afterwards, and would not come again: so the page is looked for once more.
+    fn install_of(
+        &self,
+        object: &MemObject,
+        index: u64,
+        (addr, slot): (u64, Slot),
+        page: Page,
+        bits: u64,
+    ) {
+        let pfn = page.pfn();
+        self.install_huge(addr, slot, page, bits);
+        if object.lookup(index).is_none_or(|page| page.pfn() != pfn) {
+            self.zap_if(addr, addr + HUGE, |mapped| mapped == pfn);
+        }
     }
 
     /// A huge page of the area's own for page `index`, contents undefined: out of the area's

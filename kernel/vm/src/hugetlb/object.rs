@@ -175,6 +175,22 @@ impl MemObject {
         (self.lookup(at / HUGE * FRAMES), at % HUGE)
     }
 
+    /// Unmaps and frees the pages `[start, end)`, with their reservations. Of those that are not there
+    /// the reservations go, too, when the object ends before them (`truncates`), but not for a hole.
+    pub(crate) fn drop_huge(&self, huge: &HugePages, (start, end): (u64, u64), truncates: bool) {
+        let mut at = start;
+        while let Some((index, _page)) = self.remove_next(at, end) {
+            // Out of the object first, so that a fault meanwhile makes a fresh page (or SIGBUS).
+            self.unmap(index, index + FRAMES, truncates);
+            huge.forget(index, index + 1, 1);
+            at = index + FRAMES;
+        }
+        self.unmap(start, end, truncates);
+        if truncates {
+            huge.forget(start, end, 0);
+        }
+    }
+
     /// Frees the whole huge pages inside `[off, off + len)` and zeroes the rest of it.
     pub(crate) fn punch_huge(&self, off: u64, end: u64) {
         let (first, last) = (off.div_ceil(HUGE), end / HUGE);

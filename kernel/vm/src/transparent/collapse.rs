@@ -79,13 +79,15 @@ fn look(table: Pfn, rules: &Rules) -> Result<(NodeId, NodeMask), Refusal> {
     tally.target(rules)
 }
 
-/// A block on `first`, or on another one of `nodes`, as far as the task may use them.
-fn take((first, nodes): (NodeId, NodeMask)) -> Option<Page> {
+/// A block on `first`, or on another one of `nodes`, as far as the task may use them. No lock is held:
+/// `first` is compacted when it has none.
+fn take((first, nodes): (NodeId, NodeMask), rules: &Rules) -> Option<Page> {
     if frames::faults::should_fail(frames::faults::Want::Frame) {
         return None;
     }
     let allowed = env::with_numa(|task| task.allowed);
     let order = env::machine().fallback(first);
+    super::make_block_for(first, rules);
     let page = order.within(nodes & allowed).find_map(compound::alloc)?;
     frames::node::account(first, page.node(), false);
     env::page_event(|| env::PageEvent::Allocated { node: page.node(), wanted: first });
@@ -145,7 +147,7 @@ impl Mm {
             let Some((_, table)) = self.small_pages(addr)? else { return Ok(false) };
             look(table, rules)?
         };
-        let Some(block) = take(to) else {
+        let Some(block) = take(to, rules) else {
             NO_BLOCK.fetch_add(1, Relaxed);
             return Err(Refusal::NoMemory);
         };

@@ -49,12 +49,13 @@ fn look(
 }
 
 /// A block whose frames are single ones yet; the first.
-fn take((first, nodes): (numa::NodeId, numa::NodeMask)) -> Option<Pfn> {
+fn take((first, nodes): (numa::NodeId, numa::NodeMask), rules: &Rules) -> Option<Pfn> {
     if frames::faults::should_fail(frames::faults::Want::Frame) {
         return None;
     }
     let allowed = env::with_numa(|task| task.allowed);
     let order = env::machine().fallback(first);
+    super::make_block_for(first, rules);
     let head = order.within(nodes & allowed).find_map(compound::alloc_shared)?;
     compound::part_shared(head, false);
     frames::node::account(first, frame(head).node(), false);
@@ -156,7 +157,7 @@ impl Mm {
         let there = object.with_huge(first, |_| ()).is_some();
         if !there {
             let to = look(object, first, rules)?;
-            let Some(head) = take(to) else {
+            let Some(head) = take(to, rules) else {
                 NO_BLOCK.fetch_add(1, Relaxed);
                 return Err(Refusal::NoMemory);
             };

@@ -58,7 +58,7 @@ pub static MAX_NONE: Setting = Setting::new(MOST, 0, MOST);
 pub static MAX_SHARED: Setting = Setting::new(FRAMES as u32 / 2, 0, MOST);
 /// Pages that may have been swapped out: none ever is here.
 pub static MAX_SWAP: Setting = Setting::new(FRAMES as u32 / 8, 0, MOST);
-/// Whether to make room for a block: memory is not compacted here.
+/// Whether to make room for a block (see [`crate::compact`]).
 pub static DEFRAG: Setting = Setting::new(1, 0, 1);
 
 /// Blocks taken to collapse into, and refused (thp_collapse_alloc and thp_collapse_alloc_failed).

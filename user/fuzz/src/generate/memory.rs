@@ -5,6 +5,9 @@ use super::{Maker, Range};
 use crate::arena::{self, PAGE};
 use crate::ops::Kind;
 
+/// MADV_COLLAPSE.
+const COLLAPSE: u64 = 25;
+
 impl Maker<'_> {
     pub(super) fn map(&mut self, worker: u64) {
         let (at, pages) = (self.fresh(), self.pages());
@@ -117,6 +120,7 @@ impl Maker<'_> {
     pub(super) fn madvise(&mut self, worker: u64) {
         let (at, bytes) = self.range();
         let advice = match self.random.below(24) {
+            0..4 if self.thp != Thp::None => self.random.of(&[4, 14, COLLAPSE, COLLAPSE]),
             0..8 => 4,
             8 | 9 => 9,
             10 => 10,
@@ -136,7 +140,8 @@ impl Maker<'_> {
         };
         // What is dropped by a range without end is the worker's own.
         let bytes = if bytes > arena::END { u64::MAX } else { bytes };
-        if (advice == 22 || advice == 23) && !self.spend(bytes.min(1 << 40) / PAGE) {
+        let fills = [22, 23, COLLAPSE].contains(&advice);
+        if fills && !self.spend(bytes.min(1 << 40) / PAGE) {
             return;
         }
         self.push(worker, Kind::Madvise, &[at, bytes, advice]);

@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = tests![
     dontneed_frees_whole_pages_and_reserves_them_again,
     advice_that_huge_pages_do_not_take_is_refused,
     remove_punches_shared_pages_only,
+    remove_leaves_the_reservation_of_what_was_never_touched,
     populate_and_mlock_make_pages_present,
     mincore_sees_each_part_of_a_huge_page,
     a_read_of_private_memory_makes_a_page,
@@ -290,6 +291,21 @@ fn remove_punches_shared_pages_only() {
     let at = map(1, PRIVATE);
     fails(madvise(at, PAGES, libc::MADV_REMOVE), EACCES);
     unmap(at, 1);
+}
+
+fn remove_leaves_the_reservation_of_what_was_never_touched() {
+    let _pool = Pool::of(&[3]);
+    let at = map(2, SHARED);
+    madvise(at, 2 * PAGES, libc::MADV_REMOVE).unwrap();
+    assert_eq!(counts(), [3, 3, 2, 0]);
+    touch(at, 1);
+    assert_eq!(counts(), [3, 2, 1, 0]);
+    madvise(at, 2 * PAGES, libc::MADV_REMOVE).unwrap();
+    assert_eq!(counts(), [3, 3, 1, 0]);
+    touch(at, 2);
+    assert_eq!(counts(), [3, 1, 0, 0]);
+    unmap(at, 2);
+    assert_eq!(counts(), [3, 3, 0, 0]);
 }
 
 fn populate_and_mlock_make_pages_present() {

@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = tests![
     a_file_keeps_its_pages_without_a_mapping,
     a_private_mapping_of_a_file_copies_what_it_writes,
     hugetlbfs_holds_its_files_to_its_size,
+    what_a_hole_or_a_truncation_frees_is_room_in_hugetlbfs_again,
     hugetlbfs_reserves_its_least_size,
     hugetlbfs_refuses_what_it_does_not_know,
     hugetlbfs_tells_its_options_and_numbers,
@@ -221,6 +222,31 @@ fn hugetlbfs_holds_its_files_to_its_size() {
     close(other);
     drop(mounted);
     assert_eq!(counts(), [4, 4, 0, 0]);
+}
+
+fn what_a_hole_or_a_truncation_frees_is_room_in_hugetlbfs_again() {
+    let _pool = Pool::of(&[4]);
+    let mounted = Mounted::with("size=4M").unwrap();
+    let (fd, other) = (mounted.file("a"), mounted.file("b"));
+    let fallocate = |fd: i32, mode: i32| sys!(libc::SYS_fallocate, fd, mode, 0, 2 * HUGE);
+    for _ in 0..2 {
+        fallocate(fd, 0).unwrap();
+        fails(sys!(libc::SYS_fallocate, other, 0, 0, HUGE), ENOSPC);
+        fallocate(fd, libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE).unwrap();
+        fallocate(other, 0).unwrap();
+        assert_eq!(counts(), [4, 2, 0, 0]);
+        sys!(libc::SYS_ftruncate, other, 0).unwrap();
+        assert_eq!(counts(), [4, 4, 0, 0]);
+    }
+    // What was reserved and never touched, too.
+    let at = map_file(fd, 2, 0, libc::MAP_SHARED);
+    unmap(at, 2);
+    assert_eq!(counts(), [4, 4, 2, 0]);
+    fails(fallocate(other, 0), ENOSPC);
+    sys!(libc::SYS_ftruncate, fd, 0).unwrap();
+    fallocate(other, 0).unwrap();
+    close(fd);
+    close(other);
 }
 
 fn hugetlbfs_reserves_its_least_size() {

@@ -20,6 +20,7 @@ pub const TESTS: &[Test] = tests![
     a_users_own_processes_are_open_once_they_execute_anew,
     a_childs_end_during_the_question_is_no_harm,
     pages_under_a_running_system_call_keep_their_bytes,
+    a_hole_is_one_in_private_mappings_too_while_their_pages_move,
 ];
 
 const N: usize = 8;
@@ -204,4 +205,34 @@ fn pages_under_a_running_system_call_keep_their_bytes() {
         }
     });
     verify(file, PAGES, 9);
+}
+
+fn a_hole_is_one_in_private_mappings_too_while_their_pages_move() {
+    let all = at_least(2);
+    const PAGES: usize = 16;
+    let fd = memfd(PAGES);
+    let at = map_file(fd, PAGES, libc::MAP_PRIVATE);
+    let steps = Steps::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut round = 0;
+            while steps.now() == 0 {
+                round += 1;
+                let targets = vec![all[round % all.len()] as i32; PAGES];
+                move_pages(0, &addresses(at, PAGES), Some(&targets), MOVE).unwrap();
+            }
+        });
+        for round in 1..=400u64 {
+            let byte = [(round % 255) as u8 + 1; PAGES * PAGE];
+            let written = crate::sys::sys!(libc::SYS_pwrite64, fd, byte.as_ptr(), PAGES * PAGE, 0);
+            assert_eq!(written, Ok(PAGES * PAGE));
+            (0..PAGES).for_each(|page| assert_eq!(get(at + page * PAGE), byte[0]));
+            let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+            crate::sys::sys!(libc::SYS_fallocate, fd, mode, 0, PAGES * PAGE).unwrap();
+            let found: Vec<u8> = (0..PAGES).map(|page| get(at + page * PAGE)).collect();
+            assert_eq!(found, [0; PAGES], "round {round}");
+        }
+        steps.reach(1);
+    });
+    munmap(at, PAGES).unwrap();
 }

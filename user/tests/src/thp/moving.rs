@@ -20,6 +20,7 @@ pub const TESTS: &[Test] = tests![
     a_shared_one_moves_with_all_who_map_it,
     a_copied_one_moves_in_parts,
     what_was_split_moves_by_the_page,
+    for_which_there_is_no_block_it_moves_in_parts,
     moving_does_not_disturb_who_writes,
     who_moves_it_all_the_time_keeps_nobody_from_it,
 ];
@@ -168,6 +169,32 @@ fn what_was_split_moves_by_the_page() {
     verify(at, 100, 8);
     put(at + 150 * PAGE, 1);
     assert_eq!(node_at(at + 150 * PAGE), nodes[1] as i32);
+}
+
+fn for_which_there_is_no_block_it_moves_in_parts() {
+    use crate::hugetlb::{Pool, of_node, write};
+    let _settings = Settings::always();
+    let nodes = at_least(2);
+    let (from, to) = (nodes[0], nodes[1]);
+    let at = on_node(1, from, 9);
+    let _pool = Pool::of(&[]);
+    // All that could be a huge page there is in the pool; what is left are single pages, and few.
+    write(&of_node(to, "nr"), crate::numa::meminfo(to, "MemTotal") / KIB);
+    let split = vmstat("thp_migration_split");
+    // Whether all of it found room is another question.
+    let _moved = mbind(at, PAGES, BIND, &[to], MOVE);
+    let on: Vec<usize> =
+        crate::numa::nodes_at(at, PAGES).into_iter().map(|node| node as usize).collect();
+    let there = on.iter().filter(|node| **node == to).count();
+    assert!(on.iter().all(|node| [from, to].contains(node)), "{on:?}");
+    verify(at, PAGES, 9);
+    if vmstat("thp_migration_split") == split {
+        assert_eq!((there, huge_kib(at)), (0, KIB));
+        skip!("nothing was moved");
+    }
+    assert_eq!(huge_kib(at), 0);
+    // Linux has nothing left there, or does not give it.
+    assert!(there > 0 || !crate::harness::on_proxima(), "{there} pages");
 }
 
 fn moving_does_not_disturb_who_writes() {
