@@ -165,6 +165,9 @@ impl Drop for Block {
 }
 
 #[cfg(test)]
+pub(crate) use testing::for_tests;
+
+#[cfg(test)]
 mod testing {
     use numa::NodeId;
 
@@ -181,5 +184,3 @@ mod testing {
         });
     }
 }
-#[cfg(test)]
-pub(crate) use testing::for_tests;

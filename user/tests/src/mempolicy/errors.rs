@@ -230,7 +230,7 @@ fn get_clears_the_mask_up_to_maxnode_and_writes_no_further() {
 fn get_of_as_many_nodes_as_can_be_said_writes_nothing() {
     let mut mask = [u64::MAX; 32];
     let at = mask.as_mut_ptr();
-    let mut get = |maxnode: usize| sys!(libc::SYS_get_mempolicy, 0, at, maxnode, 0, F_MEMS_ALLOWED);
+    let get = |maxnode: usize| sys!(libc::SYS_get_mempolicy, 0, at, maxnode, 0, F_MEMS_ALLOWED);
     assert_eq!([0, 1, 61].map(|less| get(usize::MAX - less)), [Ok(0); 3]);
     fails(get(usize::MAX - 62), EINVAL);
     assert!(mask.iter().all(|word| *word == u64::MAX));
