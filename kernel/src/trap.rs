@@ -90,8 +90,7 @@ fn fatal(frame: &TrapFrame, what: &str) -> ! {
 }
 
 /// What the debug registers say of a debug exception: true if an address was hit, and no step done.
-fn debug_hit() -> bool {
-    let dr6 = hal::debug::take_status();
+fn debug_hit(dr6: u64) -> bool {
     let hit = dr6 & hal::debug::HITS != 0;
     if hit {
         crate::ptrace::request::note_hits(&current(), dr6);
@@ -106,11 +105,13 @@ fn kernel_debug() {
 
 fn user_exception(frame: &mut TrapFrame) {
     crate::sched::charge_kernel(&current());
+    // Before another task can run here and have its own.
+    let dr6 = if frame.vector == vector::DEBUG { hal::debug::take_status() } else { 0 };
     hal::irq::allow();
     let (signal, code, addr) = match frame.vector {
         vector::DIVIDE => (SIGFPE, 1, frame.rip),
         // A step, or a hit of a debug register: TRAP_TRACE, TRAP_HWBKPT.
-        vector::DEBUG => (SIGTRAP, if debug_hit() { 4 } else { 2 }, frame.rip),
+        vector::DEBUG => (SIGTRAP, if debug_hit(dr6) { 4 } else { 2 }, frame.rip),
         vector::BREAKPOINT => (SIGTRAP, 0x80, 0),
         vector::OVERFLOW => (SIGSEGV, 0x80, 0),
         vector::INVALID_OPCODE => (SIGILL, 2, frame.rip),
