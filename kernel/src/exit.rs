@@ -76,10 +76,10 @@ pub fn exit_thread(status: i32) -> ! {
     #[cfg(feature = "checks")]
     task.faults.end(u64::from(abi::raw::general::__NR_exit));
     drop(process);
+    // Off until the next task runs: one that is preempted is put back into the queue, dead or not.
     hal::irq::disable();
     handle.run_state.set_state(State::Dead);
     drop(handle);
-    hal::irq::allow();
     crate::sched::schedule();
     unreachable!("a dead task ran again")
 }

@@ -46,6 +46,7 @@ fn switch(preempted: bool) {
     let is_idle = core::ptr::eq(&*task, &*queue.idle.0);
     let leaves = core::mem::take(&mut queue.leaves);
     let is_nice = queue.ready.current_params().is_some_and(accounts::is_nice);
+    debug_assert!(!preempted || task.state() != State::Dead, "a dead task is preempted");
     let sleeps = !preempted && task.state() != State::Runnable;
     // Dequeueing lets go of the queue's reference, which is a dead task's last one.
     let prev = task.handle();
