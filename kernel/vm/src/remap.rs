@@ -27,21 +27,21 @@ impl Mm {
     /// and what has been unmapped by then, is as on Linux.
     pub fn remap(&self, old: u64, old_len: u64, new_len: u64, how: Remap) -> Result<u64> {
         // Lengths that wrap become zero, as everywhere.
-        let page_align = |len: u64| len.wrapping_add(PAGE - 1) & !(PAGE - 1);
+        let up = |len: u64, align: u64| len.wrapping_add(align - 1) & !(align - 1);
         if how.to.is_some() && !how.may_move
             || how.keep_old && (!how.may_move || old_len != new_len)
             || !old.is_multiple_of(PAGE)
         {
             return Err(Errno::EINVAL);
         }
-        let (old_len, new_len) = (page_align(old_len), page_align(new_len));
+        let (old_len, new_len) = (up(old_len, PAGE), up(new_len, PAGE));
         if new_len == 0 {
             return Err(Errno::EINVAL);
         }
         let mut vmas = self.vmas.write();
         let huge = vmas.find(old).ok_or(Errno::EFAULT)?.is_huge();
         let align = if huge { HUGE } else { PAGE };
-        let (old_len, new_len) = (old_len.next_multiple_of(align), new_len.next_multiple_of(align));
+        let (old_len, new_len) = (up(old_len, align), up(new_len, align));
         // Reservations do not grow. The address is looked at even where it does not count.
         if huge
             && (!old.is_multiple_of(align) || !how.hint.is_multiple_of(align) || new_len > old_len)
@@ -69,8 +69,10 @@ impl Mm {
         }
         // Shrinking may cross areas; anything else stays within one.
         let old_len = if new_len < old_len && (how.to.is_some() || !how.keep_old) {
-            let old_end = old.checked_add(old_len).filter(|end| *end <= USER_END);
-            self.unmap_locked(&mut vmas, old + new_len, old_end.ok_or(Errno::EINVAL)?)?;
+            // Where what is cut off begins may wrap, as on Linux: what lies there goes.
+            let tail = old.wrapping_add(new_len);
+            let end = tail.checked_add(old_len - new_len).filter(|end| *end <= USER_END);
+            self.unmap_locked(&mut vmas, tail, end.ok_or(Errno::EINVAL)?)?;
             new_len
         } else {
             old_len
@@ -109,18 +111,18 @@ impl Mm {
             && !how.keep_old
             && old_len > 0
             && old_end == vma.end
-            && old_end + grown <= USER_END
-            && vmas.is_free(old_end, old_end + grown)
+            && let Some(new_end) = old_end.checked_add(grown).filter(|end| *end <= USER_END)
+            && vmas.is_free(old_end, new_end)
         {
             let (start, flags) = (vma.start, vma.flags);
-            vmas.grow_up(start, old_end + grown);
+            vmas.grow_up(start, new_end);
             vmas.merge_up(start);
             self.count_area(flags, (grown / PAGE) as i64);
             promise.keep();
             self.note_peak();
             drop(vmas);
             if fills {
-                let _ = self.populate(old_end, old_end + grown, None);
+                let _ = self.populate(old_end, new_end, None);
             }
             return Ok(old);
         }

@@ -20,6 +20,7 @@ pub const TESTS: &[Test] = tests![
     dontunmap_needs_equal_sizes_and_leave_to_move,
     an_old_size_of_zero_doubles_a_shared_mapping,
     bad_arguments_of_mremap_are_refused,
+    a_length_that_wraps_is_more_than_there_is,
     a_range_over_two_mappings_does_not_grow,
     a_moved_file_mapping_keeps_its_place_in_the_file,
     rights_move_along,
@@ -202,4 +203,28 @@ fn the_limit_of_the_address_space_holds_for_growth() {
     let words = (at, 4 * PAGE, 1usize << 30, MREMAP_MAYMOVE);
     fails(sys!(libc::SYS_mremap, words.0, words.1, words.2, words.3, 0), ENOMEM);
     assert_eq!(get(at), 1);
+}
+
+fn a_length_that_wraps_is_more_than_there_is() {
+    for flags in [PRIVATE, SHARED].map(|flags| flags | libc::MAP_NORESERVE) {
+        let at = mmap(0, 5 * PAGE, RW, flags, -1, 0).unwrap() + PAGE;
+        munmap(at + 2 * PAGE, 2).unwrap();
+        put(at, 7);
+        // To the last page, to the end of all addresses, beyond it to where it is, and half as far.
+        for len in [usize::MAX - at - PAGE, usize::MAX - at, usize::MAX - PAGE, 1 << 63] {
+            let len = (len + 1) & !(PAGE - 1);
+            for how in [0, libc::MREMAP_MAYMOVE] {
+                fails(sys!(libc::SYS_mremap, at, 2 * PAGE, len, how), ENOMEM);
+            }
+        }
+        // Cutting a tail off that is too long, and one that begins, round the end of all addresses,
+        // in a page below.
+        let below = |pages: usize| pages.wrapping_neg() * PAGE;
+        fails(sys!(libc::SYS_mremap, at + PAGE, below(1), PAGE, 0), EINVAL);
+        assert_eq!(sys!(libc::SYS_mremap, at + PAGE, below(1), below(2), 0), Ok(at + PAGE));
+        assert!(try_read(at - PAGE).is_err());
+        assert_eq!(get(at), 7);
+        put(at + PAGE, 8);
+        munmap(at, 2).unwrap();
+    }
 }
