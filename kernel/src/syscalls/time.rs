@@ -100,6 +100,7 @@ fn clock_getres(_: &mut Ctx<'_>, id: i32, time: VirtAddr) -> Result<()> {
 }
 
 fn set_wall(ns: u64) -> Result<()> {
+    clock::check_wall(ns)?;
     if !crate::creds::has(SYS_TIME) {
         return Err(Errno::EPERM);
     }
@@ -130,11 +131,12 @@ fn gettimeofday(_: &mut Ctx<'_>, time: VirtAddr, zone: VirtAddr) -> Result<()> {
 fn settimeofday(_: &mut Ctx<'_>, time: VirtAddr, zone: VirtAddr) -> Result<()> {
     let ns = if time.raw() == 0 { None } else { Some(hal::user::read::<Timeval>(time)?.to_ns()?) };
     let zone: Option<[i32; 2]> = if zone.raw() == 0 { None } else { Some(hal::user::read(zone)?) };
+    ns.map_or(Ok(()), clock::check_wall)?;
     if !crate::creds::has(SYS_TIME) {
         return Err(Errno::EPERM);
     }
     if let Some(zone) = zone {
-        if zone[0].abs() > 15 * 60 {
+        if !(-15 * 60..=15 * 60).contains(&zone[0]) {
             return Err(Errno::EINVAL);
         }
         for (cell, value) in ZONE.iter().zip(zone) {

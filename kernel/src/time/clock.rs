@@ -207,9 +207,19 @@ pub fn monotonic_at(wall: u64) -> u64 {
 static SETTINGS: AtomicU64 = AtomicU64::new(0);
 static SLEEPERS: WaitQueue = WaitQueue::new();
 
+/// Where times begin that the wall clock cannot be set to, in nanoseconds: thirty years of 365 days
+/// before they overflow a signed word, as on Linux.
+const END: u64 = (i64::MAX as u64 / 1_000_000_000 - 30 * 365 * 86_400) * 1_000_000_000;
+
+/// Looks whether the wall clock can be set to `ns`: EINVAL for a time too far away.
+pub fn check_wall(ns: u64) -> Result<()> {
+    if ns < END { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
 /// Sets the wall clock; all who wait for one of its times look again. EINVAL for a time from before
-/// the machine was up.
+/// the machine was up, or too far away.
 pub fn set_wall(ns: u64) -> Result<()> {
+    check_wall(ns)?;
     let base = ns.checked_sub(hal::time::now()).ok_or(Errno::EINVAL)?;
     crate::vdso::change_clock(|| hal::time::set_wall_base(base));
     SETTINGS.fetch_add(1, Ordering::SeqCst);

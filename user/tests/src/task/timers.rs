@@ -9,6 +9,7 @@ use crate::signal::{self, CODE, COUNT, TID, VALUE};
 use crate::sys::{self, clock, fails, monotonic, sys, timespec};
 
 pub const TESTS: &[Test] = tests![
+    the_clock_is_set_to_no_time_that_is_too_far_away,
     clocks_go_forward_only,
     the_monotonic_clock_is_one_on_all_cpus,
     no_clock_goes_back_from_one_cpu_to_another,
@@ -429,4 +430,31 @@ fn the_date_is_that_of_the_clock() {
     assert!(clock(CLOCK_REALTIME) / 1_000_000_000 - seconds <= 1);
     // Later than the day on which this was written.
     assert!(seconds > 1_700_000_000);
+}
+
+fn the_clock_is_set_to_no_time_that_is_too_far_away() {
+    // Thirty years of 365 days before nanoseconds overflow.
+    const END: i64 = i64::MAX / 1_000_000_000 - 30 * 365 * 86_400;
+    let set = |sec: i64| {
+        let time = [sec, 0];
+        let (spec, val) = (time.as_ptr(), time.as_ptr());
+        [
+            sys!(libc::SYS_clock_settime, libc::CLOCK_REALTIME, spec),
+            sys!(libc::SYS_settimeofday, val, 0),
+        ]
+    };
+    for sec in [END, i64::MAX, -1] {
+        assert!(set(sec).into_iter().all(|end| end == Err(sys::Errno(libc::EINVAL))), "{sec}");
+    }
+    // A zone of more than 15 hours.
+    for minutes in [901, -901, i32::MIN, i32::MAX] {
+        let zone = [minutes, 0];
+        fails(sys!(libc::SYS_settimeofday, 0, zone.as_ptr()), libc::EINVAL);
+    }
+    let end = crate::child::end_of(|| {
+        super::credentials::become_user(1000);
+        assert!(set(END).into_iter().all(|end| end == Err(sys::Errno(libc::EINVAL))));
+        assert!(set(END - 1).into_iter().all(|end| end == Err(sys::Errno(libc::EPERM))));
+    });
+    assert_eq!(end, 0);
 }
