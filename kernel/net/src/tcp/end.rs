@@ -24,7 +24,7 @@ impl TcpSocket {
 
     /// The other end has thrown the connection away. What came before can still be read.
     pub(super) fn reset(&self) {
-        self.was_reset(self.set(flag::RESET | flag::SEND_SHUT | flag::RECV_SHUT));
+        self.was_reset(self.set_reset());
     }
 
     /// The same, done by the other end `from`.
@@ -34,18 +34,26 @@ impl TcpSocket {
             if !state.is_with(from) {
                 return;
             }
-            self.set(flag::RESET | flag::SEND_SHUT | flag::RECV_SHUT)
+            self.set_reset()
         };
         self.was_reset(before);
+    }
+
+    /// Marks the connection as thrown away; its flags until then. Why is there to be told before who
+    /// looks at the flags can see that.
+    fn set_reset(&self) -> u32 {
+        let flags = self.flags();
+        let closed = flags & flag::FIN != 0;
+        let ended = closed && flags & flag::SEND_SHUT != 0;
+        if flags & (flag::RESET | flag::GONE) == 0 && !ended {
+            self.core.fail(if closed { Errno::EPIPE } else { Errno::ECONNRESET });
+        }
+        self.set(flag::RESET | flag::SEND_SHUT | flag::RECV_SHUT)
     }
 
     fn was_reset(&self, before: u32) {
         if before & (flag::RESET | flag::GONE) != 0 {
             return;
-        }
-        let closed = before & flag::FIN != 0;
-        if !(closed && before & flag::SEND_SHUT != 0) {
-            self.core.fail(if closed { Errno::EPIPE } else { Errno::ECONNRESET });
         }
         self.give_up_port();
         self.core.wake();

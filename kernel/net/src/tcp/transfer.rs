@@ -69,10 +69,11 @@ impl TcpSocket {
 
     /// Whether something may be sent. ENOTCONN's sort is EPIPE here; the error that is to be told.
     fn may_send(&self) -> Result<()> {
+        // First: a reset leaves its error before its flags.
+        let flags = self.flags();
         if self.core.has_error() {
             self.core.take_error()?;
         }
-        let flags = self.flags();
         if flags & flag::SEND_SHUT != 0 || flags & flag::CONNECTED == 0 {
             return Err(Errno::EPIPE);
         }
