@@ -3,9 +3,9 @@
 //! A supervisor keeps workers going. A worker makes its calls from a seed of its own; one that has
 //! come to its end, died, or waits for too long is replaced by one with the next seed. What a worker
 //! leaves behind (files, segments, children) is cleared away. At the end Proxima's account of its
-//! frames must be what it was: `calls N restarts R`, then `balanced` or `lost ...`. With `--fail` an
-//! allocation of each call fails (on a kernel that can: the checked one), and `failed N` tells how many
-//! did.
+//! frames must be what it was: `calls N restarts R`, then `balanced` or `lost ...`. With `--fail` each
+//! call is made anew for each of its allocations, which fails (on a kernel that can: the checked one), and
+//! `failed N` tells how many did.
 
 mod maker;
 mod worker;

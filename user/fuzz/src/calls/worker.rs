@@ -11,10 +11,10 @@ use crate::sys::{self, sys};
 
 /// Where the descriptor of [`Failing`] is: calls are given small ones.
 const HIGH: i64 = 1000;
-/// The last allocation of a call that may fail: more are rarely made.
+/// Allocations of a call that fail in turn, at most: more are rarely made.
 const LAST: u64 = 24;
 
-/// A worker's life. `failing`: an allocation of each call fails.
+/// A worker's life. `failing`: each call's allocations fail in turn.
 pub fn work(seed: u64, counter: &Counter, null: i32, failing: bool) -> ! {
     sys!(libc::SYS_setsid);
     sys!(libc::SYS_chdir, c"/tmp/f".as_ptr());
@@ -35,14 +35,21 @@ pub fn work(seed: u64, counter: &Counter, null: i32, failing: bool) -> ! {
             maker.refill();
         }
         let (number, words) = maker.call();
-        counter.made.fetch_add(1, Relaxed);
-        if let Some(failing) = &failing {
-            // Rather one of the first: most calls allocate little.
-            let last = 1 + maker.random.below(LAST);
-            let failed = failing.arm(1 + maker.random.below(last));
-            counter.failed.fetch_add(u64::from(failed), Relaxed);
+        let Some(failing) = &failing else {
+            counter.made.fetch_add(1, Relaxed);
+            one(number, words);
+            continue;
+        };
+        // The same call again for as long as it comes to one more allocation.
+        for nth in 1..=LAST {
+            counter.made.fetch_add(1, Relaxed);
+            failing.arm(nth);
+            one(number, words);
+            if !failing.has_failed() {
+                break;
+            }
+            counter.failed.fetch_add(1, Relaxed);
         }
-        one(number, words);
     }
     sys::exit_group(0)
 }
@@ -59,14 +66,17 @@ impl Failing {
         Self(high)
     }
 
-    /// Makes the `nth` allocation from now on fail; true when the one before has failed.
-    fn arm(&self, nth: u64) -> bool {
-        let mut text = *b"\0\0\0\0";
-        let length = sys!(libc::SYS_pread64, self.0, text.as_mut_ptr(), text.len(), 0);
-        let failed = length > 0 && text[0] == b'0';
+    /// Makes the `nth` allocation from now on fail.
+    fn arm(&self, nth: u64) {
         let digits = [b'0' + (nth / 10) as u8, b'0' + (nth % 10) as u8];
         sys!(libc::SYS_pwrite64, self.0, digits.as_ptr(), digits.len(), 0);
-        failed
+    }
+
+    /// Says whether the allocation has been made, and has failed.
+    fn has_failed(&self) -> bool {
+        let mut text = *b"\0\0\0\0";
+        let length = sys!(libc::SYS_pread64, self.0, text.as_mut_ptr(), text.len(), 0);
+        length > 0 && text[0] == b'0'
     }
 }
 
