@@ -3,6 +3,7 @@
 use crate::fault::entry_bits;
 use crate::mm::Mm;
 use crate::table::{self, State};
+use crate::tree::VmaTree;
 use crate::vma::{Vma, VmaFlags};
 use crate::{PAGE, commit, tlb};
 use abi::flags::Prot;
@@ -181,11 +182,7 @@ impl Mm {
                 if limit == 0 {
                     return Err(Errno::EPERM);
                 }
-                let already: u64 = vmas
-                    .range(start, end)
-                    .filter(|v| v.flags.contains(VmaFlags::LOCKED))
-                    .map(|v| v.end.min(end) - v.start.max(start))
-                    .sum();
+                let already = locked_in(&vmas, start, end);
                 let total = self.locked.load(Ordering::Relaxed) as u64 * PAGE;
                 if (total + (end - start)).saturating_sub(already) > limit {
                     return Err(Errno::ENOMEM);
@@ -198,23 +195,17 @@ impl Mm {
             {
                 stop = vma.end;
             }
-            let mut delta = 0i64;
-            let mut last = 0;
+            let before = locked_in(&vmas, start, end);
             let done = self.update_areas(&mut vmas, start, stop.min(end), |v| {
-                last = 0;
                 if v.flags.intersects(VmaFlags::SPECIAL | VmaFlags::HUGETLB) {
                     return Ok(());
                 }
-                let was = v.flags.contains(VmaFlags::LOCKED);
                 v.flags = (v.flags - lock_bits) | flags;
-                let is = flags.contains(VmaFlags::LOCKED);
-                last = (i64::from(is) - i64::from(was)) * v.pages() as i64;
-                delta += last;
                 Ok(())
             });
-            // The area that was one too many has stayed what it was.
-            delta -= if done.is_err() { last } else { 0 };
-            self.locked.fetch_add(delta, Ordering::Relaxed);
+            // As they are: an error may come with an area that has stayed what it was, or before it.
+            let delta = locked_in(&vmas, start, end) as i64 - before as i64;
+            self.locked.fetch_add(delta / PAGE as i64, Ordering::Relaxed);
             done?;
             if stop < end {
                 return Err(Errno::ENOMEM);
@@ -256,4 +247,12 @@ impl Mm {
         }
         Ok(())
     }
+}
+
+/// Counts the bytes of `[start, end)` that are locked.
+fn locked_in(vmas: &VmaTree, start: u64, end: u64) -> u64 {
+    vmas.range(start, end)
+        .filter(|v| v.flags.contains(VmaFlags::LOCKED))
+        .map(|v| v.end.min(end) - v.start.max(start))
+        .sum()
 }

@@ -185,6 +185,23 @@ fn lock() {
         munmap(at, 16)?;
         result.map(drop)
     });
+    // Of several areas: what was locked before the failure is counted, and no more.
+    let other = map(32);
+    sys!(libc::SYS_mlock, other, 32 * PAGE).expect("mlock");
+    let locked = || crate::signal::status_field("VmLck").expect("VmLck");
+    let before = locked();
+    each_fails(&[libc::EAGAIN], |turn| {
+        let at = map(16);
+        sys!(libc::SYS_mprotect, at + 6 * PAGE, 4 * PAGE, libc::PROT_READ)?;
+        let result = turn.call(|| {
+            sys!(libc::SYS_mlock, at + 2 * PAGE, 12 * PAGE)?;
+            sys!(libc::SYS_munlock, at + 3 * PAGE, 10 * PAGE)
+        });
+        munmap(at, 16)?;
+        assert_eq!(locked(), before);
+        result.map(drop)
+    });
+    munmap(other, 32).expect("munmap");
 }
 
 fn policy_of_a_range() {
