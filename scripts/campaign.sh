@@ -3,11 +3,11 @@
 # the kernel as it is shipped and on the one that checks itself, calls whose allocations fail in turn,
 # and the suites' races, each on six topologies. They take hours.
 #
-# usage: [CALLS=N] [CHECKED=N] [FAILING=N] [RACES=N] campaign.sh PROXIMA...
+# usage: [CALLS=N] [CHECKED=N] [FAILING=N] [RACES=N] [SEED=N] campaign.sh PROXIMA...
 #
 # CALLS, CHECKED and FAILING count calls altogether, RACES seconds of races on each topology; with 0 a
-# part is left out. A line for each part and topology, and in the end `N passed, N failed`; exit code 1
-# if one failed. SEED=N begins with another seed.
+# part is left out. SEED is the first guest's, and the next one's is one more. A line for each part and
+# topology, and in the end `N passed, N failed`; exit code 1 if one failed.
 set -u
 
 [ $# -gt 0 ] || set -- proxima
@@ -31,12 +31,10 @@ judge() {
     fi
 }
 
-# NAME CALLS, then words for `proxima fuzz --syscalls`, a word `--`, and what is proxima.
+# NAME CALLS WORDS, for `proxima fuzz --syscalls`; then what is proxima.
 calls() {
-    name=$1 each=$((($2 + 5) / 6)) words=
-    shift 2
-    while [ "$1" != -- ]; do words="$words $1" && shift; done
-    shift
+    name=$1 each=$((($2 + 5) / 6)) words=$3
+    shift 3
     [ "$each" -gt 0 ] || return
     for topology in $topologies; do
         # shellcheck disable=SC2086 # several words
@@ -62,9 +60,9 @@ races() {
     done
 }
 
-calls calls "$CALLS" -- "$@"
-calls checked "$CHECKED" --kernel checked -- "$@"
-calls failing "$FAILING" --kernel checked --fail-allocations -- "$@"
+calls calls "$CALLS" '' "$@"
+calls checked "$CHECKED" '--kernel checked' "$@"
+calls failing "$FAILING" '--kernel checked --fail-allocations' "$@"
 races "$@"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
